@@ -1,0 +1,35 @@
+# make demo: set-up, sample data, training, prediction. make test: set-up, all tests. Both need only Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := demo
+
+.PHONY: demo test lint format clean
+
+.venv/installed: requirements.txt setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: .venv/installed
+	test -d $(DEMO)/images || $(BIN)/maskcls sample-data $(DEMO)
+	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml train.py --config configs/demo.yaml
+	@run=$$(ls -td $(DEMO)/runs/*/ | head -1); run=$${run%/}; \
+	$(BIN)/python infer.py --model_dir $$run && \
+	echo "pictures:    $$run/confusion_matrix.png $$run/curves.png" && \
+	echo "predictions: $$run/output.csv $$run/probabilities.parquet (truth: $(DEMO)/eval_truth.csv)"
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv $(DEMO) *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,105 @@
+"""Predicts a folder with a run's best model: python infer.py --model_dir runs/exp2 [--infer_data_dir D].
+
+Run folder -> data -> model -> predict -> output.csv, probabilities.parquet. Everything but the photos comes from the
+run folder: preprocessing, output form, weights. Several processes work too: accelerate launch infer.py --model_dir ...
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from maskcls.errors import user_errors_exit_with_2
+from maskcls.training.memory import keep_freed_memory
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model_dir", required=True, help="run folder that train.py made")
+    parser.add_argument(
+        "--infer_data_dir", help="images/ with info.csv, images alone, or profile folders; default: the config's"
+    )
+    parser.add_argument("--batch_size", type=int, help="photos that a device takes at once; default: valid_batch_size")
+    parser.add_argument("--output_dir", help="folder for the results; default: the run folder")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    with user_errors_exit_with_2():
+        infer(
+            arguments.model_dir,
+            arguments.infer_data_dir,
+            batch_size=arguments.batch_size,
+            output_dir=arguments.output_dir,
+        )
+
+
+def infer(model_dir: str, infer_data_dir: str | None, *, batch_size: int | None, output_dir: str | None) -> None:
+    """Predicts every photo and writes the answers in their order."""
+    import time
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from accelerate import Accelerator
+    from tqdm import tqdm
+
+    from maskcls.data.augmentation import Augmentation, Transform
+    from maskcls.data.dataset import inference_data
+    from maskcls.data.pixels import DecodedPixels, Geometry
+    from maskcls.errors import UserError
+    from maskcls.labels import head_predictions, head_probabilities, headline
+    from maskcls.modeling.model import load_model
+    from maskcls.reporting import console, pictures
+    from maskcls.training.loop import predict, score
+    from maskcls.training.processes import attention_for, fit_threads, on_main_process
+    from maskcls.training.run_folder import RunFolder, check_writable, save_answers, write_json
+
+    started = time.time()
+    accelerator = Accelerator()
+    fit_threads(accelerator)
+    run, config = RunFolder.open(model_dir)
+    folder = infer_data_dir or config.infer_data_dir
+    if folder is None:
+        raise UserError(f"no folder to predict: give --infer_data_dir, or set infer_data_dir in {run.config}")
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"--batch_size is {batch_size}; it is at least 1")
+    target = Path(output_dir) if output_dir else run.path
+    on_main_process(accelerator, lambda: check_writable(target))
+
+    on_main_process(accelerator, lambda: inference_data(folder, config.cache_dir) and None)
+    data = inference_data(folder, config.cache_dir)
+    geometry = Geometry(config.height_width, config.fit, config.crop_box, config.margin)
+    pixels, rows = DecodedPixels(data.table, geometry), np.arange(len(data.table))
+    transform = Transform(
+        Augmentation(),
+        image_size=config.height_width,
+        mean=config.dataset_args["mean"],
+        std=config.dataset_args["std"],
+        seed=config.seed,
+    )
+    model = accelerator.prepare_model(
+        load_model(str(run.best), attention=attention_for(accelerator.device)), evaluation_mode=True
+    )
+
+    own_photos = -(-len(data.table) // accelerator.num_processes)
+    with tqdm(
+        total=own_photos, desc="predicting", unit="photo", disable=not accelerator.is_main_process, leave=False
+    ) as bar:
+        logits = predict(
+            accelerator, model, pixels, rows, transform, batch_size=batch_size or config.valid_batch_size,
+            num_workers=config.num_workers, progress=bar.update,
+        )  # fmt: skip
+    if accelerator.is_main_process:
+        answers = head_predictions(logits, config.output)[headline(config.output)]
+        save_answers(target, data.image_ids, answers, head_probabilities(logits, config.output))
+        if data.labels is not None:
+            scores, matrices = score(logits, torch.from_numpy(data.labels), None, output=config.output)
+            write_json(target / "infer_metrics.json", {"photos": len(logits), **scores})
+            pictures.save_picture(target / "infer_confusion_matrix.png", pictures.confusion_picture(matrices))
+            print("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
+        print(f"{len(logits):,} photos in {console.duration(time.time() - started)}")
+        print(f"answers {target / 'output.csv'}, probabilities {target / 'probabilities.parquet'}")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main()

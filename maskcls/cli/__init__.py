@@ -1,0 +1,26 @@
+"""The `maskcls` command: one module per subcommand, each with HELP, add_arguments and run."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+
+from maskcls import __version__
+from maskcls.errors import user_errors_exit_with_2
+
+COMMANDS = {"sample-data": "maskcls.cli.sample_data", "schema": "maskcls.cli.schema"}
+
+
+def main() -> None:
+    """Runs the subcommand that the command line names."""
+    parser = argparse.ArgumentParser(prog="maskcls", description="Face photos: mask state, gender, age group.")
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module_name in COMMANDS.items():
+        module = import_module(module_name)  # light: heavy imports are inside run
+        subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    arguments = parser.parse_args()
+    with user_errors_exit_with_2():
+        arguments.run(arguments)

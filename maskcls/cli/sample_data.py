@@ -1,0 +1,32 @@
+"""The command that writes the drawn sample data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "draw sample photos, profile lists and an evaluation set, to try everything without real photos"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command understands to its parser."""
+    parser.add_argument("directory", metavar="DIR", type=Path, help="folder to write; made when missing")
+    parser.add_argument("--people", metavar="N", type=int, default=150, help="people in the two lists, 7 photos each")
+    parser.add_argument("--seed", metavar="S", type=int, default=0, help="the same seed draws the same photos")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the data and says what lies where and what to type next.
+
+    Raises:
+        UserError: see `write_sample_data`.
+    """
+    from maskcls.data.sample import write_sample_data
+
+    summary = write_sample_data(arguments.directory, num_people=arguments.people, seed=arguments.seed)
+    people = f"{summary.num_train_people} people to train on, {summary.num_valid_people} to validate"
+    print(f"profiles    {summary.images}: {summary.num_profile_photos} photos, {people}")
+    print(f"lists       {summary.train_profile}, {summary.valid_profile}")
+    print(f"evaluation  {summary.eval_directory}: {summary.num_eval_photos} photos of {summary.num_eval_people} others")
+    print(f"truth       {summary.eval_truth}")
+    print("next        python train.py --config configs/demo.yaml")

@@ -1,0 +1,352 @@
+"""What is learnt: one flat YAML plus key=value overrides -> Config, or one error that lists every problem.
+
+Precision and processes are not here: they have their home in accelerate_configs/. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from maskcls import labels
+from maskcls.errors import UserError, did_you_mean, joined
+from maskcls.registry import Table
+
+TABLES = {
+    "dataset": Table("dataset", "maskcls.data.dataset", "DATASETS"),
+    "augmentation": Table("augmentation", "maskcls.data.augmentation", "AUGMENTATIONS"),
+    "model": Table("model", "maskcls.modeling.model", "MODELS", supplied=("image_size", "id2label", "attention")),
+    "criterion": Table("criterion", "maskcls.modeling.loss", "CRITERIA", supplied=("num_per_class",)),
+    "optimizer": Table("optimizer", "maskcls.modeling.optim", "OPTIMIZERS", "torch.optim", ("lr", "weight_decay")),
+    "scheduler": Table("scheduler", "maskcls.modeling.scheduler", "SCHEDULERS", "torch.optim.lr_scheduler",
+                       ("total_updates", "last_epoch")),
+}  # fmt: skip
+
+Positive = Annotated[int, Field(gt=0)]
+Arguments = dict[str, Any]
+
+
+def setting(default: Any, text: str, **bounds: Any) -> Any:
+    """Returns a pydantic field with its one line of help; bounds are pydantic's (gt, ge, lt, le)."""
+    return Field(default, description=text, **bounds)
+
+
+class Config(BaseModel):
+    """One experiment. Field = YAML key = wandb key = the word in errors; the description is its documentation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+    # general
+    seed: int = setting(42, "seeds the split, the order, the augmentation and the initial weights", ge=0)
+    data_dir: str = setting(..., "folder of the profile folders, one per person")
+    train_profile: str | None = setting(
+        None, "text file with the training profiles, one folder name a line; null: every profile"
+    )
+    valid_profile: str | None = setting(
+        None, "text file with the validation profiles; null: one fold of the training profiles"
+    )
+    num_folds: int = setting(
+        5, "without valid_profile: people are dealt to so many folds, by gender and age group", ge=2
+    )
+    fold: int = setting(0, "without valid_profile: the fold that validates, from 0", ge=0)
+    num_classes: int | None = setting(
+        None, "classes of the metric: 18 for all and class, 3 mask, 2 gender, 3 age; null: from output"
+    )
+    train_batch_size: Positive = setting(64, "photos of one optimizer update, over all devices")
+    valid_batch_size: Positive = setting(256, "photos that one device takes at once in validation and inference")
+    max_device_batch_size: Positive | None = setting(
+        None, "photos that one device takes at once in training; more are accumulated; null: no bound"
+    )
+
+    # train
+    epochs: Positive = setting(10, "passes over the training photos")
+    log_interval: Positive = setting(
+        20, "updates between two training lines: means of loss, accuracy and F1 since the last"
+    )
+    max_grad_norm: float | None = setting(None, "gradients are clipped to this norm; null: not clipped", gt=0)
+    ema_decay: float | None = setting(
+        None,
+        "validation, best/ and last/ use a moving average of the weights with this decay per update; null: off",
+        gt=0,
+        lt=1,
+    )
+    early_stopping_patience: Positive | None = setting(
+        None, "stop after so many epochs without a better best_criterion; null: never"
+    )
+    num_workers: int = setting(2, "threads that decode photos; 0: in the main thread", ge=0)
+    cache: Literal["memory_map", "none"] = setting(
+        "memory_map", "memory_map: decode every photo once to a file of pixels; none: decode in every epoch"
+    )
+    cache_dir: str = setting("~/.cache/maskcls", "folder of the decoded pixels and dataset tables, shared by all runs")
+
+    # model save
+    model_dir: str = setting("runs", "folder of the run folders")
+    name: str = setting("exp", "name of the run folder: exp, then exp1, exp2, ...")
+    best_criterion: Literal["f1", "acc", "loss"] = setting("f1", "validation score that decides which epoch is best/")
+
+    # dataset
+    dataset: str = setting("CustomDatasetSplitByProfile", "dataset class by name (maskcls/data/dataset.py)")
+    dataset_args: Arguments = setting(
+        ..., "its arguments: output (all | class | mask | gender | age); mean, std (null: computed)"
+    )
+    image_size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] = setting(
+        224, "pixels that the model sees: one number, or [height, width]"
+    )
+    fit: Literal["squash", "pad", "crop"] = setting(
+        "squash", "how a photo gets the shape of image_size: stretched, padded with grey, or cut at the centre"
+    )
+    crop_box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = setting(
+        None, "part of each photo to use: [left, top, right, bottom], as fractions of its width and height; null: all"
+    )
+    margin: float = setting(
+        0.125,
+        "pixels kept around image_size for random crops, as a fraction of it; validation sees the centre",
+        ge=0,
+        le=1,
+    )
+    augmentation: str = setting("light", "augmentation recipe by name (maskcls/data/augmentation.py)")
+    augmentation_args: Arguments = setting({}, "its strengths")
+
+    # model
+    model: str = setting("vit", "model by name (maskcls/modeling/model.py)")
+    model_args: Arguments = setting(
+        {}, "pretrained (Hub id or folder; null: from scratch), num_labels (null: from output), architecture fields"
+    )
+
+    # loss
+    criterion: str = setting("cross_entropy", "loss by name (maskcls/modeling/loss.py)")
+    criterion_args: Arguments = setting({}, "its arguments")
+    head_weights: dict[Literal["mask", "gender", "age"], float] = setting(
+        {}, "output all: factor of each head's loss in the sum; 1 when left out"
+    )
+
+    # optimizer
+    optimizer: str = setting("AdamW", "optimizer by name: torch.optim's, or maskcls/modeling/optim.py")
+    optimizer_args: Arguments = setting({}, "its other arguments")
+    lr: float = setting(1e-3, "learning rate", gt=0)
+    weight_decay: float = setting(0.05, "weight decay of all weights but one-dimensional ones (norms, biases)", ge=0)
+    scheduler: str = setting(
+        "warmup_cosine",
+        "learning-rate schedule by name: torch's, or maskcls/modeling/scheduler.py; one step is one update",
+    )
+    scheduler_args: Arguments = setting({}, "its arguments, in updates")
+
+    # tracking
+    wandb: Literal["auto", "online", "offline", "disabled"] = setting(
+        "auto", "auto: online when logged in and reachable, else offline"
+    )
+    wandb_project: str = setting("maskcls", "project of the wandb dashboard")
+    tensorboard: bool = setting(True, "write TensorBoard events to the run folder")
+
+    # inference
+    infer_data_dir: str | None = setting(
+        None, "folder that infer.py predicts: images/ with info.csv, images/ alone, or profile folders"
+    )
+
+    @property
+    def output(self) -> str:
+        """The output mode: all, class, mask, gender or age."""
+        return self.dataset_args["output"]
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """The size that the model sees, in pixels."""
+        size = self.image_size
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+    def with_statistics(self, mean: Sequence[float], std: Sequence[float]) -> Config:
+        """Returns this config with mean and std (3 numbers each, 0..1) and num_classes filled in."""
+        arguments = self.dataset_args | {"mean": list(mean), "std": list(std)}
+        return self.model_copy(update={"dataset_args": arguments, "num_classes": labels.num_classes(self.output)})
+
+    def save(self, path: Path) -> None:
+        """Writes every key, defaults included, as YAML."""
+        path.write_text(yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Returns the config of a YAML file with `key=value` or `--key=value` overrides (dots reach into *_args).
+
+    Raises UserError with every problem of the file and of the overrides in one message.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"config file {path} does not exist")
+    values, lines, problems = _read_yaml(path)
+    where = {key: f"{path}:{line}" for key, line in lines.items()}
+    for override in overrides:
+        problems += _apply_override(values, where, override)
+    config: Config | None = None
+    try:
+        config = Config.model_validate(values)
+        problems += _contradictions(config, where)
+    except ValidationError as error:
+        problems += _field_problems(error, where, path)
+    problems += _table_problems(values, where, path)
+    if problems or config is None:
+        raise UserError(joined(problems, f"problems in {path}"))
+    return config
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader for which 1e-4 is a number, as in YAML 1.2 (PyYAML, YAML 1.1, reads it as text)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)$"),
+    list("-+0123456789."),
+)
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int], list[str]]:
+    """Returns the values, the line of each top-level key, and the problems found (duplicate keys at any depth)."""
+    try:
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        if node is None:
+            return {}, {}, []
+        if not isinstance(node, yaml.MappingNode):
+            raise UserError(f"{path}: expected `key: value` lines")
+        problems = _duplicate_keys(node, path)
+        values = loader.construct_document(node)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
+    return {str(key): value for key, value in values.items()}, lines, problems
+
+
+def _duplicate_keys(node: yaml.Node, path: Path) -> list[str]:
+    problems = []
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if str(key.value) in seen:
+                problems.append(f"{path}:{line}: {key.value!r} stands already in line {seen[str(key.value)]}")
+            seen[str(key.value)] = line
+            problems += _duplicate_keys(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        problems = [problem for item in node.value for problem in _duplicate_keys(item, path)]
+    return problems
+
+
+def _apply_override(values: dict[str, Any], where: dict[str, str], override: str) -> list[str]:
+    """Puts one override into `values` and returns its problems."""
+    key, equals, text = override.removeprefix("--").partition("=")
+    if not equals or not key:
+        return [f"override {override!r} is not of the form key=value"]
+    try:
+        value = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError):
+        return [f"override {override!r}: {text!r} is not a YAML value"]
+    *parents, last = key.split(".")
+    target = values
+    for parent in parents:
+        if not isinstance(target.get(parent) or {}, dict):
+            return [f"override {override!r}: {parent} holds {target[parent]!r}, which has no keys"]
+        target[parent] = dict(target.get(parent) or {})
+        target = target[parent]
+    target[last] = value
+    where[key.split(".")[0]] = f"override {override}"
+    return []
+
+
+def _field_problems(error: ValidationError, where: dict[str, str], path: Path) -> list[str]:
+    """Returns one line per wrong key, in the user's words."""
+    problems: dict[str, str] = {}
+    for item in error.errors():
+        key = str(item["loc"][0])
+        place = where.get(key, str(path))
+        if item["type"] == "missing":
+            problems[key] = f"{place}: {key} is missing: {Config.model_fields[key].description}"
+        elif item["type"] == "extra_forbidden":
+            problems[key] = f"{place}: unknown key {key!r}.{did_you_mean(key, list(Config.model_fields))}"
+        elif key in problems:  # another branch of the same union
+            problems[key] += f", or {item['msg'][0].lower()}{item['msg'][1:]}"
+        else:
+            problems[key] = f"{place}: {key} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+    return list(problems.values())
+
+
+def _table_problems(values: dict[str, Any], where: dict[str, str], path: Path) -> list[str]:
+    """Returns the problems of the parts that the YAML names, and of their arguments."""
+    problems = []
+    for key, table in TABLES.items():
+        name = values.get(key, Config.model_fields[key].default)
+        arguments = values.get(f"{key}_args", {})
+        if isinstance(name, str) and isinstance(arguments, dict):
+            place = where.get(key, str(path))
+            arguments_place = where.get(f"{key}_args", place)
+            for problem in table.problems(name, arguments):
+                problems.append(f"{arguments_place if problem.startswith(f'{key}_args') else place}: {problem}")
+    if values.get("criterion") == "weighted_sum" and isinstance(values.get("criterion_args"), dict):
+        problems += _term_problems(values["criterion_args"].get("terms"), where.get("criterion_args", str(path)))
+    return problems
+
+
+def _term_problems(terms: Any, place: str) -> list[str]:
+    """Returns the problems of a weighted_sum's terms."""
+    form = "a list of {criterion: name, factor: number, criterion_args: {...}}"
+    if not isinstance(terms, list) or not terms:
+        return [f"{place}: terms of weighted_sum is {form}"]
+    problems = []
+    for term in terms:
+        if not isinstance(term, dict) or not {"criterion"} <= term.keys() <= {"criterion", "factor", "criterion_args"}:
+            problems.append(f"{place}: terms of weighted_sum is {form}, not {term!r}")
+        else:
+            found = TABLES["criterion"].problems(str(term["criterion"]), term.get("criterion_args") or {})
+            problems += [f"{place}: {problem}" for problem in found]
+    return problems
+
+
+def _contradictions(config: Config, where: dict[str, str]) -> list[str]:
+    """Returns the problems between keys that are each well-formed."""
+
+    def problem(key: str, text: str) -> str:
+        return f"{where.get(key, key)}: {text}"
+
+    output = config.dataset_args.get("output")
+    if output not in labels.OUTPUT_HEADS:
+        known = ", ".join(labels.OUTPUT_HEADS)
+        near = did_you_mean(str(output), list(labels.OUTPUT_HEADS)) if output is not None else ""
+        return [problem("dataset_args", f"output is {output!r}.{near} It is one of: {known}")]
+    problems = []
+    for key in ("mean", "std"):
+        value = config.dataset_args.get(key)
+        is_three = (
+            isinstance(value, list)
+            and len(value) == 3
+            and all(isinstance(x, int | float) and 0 <= x <= 1 for x in value)
+        )
+        if value is not None and not is_three:
+            problems.append(problem("dataset_args", f"{key} is {value!r}; it is three numbers from 0 to 1, or null"))
+        elif key == "std" and value is not None and not all(value):
+            problems.append(problem("dataset_args", f"std is {value!r}; it divides, so it cannot be 0"))
+    if config.num_classes not in (None, labels.num_classes(output)):
+        problems.append(problem("num_classes", f"num_classes is {config.num_classes}, but output {output!r} has "
+                                               f"{labels.num_classes(output)} classes"))  # fmt: skip
+    if config.fold >= config.num_folds:
+        problems.append(
+            problem("fold", f"fold is {config.fold}, but num_folds is {config.num_folds}: folds count from 0")
+        )
+    allowed = {labels.num_outputs(output)} | ({1} if output == "gender" else set())
+    if (given := config.model_args.get("num_labels")) not in (None, *allowed):
+        problems.append(problem("model_args", f"num_labels is {given!r}, but output {output!r} needs "
+                                              f"{' or '.join(map(str, sorted(allowed)))}"))  # fmt: skip
+    if config.head_weights and output != "all":
+        problems.append(problem("head_weights", f"head_weights belong to output 'all'; output is {output!r}"))
+    if config.crop_box and not (
+        0 <= config.crop_box[0] < config.crop_box[2] <= 1 and 0 <= config.crop_box[1] < config.crop_box[3] <= 1
+    ):
+        problems.append(
+            problem("crop_box", f"crop_box is {config.crop_box}: 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
+        )
+    if not re.fullmatch(r"[^/\\\0]+", config.name) or config.name in (".", ".."):
+        problems.append(problem("name", f"name is {config.name!r}; it becomes a folder's name in model_dir"))
+    return problems

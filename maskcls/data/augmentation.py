@@ -1,0 +1,270 @@
+"""Stored uint8 pixels -> what the model sees: random cut, flip, turn, colour, erasing; batched, on the training device.
+
+Every random number is keyed by (seed, epoch, photo, draw): a photo gets the same picture in an epoch whatever batch,
+device or process it meets. Recipes are the functions in the table at the end; each only sets strengths.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import affine_grid, grid_sample
+
+# Draws of one photo, by name -> column of keyed_uniform's result.
+DRAWS = (
+    "top", "left", "flip", "turn", "zoom", "stretch", "brightness", "contrast", "saturation", "hue",
+    "erase", "erase_area", "erase_ratio", "erase_top", "erase_left", "mix", "mix_share", "mix_top", "mix_left",
+)  # fmt: skip
+
+
+def keyed_uniform(photos: torch.Tensor, num_draws: int, *, seed: int, epoch: int) -> torch.Tensor:
+    """Returns (B, num_draws) float32 in [0, 1), a pure function of (seed, epoch, photo, draw) on any device.
+
+    photos: (B,) int64. Source: the finalizer of SplitMix64 (Steele, Lea and Flood, 2014), applied once per key.
+    """
+    draws = torch.arange(num_draws, device=photos.device)
+    key = _mixed(_mixed(torch.tensor(seed, device=photos.device)) + epoch)
+    key = _mixed(_mixed(key + photos)[:, None] + draws)
+    return ((key >> 40) & 0xFFFFFF).float() / 2**24  # 24 bits: what float32 holds
+
+
+def _mixed(x: torch.Tensor) -> torch.Tensor:
+    """SplitMix64's step on int64, whose products wrap around; `& mask` makes the shifts logical."""
+    x = x + -0x61C8864680B583EB  # the golden ratio, 0x9E3779B97F4A7C15
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
+    return x ^ ((x >> 31) & (2**33 - 1))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strengths; 0 switches a thing off. Geometry and colour follow torchvision's meanings.
+
+    shift: cut image_size out of the stored pixels at random (else at the centre). flip: probability of a mirror image.
+    rotation: up to so many degrees either way. zoom: scale by 1 +- zoom. stretch: width against height by 1 +- stretch.
+    brightness, contrast, saturation: factor 1 +- it. hue: turned by up to so many full circles either way.
+    erase: probability of a rectangle of 2 to 20 % of the area filled with the mean colour.
+    mixup: probability that a pair of photos is blended; cutmix: that a rectangle is exchanged between them.
+    """
+
+    shift: bool = False
+    flip: float = 0.0
+    rotation: float = 0.0
+    zoom: float = 0.0
+    stretch: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+
+class Transform:
+    """Applies an augmentation and normalises; `plain` is what validation and inference use."""
+
+    def __init__(
+        self,
+        augmentation: Augmentation,
+        *,
+        image_size: tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        seed: int,
+    ) -> None:
+        self.augmentation = augmentation
+        self.image_size = image_size
+        self.mean, self.std, self.seed = mean, std, seed
+
+    def plain(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Returns (B, 3, H, W) float32, the normalised centre, from stored pixels (B, H', W', 3) uint8."""
+        height, width = self.image_size
+        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
+        return self._normalised(pixels[:, top : top + height, left : left + width].permute(0, 3, 1, 2))
+
+    def augmented(self, pixels: torch.Tensor, photos: torch.Tensor, *, epoch: int) -> torch.Tensor:
+        """Returns (B, 3, H, W) float32, augmented and normalised; photos (B,) int64 key the random numbers."""
+        strength = self.augmentation
+        if strength == Augmentation():
+            return self.plain(pixels)
+        draws = keyed_uniform(photos, len(DRAWS), seed=self.seed, epoch=epoch)
+        draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
+        if strength.rotation or strength.zoom or strength.stretch:
+            x = self._turned(pixels.permute(0, 3, 1, 2), draw)
+        else:
+            x = self._cut(pixels, draw).permute(0, 3, 1, 2)
+            x = torch.where((draw["flip"] < strength.flip)[:, None, None, None], x.flip(3), x)
+        x = self._coloured(x, draw)
+        return self._erased(x, draw) if strength.erase else x
+
+    def _normalised(self, x: torch.Tensor) -> torch.Tensor:
+        mean, std = self._statistics(x.device)
+        return torch.addcmul(-mean / std, x.to(torch.float32, memory_format=torch.contiguous_format), 1 / (255 * std))
+
+    def _statistics(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, std = torch.tensor(self.mean, device=device), torch.tensor(self.std, device=device)
+        return mean[:, None, None], std[:, None, None]
+
+    def _cut(self, pixels: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Returns (B, H, W, 3) uint8 windows of the stored pixels."""
+        height, width = self.image_size
+        spare_top, spare_left = pixels.shape[1] - height, pixels.shape[2] - width
+        if not self.augmentation.shift:
+            top, left = spare_top // 2, spare_left // 2
+            return pixels[:, top : top + height, left : left + width]
+        tops, lefts = (draw["top"] * (spare_top + 1)).long(), (draw["left"] * (spare_left + 1)).long()
+        if pixels.is_cuda:  # one gather; a loop of copies would launch a kernel per photo
+            rows = (tops[:, None] + torch.arange(height, device=pixels.device))[:, :, None]
+            columns = (lefts[:, None] + torch.arange(width, device=pixels.device))[:, None, :]
+            return pixels[torch.arange(len(pixels), device=pixels.device)[:, None, None], rows, columns]
+        windows = pixels.new_empty(len(pixels), height, width, 3)
+        for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
+            windows[i] = pixels[i, top : top + height, left : left + width]
+        return windows
+
+    def _turned(self, x: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Returns (B, 3, H, W) float32, 0..255: shift, flip, rotation, zoom and stretch in one sampling step."""
+        strength = self.augmentation
+        stored_height, stored_width = x.shape[2:]
+        height, width = self.image_size
+        angle = (draw["turn"] * 2 - 1) * math.radians(strength.rotation)
+        zoom = 1 + (draw["zoom"] * 2 - 1) * strength.zoom
+        stretch = 1 + (draw["stretch"] * 2 - 1) * strength.stretch
+        mirror = 1 - 2 * (draw["flip"] < strength.flip).float()
+        # Output pixel (u, v), in pixels from the centre, shows the stored pixel A (u, v) + offset.
+        along_x, along_y = mirror / (zoom * stretch), 1 / zoom
+        a, b = along_x * angle.cos(), -along_y * angle.sin()
+        c, d = along_x * angle.sin(), along_y * angle.cos()
+        offset_x = (draw["left"] - 0.5) * (stored_width - width) * strength.shift
+        offset_y = (draw["top"] - 0.5) * (stored_height - height) * strength.shift
+        # torch measures both pictures in halves of their own width and height.
+        theta = torch.stack([
+            torch.stack([a * width / stored_width, b * height / stored_width, offset_x * 2 / stored_width], 1),
+            torch.stack([c * width / stored_height, d * height / stored_height, offset_y * 2 / stored_height], 1),
+        ], 1)  # fmt: skip
+        grid = affine_grid(theta, [len(x), 3, height, width], align_corners=False)
+        return grid_sample(x.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+    def _coloured(self, x: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Returns x with its colours changed and normalised, float32.
+
+        All four changes and the normalisation are one affine map of (red, green, blue): one 3x3 product per pixel.
+        """
+        strength = self.augmentation
+        mean, std = self._statistics(x.device)
+        if not (strength.brightness or strength.contrast or strength.saturation or strength.hue):
+            return self._normalised(x)
+        batch, (height, width) = len(x), x.shape[2:]
+        x = x.to(torch.float32, memory_format=torch.contiguous_format)
+
+        def factor(name: str) -> torch.Tensor:
+            return 1 + (draw[name] * 2 - 1)[:, None, None] * getattr(strength, name)
+
+        identity = torch.eye(3, device=x.device)
+        luma = x.new_tensor([0.299, 0.587, 0.114])
+        matrix = factor("brightness") * identity.expand(batch, 3, 3)
+        offset = x.new_zeros(batch, 3, 1)
+        if strength.contrast:  # towards the mean luma of the photo, as Pillow and torchvision do
+            grey = (x.mean((2, 3)) @ luma)[:, None, None] * factor("brightness")
+            matrix, offset = factor("contrast") * matrix, ((1 - factor("contrast")) * grey).expand(batch, 3, 1)
+        if strength.saturation:
+            towards = factor("saturation") * identity + (1 - factor("saturation")) * luma.expand(3, 3)
+            matrix, offset = towards @ matrix, towards @ offset
+        if strength.hue:
+            turn = _hue_rotation((draw["hue"] * 2 - 1) * strength.hue)
+            matrix, offset = turn @ matrix, turn @ offset
+        scale = 1 / (255 * std[:, :, 0])  # (3, 1)
+        x = torch.baddbmm(offset * scale - mean[:, :, 0] / std[:, :, 0], matrix * scale, x.flatten(2))
+        x = x.unflatten(2, (height, width))
+        return torch.minimum(torch.maximum(x, -mean / std), (1 - mean) / std)
+
+    def _erased(self, x: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
+        height, width = x.shape[2:]
+        area = (0.02 + 0.18 * draw["erase_area"]) * height * width
+        ratio = torch.exp((draw["erase_ratio"] * 2 - 1) * math.log(3.3))
+        box_height, box_width = (area * ratio).sqrt().clamp(max=height), (area / ratio).sqrt().clamp(max=width)
+        inside = _box(x, draw["erase_top"], draw["erase_left"], box_height, box_width)
+        return x.masked_fill(inside & (draw["erase"] < self.augmentation.erase)[:, None, None, None], 0.0)
+
+    def mixed(
+        self, x: torch.Tensor, targets: dict[str, torch.Tensor], photos: torch.Tensor, *, epoch: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Returns x and the soft targets, head -> (B, K), with neighbours (0 and 1, 2 and 3, ...) mixed pairwise."""
+        strength = self.augmentation
+        if not (strength.mixup or strength.cutmix) or len(x) < 2:
+            return x, targets
+        partner = torch.arange(len(x), device=x.device) ^ 1
+        partner = torch.where(partner < len(x), partner, torch.arange(len(x), device=x.device))
+        draws = keyed_uniform(torch.minimum(photos, photos[partner]), len(DRAWS), seed=self.seed, epoch=epoch)
+        draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
+        height, width = x.shape[2:]
+        own = 0.5 + 0.5 * draw["mix_share"]  # each keeps the greater part of itself
+        side = (1 - own).sqrt()
+        inside = _box(x, draw["mix_top"], draw["mix_left"], (side * height).round(), (side * width).round())
+        is_cut = (draw["mix"] >= strength.mixup) & (draw["mix"] < strength.mixup + strength.cutmix)
+        is_blended = draw["mix"] < strength.mixup
+        cut_share = 1 - inside.float().mean((1, 2, 3))
+        share = torch.where(is_blended, own, torch.where(is_cut, cut_share, torch.ones_like(own)))
+        weight = torch.where(is_cut[:, None, None, None], 1 - inside.float(), share[:, None, None, None])
+        x = weight * x + (1 - weight) * x[partner]
+        return x, {h: share[:, None] * t + (1 - share[:, None]) * t[partner] for h, t in targets.items()}
+
+
+def _box(
+    x: torch.Tensor, top: torch.Tensor, left: torch.Tensor, height: torch.Tensor, width: torch.Tensor
+) -> torch.Tensor:
+    """Returns (B, 1, H, W) bool: inside each photo's rectangle, placed by top and left in [0, 1)."""
+    first_row, first_column = top * (x.shape[2] - height), left * (x.shape[3] - width)
+    rows = torch.arange(x.shape[2], device=x.device)[None, :]
+    columns = torch.arange(x.shape[3], device=x.device)[None, :]
+    in_rows = (rows >= first_row[:, None].floor()) & (rows < (first_row + height)[:, None].floor())
+    in_columns = (columns >= first_column[:, None].floor()) & (columns < (first_column + width)[:, None].floor())
+    return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
+
+
+def _hue_rotation(turns: torch.Tensor) -> torch.Tensor:
+    """Returns (B, 3, 3): the rotation of the colour plane of YIQ, by so many full circles."""
+    to_yiq = turns.new_tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+    cos, sin = (turns * 2 * math.pi).cos(), (turns * 2 * math.pi).sin()
+    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+    rotation = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).unflatten(1, (3, 3))
+    return torch.linalg.inv(to_yiq) @ rotation @ to_yiq
+
+
+def none() -> Augmentation:
+    """Nothing: training sees what validation sees."""
+    return Augmentation()
+
+
+def light(*, shift: bool = True, flip: float = 0.5, brightness: float = 0.1) -> Augmentation:
+    """Small shift, mirror image, slight brightness: what the best public entries on this task found to help."""
+    return Augmentation(shift=shift, flip=flip, brightness=brightness)
+
+
+def standard(
+    *, shift: bool = True, flip: float = 0.5, rotation: float = 10.0, zoom: float = 0.1, stretch: float = 0.05,
+    brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.02,
+    erase: float = 0.0, mixup: float = 0.0, cutmix: float = 0.0,
+) -> Augmentation:  # fmt: skip
+    """Turned, zoomed and recoloured a little."""
+    return Augmentation(
+        shift, flip, rotation, zoom, stretch, brightness, contrast, saturation, hue, erase, mixup, cutmix
+    )
+
+
+def strong(
+    *, shift: bool = True, flip: float = 0.5, rotation: float = 15.0, zoom: float = 0.2, stretch: float = 0.1,
+    brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, hue: float = 0.05,
+    erase: float = 0.25, mixup: float = 0.0, cutmix: float = 0.0,
+) -> Augmentation:  # fmt: skip
+    """For training from scratch, where the network has seen nothing else."""
+    return Augmentation(
+        shift, flip, rotation, zoom, stretch, brightness, contrast, saturation, hue, erase, mixup, cutmix
+    )
+
+
+AUGMENTATIONS = {"none": none, "light": light, "standard": standard, "strong": strong}

@@ -1,0 +1,247 @@
+"""Photos -> datasets.Dataset (Image and ClassLabel columns), split by person; and the folder that inference reads.
+
+The table holds paths, not pixels: `push_to_hub` and `save_to_disk` embed the files, training maps them to memory
+(pixels.py).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maskcls import labels
+from maskcls.data import profiles
+from maskcls.errors import UserError, joined
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+
+@dataclass(frozen=True)
+class ProfileSource:
+    """Where the people are, and who validates."""
+
+    data_dir: str
+    train_profile: str | None
+    valid_profile: str | None
+    num_folds: int
+    fold: int
+    seed: int
+    cache_dir: str
+
+
+@dataclass(frozen=True)
+class FaceData:
+    """One table of all photos and the rows of the two splits, which share no person."""
+
+    table: Dataset
+    train_rows: np.ndarray  # (N,) int64
+    valid_rows: np.ndarray
+    output: str
+    mean: tuple[float, float, float] | None  # of the pixels, 0..1; None: to be computed from the training photos
+    std: tuple[float, float, float] | None
+    num_passed_over: int  # hidden entries and files that are not images
+
+    def labels(self) -> np.ndarray:
+        """Returns (N, 3) int64: mask, gender and age group of every photo of the table."""
+        return table_labels(self.table)
+
+    def people(self, rows: np.ndarray) -> list[str]:
+        """Returns the profiles that the rows belong to, sorted."""
+        return sorted(set(np.asarray(self.table["profile"])[rows].tolist()))
+
+
+def table_labels(table: Dataset) -> np.ndarray:
+    """Returns (N, 3) int64: mask, gender and age group of every row."""
+    return np.stack([np.asarray(table[column]) for column in ("mask", "gender", "age_group")], axis=1).astype(np.int64)
+
+
+def custom_dataset_split_by_profile(
+    source: ProfileSource,
+    *,
+    output: str,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> FaceData:
+    """Returns the photos of the listed profiles, split by person as the lists say, or by one stratified fold.
+
+    Raises UserError as profiles.py does: missing, unreadable or doubled names, a person in both lists, too few people.
+    """
+    known = (
+        profiles.read_profile_list(source.train_profile)
+        if source.train_profile
+        else profiles.profile_folders(source.data_dir)
+    )
+    if source.valid_profile:
+        valid = profiles.read_profile_list(source.valid_profile)
+        # Without a training list the validation people lie among the others and are taken out of them.
+        train = known if source.train_profile else [name for name in known if name not in set(valid)]
+        profiles.check_disjoint(train, valid)
+        photos, num_passed_over = profiles.find_photos(source.data_dir, [*train, *valid])
+    else:
+        photos, num_passed_over = profiles.find_photos(source.data_dir, known)  # before the split: it names bad folders
+        train, valid = profiles.split_by_person(known, num_folds=source.num_folds, fold=source.fold, seed=source.seed)
+    is_valid = np.isin([photo.profile for photo in photos], valid)
+    table = build_table(photos, Path(source.data_dir), Path(source.cache_dir))
+    return FaceData(
+        table, np.flatnonzero(~is_valid), np.flatnonzero(is_valid), output,
+        _triple(mean), _triple(std), num_passed_over,
+    )  # fmt: skip
+
+
+def _triple(values: Sequence[float] | None) -> tuple[float, float, float] | None:
+    return None if values is None else (float(values[0]), float(values[1]), float(values[2]))
+
+
+def features() -> Features:
+    """Returns the columns of the table."""
+    from datasets import ClassLabel, Features, Image, Value
+
+    return Features({
+        "image": Image(),
+        "mask": ClassLabel(names=list(labels.MASKS)),
+        "gender": ClassLabel(names=list(labels.GENDERS)),
+        "age_group": ClassLabel(names=list(labels.AGE_GROUPS)),
+        "class": ClassLabel(names=list(labels.CLASS_NAMES)),
+        "profile": Value("string"),
+        "stem": Value("string"),
+        "age": Value("int32"),
+        "race": Value("string"),
+        "path": Value("string"),
+        "size": Value("int64"),  # bytes; with mtime_ns the sign by which a changed photo is noticed
+        "mtime_ns": Value("int64"),
+    })  # fmt: skip
+
+
+def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Path) -> Dataset:
+    """Returns the table of the photos, from the cache when names, sizes and times are those of an earlier call."""
+    from datasets import Dataset, disable_progress_bars, load_from_disk
+
+    disable_progress_bars()  # of saving a table of names; decoding has its own bar
+    paths = [os.path.abspath(data_dir / photo.profile / photo.file) for photo in photos]
+    stats = [os.stat(path) for path in paths]
+    signs = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
+    labels_read = [(photo.mask, photo.gender, photo.age) for photo in photos]
+    folder = cache_dir.expanduser() / "tables" / content_key(signs, labels_read, sorted(features()))
+    if not folder.is_dir():
+        groups = [labels.age_group(photo.age) for photo in photos]
+        columns = {
+            "image": [{"path": path, "bytes": None} for path in paths],
+            "age_group": groups,
+            "class": [labels.encode_class(p.mask, p.gender, group) for p, group in zip(photos, groups, strict=True)],
+            "path": paths,
+            "size": [size for _, size, _ in signs],
+            "mtime_ns": [mtime for _, _, mtime in signs],
+            **{name: [asdict(photo)[name] for photo in photos]
+               for name in ("mask", "gender", "profile", "stem", "age", "race")},
+        }  # fmt: skip
+        table = Dataset.from_dict(columns, features=features())
+        put_in_place(folder, lambda unfinished: table.save_to_disk(unfinished))
+    return load_from_disk(str(folder))
+
+
+def content_key(*parts: object) -> str:
+    """Returns 16 hex digits that stand for the parts' content (anything that JSON can hold)."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def put_in_place(folder: Path, write: Callable[[str], object]) -> None:
+    """Lets `write(unfinished)` fill a folder beside `folder` and renames it; whoever is first of several wins."""
+    unfinished = folder.with_name(f"{folder.name}.unfinished-{os.getpid()}")
+    try:
+        unfinished.mkdir(parents=True, exist_ok=True)
+        write(str(unfinished))
+        os.rename(unfinished, folder)
+    except OSError as error:
+        if not folder.is_dir():
+            raise UserError(f"cannot write to cache_dir {folder.parent.parent}: {error}") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class InferenceData:
+    """The photos to predict, in the order in which the answers are written."""
+
+    table: Dataset
+    image_ids: list[str]  # the rows of output.csv
+    labels: np.ndarray | None  # (N, 3) when the folder holds profiles, whose names are the truth
+
+
+def inference_data(folder: str | Path, cache_dir: str | Path) -> InferenceData:
+    """Returns the photos of `folder`: images/ in the order of info.csv (or sorted without one), or profile folders.
+
+    Raises UserError when there is nothing to predict or info.csv is not what it should be.
+    """
+    folder, cache_dir = Path(folder), Path(cache_dir)
+    if not folder.is_dir():
+        raise UserError(f"infer_data_dir {folder} does not exist")
+    if (folder / "images").is_dir():
+        info = folder / "info.csv"
+        names = _image_ids(info, folder / "images") if info.exists() else _images_in(folder / "images")
+        return InferenceData(_plain_table([folder / "images" / name for name in names]), names, None)
+    if names := _images_in(folder, may_be_empty=True):
+        return InferenceData(_plain_table([folder / name for name in names]), names, None)
+    photos, _ = profiles.find_photos(folder, profiles.profile_folders(folder))
+    table = build_table(photos, folder, cache_dir)
+    return InferenceData(table, [f"{photo.profile}/{photo.file}" for photo in photos], table_labels(table))
+
+
+def _plain_table(paths: Sequence[Path]) -> Dataset:
+    from datasets import Dataset, Features, Image
+
+    columns = {"image": [{"path": str(path), "bytes": None} for path in paths]}
+    return Dataset.from_dict(columns, features=Features({"image": Image()}))
+
+
+def _images_in(folder: Path, *, may_be_empty: bool = False) -> list[str]:
+    names = sorted(
+        entry.name for entry in os.scandir(folder)
+        if entry.is_file() and not entry.name.startswith(".")
+        and Path(entry.name).suffix.lower() in profiles.IMAGE_EXTENSIONS
+    )  # fmt: skip
+    if not names and not may_be_empty:
+        raise UserError(f"{folder} holds no images")
+    return names
+
+
+def _image_ids(info: Path, images: Path) -> list[str]:
+    """Returns the ImageID column of info.csv. Raises UserError with every bad row."""
+    try:
+        with info.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            if "ImageID" not in (reader.fieldnames or []):
+                raise UserError(
+                    f"{info} has no column ImageID; its columns are {', '.join(reader.fieldnames or []) or 'none'}"
+                )
+            names = [row["ImageID"] for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{info} cannot be read as UTF-8 CSV: {error}") from None
+    if not names:
+        raise UserError(f"{info} has no rows")
+    problems = []
+    present = {entry.name for entry in os.scandir(images)}
+    seen: dict[str, int] = {}
+    for line, name in enumerate(names, start=2):
+        if not name or Path(name).name != name or name in (".", ".."):
+            problems.append(f"line {line}: {name!r} is not the name of a file in images/")
+        elif name in seen:
+            problems.append(f"line {line}: {name} stands already in line {seen[name]}")
+        elif name not in present:
+            problems.append(f"line {line}: images/ has no {name}")
+        seen.setdefault(name, line)
+    if problems:
+        raise UserError(joined([f"{info}, {problem}" for problem in problems], f"problems in {info}"))
+    return names
+
+
+DATASETS = {"CustomDatasetSplitByProfile": custom_dataset_split_by_profile}

@@ -1,0 +1,280 @@
+"""Decode once: photos -> uint8 pixels of one geometry, memory-mapped through Arrow; their mean and std.
+
+Two readers give bit-identical pixels: `MappedPixels` from the cache, `DecodedPixels` on the fly (`with_transform`).
+Random things do not belong here, they are augmentation.py's.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate, pad
+
+from maskcls.data.dataset import content_key
+from maskcls.data.loader import map_ahead
+from maskcls.errors import UserError, joined
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from PIL.Image import Image
+
+GREY = 128  # what fills the border of fit: pad
+SHARD_PHOTOS = 1024  # a kill while decoding costs at most so many photos
+FORMAT = 1  # raised when the same photo and geometry would give other pixels
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a photo becomes a picture of one size: the same object in training, validation and inference.
+
+    image_size: (height, width) in pixels that the model sees. fit: squash, pad or crop. crop_box: (left, top, right,
+    bottom) as fractions of the photo, or None. margin: stored pixels exceed image_size by this fraction, so that
+    training can cut at random; validation and inference see the centre.
+    """
+
+    image_size: tuple[int, int]
+    fit: str = "squash"
+    crop_box: Sequence[float] | None = None
+    margin: float = 0.0
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """(height, width) of the stored pixels."""
+        height, width = self.image_size
+        return round(height * (1 + self.margin)), round(width * (1 + self.margin))
+
+    def apply(self, image: Image) -> np.ndarray:
+        """Returns (H, W, 3) uint8 of stored_size. Antialiased bilinear, within 1 level of Pillow's BILINEAR."""
+        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]  # (1, 3, H, W), channels last
+        height, width = pixels.shape[2:]
+        if self.crop_box:
+            left, top, right, bottom = self.crop_box
+            x0, y0 = min(round(left * width), width - 1), min(round(top * height), height - 1)
+            pixels = pixels[:, :, y0 : max(round(bottom * height), y0 + 1), x0 : max(round(right * width), x0 + 1)]
+        pixels = _fitted(pixels, self.stored_size, self.fit)
+        return pixels[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def _fitted(pixels: torch.Tensor, size: tuple[int, int], fit: str) -> torch.Tensor:
+    """Returns pixels (1, 3, H, W) uint8 resized to `size` = (height, width)."""
+    height, width = pixels.shape[2:]
+    scale = {"pad": min, "crop": max}.get(fit, max)(size[0] / height, size[1] / width)
+    if fit == "crop":  # the largest centred part that has the target's shape
+        crop_height, crop_width = max(round(size[0] / scale), 1), max(round(size[1] / scale), 1)
+        top, left = (height - crop_height) // 2, (width - crop_width) // 2
+        pixels = pixels[:, :, top : top + crop_height, left : left + crop_width]
+    inner = (max(round(height * scale), 1), max(round(width * scale), 1)) if fit == "pad" else size
+    if tuple(pixels.shape[2:]) != inner:
+        pixels = interpolate(pixels, inner, mode="bilinear", antialias=True)
+    if inner != size:
+        top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+        pixels = pad(pixels, (left, size[1] - inner[1] - left, top, size[0] - inner[0] - top), value=GREY)
+    return pixels
+
+
+class BadPhotos(UserError):
+    """Files that are not whole images; `problems` has one line each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(joined(sorted(problems), "photos cannot be read"))
+        self.problems = problems
+
+
+def decode(image: dict[str, Any], geometry: Geometry) -> np.ndarray:
+    """Returns (H, W, 3) uint8 of an undecoded Image column's value. Raises BadPhotos when it is not a whole image."""
+    from PIL import Image, ImageOps
+
+    name = image["path"] or "an embedded photo"
+    try:
+        with Image.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"]) as opened:
+            return geometry.apply(ImageOps.exif_transpose(opened))
+    except Exception as error:  # Pillow's decoders raise a dozen kinds: OSError, SyntaxError, ValueError, struct.error
+        reason = "is not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
+        raise BadPhotos([f"{name}: {reason}"]) from None
+
+
+def _decoded_or_error(image: dict[str, Any], geometry: Geometry) -> np.ndarray | BadPhotos:
+    try:
+        return decode(image, geometry)
+    except BadPhotos as error:
+        return error
+
+
+class DecodedPixels:
+    """Pixels read from the photos themselves, on the fly, through the dataset's own `with_transform`."""
+
+    def __init__(self, table: Dataset, geometry: Geometry) -> None:
+        from datasets import Image
+
+        self.shape = (len(table), *geometry.stored_size, 3)
+        undecoded = table.select_columns(["image"]).cast_column("image", Image(decode=False))
+        self._table = undecoded.with_transform(
+            lambda batch: {"pixels": [_decoded_or_error(image, geometry) for image in batch["image"]]}
+        )
+
+    def __call__(self, rows: np.ndarray) -> torch.Tensor:
+        """Returns (B, H, W, 3) uint8. Raises BadPhotos when any of them is not a whole image."""
+        decoded = self._table[rows.tolist()]["pixels"]
+        bad = [problem for item in decoded if isinstance(item, BadPhotos) for problem in item.problems]
+        if bad:
+            raise BadPhotos(bad)
+        return torch.from_numpy(np.stack(decoded))
+
+
+class MappedPixels:
+    """Pixels read from the memory-mapped shards of the cache; a process holds no copy of them."""
+
+    def __init__(self, shards: Sequence[Path], shape: tuple[int, int, int, int]) -> None:
+        from datasets import Dataset
+
+        self.shape = shape
+        self._views = []
+        self._tables = [Dataset.from_file(str(shard)) for shard in shards]  # they own the mapped memory
+        for table in self._tables:
+            for chunk in table.data.column("pixels").chunks:
+                # Every row has the same length, so the chunk's data buffer is one (n, H, W, 3) array.
+                start = int(np.frombuffer(chunk.buffers()[1], np.int32)[chunk.offset])
+                flat = np.frombuffer(chunk.buffers()[2], np.uint8)[start : start + len(chunk) * int(np.prod(shape[1:]))]
+                self._views.append(flat.reshape(len(chunk), *shape[1:]))
+        self._starts = np.cumsum([0, *map(len, self._views)])
+        assert self._starts[-1] == shape[0], "the cache's shards do not hold every photo"
+
+    def __call__(self, rows: np.ndarray) -> torch.Tensor:
+        """Returns (B, H, W, 3) uint8, a copy that the caller owns."""
+        batch = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        parts = np.searchsorted(self._starts, rows, side="right") - 1
+        for i, (row, part) in enumerate(zip(rows, parts, strict=True)):
+            batch[i] = self._views[part][row - self._starts[part]]
+        return torch.from_numpy(batch)
+
+
+Pixels = MappedPixels | DecodedPixels
+
+
+def cache_folder(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> Path:
+    """Returns the folder of these photos' pixels: another when a photo, the geometry or the format changes."""
+    signs = [list(sign) for sign in zip(table["path"], table["size"], table["mtime_ns"], strict=True)]
+    return Path(cache_dir).expanduser() / "pixels" / content_key(signs, asdict(geometry), FORMAT, _versions())
+
+
+def _versions() -> list[str]:
+    import PIL
+
+    return [PIL.__version__, torch.__version__.partition("+")[0]]
+
+
+def build_cache(
+    table: Dataset, geometry: Geometry, cache_dir: str | Path, *, num_workers: int, show: bool = False
+) -> None:
+    """Decodes every photo of the table into the cache, unless it is there. Call it in one process of a launch.
+
+    Several launches may call it at once: one builds, the others wait. Shards that a killed launch finished are kept.
+    Raises UserError naming every photo that cannot be decoded, or when the disk is too small.
+    """
+    from filelock import FileLock
+
+    folder = cache_folder(table, geometry, cache_dir)
+    if (folder / "complete").exists():
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to cache_dir {cache_dir}: {error.strerror}") from None
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "complete").exists():
+            _check_disk(folder, len(table) * int(np.prod(geometry.stored_size)) * 3, show=show)
+            _write_shards(table, geometry, folder, num_workers=num_workers, show=show)
+            (folder / "complete").touch()
+
+
+def open_cache(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> MappedPixels:
+    """Returns the pixels that build_cache has laid down."""
+    folder = cache_folder(table, geometry, cache_dir)
+    return MappedPixels(sorted(folder.glob("*.arrow")), (len(table), *geometry.stored_size, 3))
+
+
+def find_bad_photos(
+    table: Dataset, geometry: Geometry, cache_dir: str | Path, *, num_workers: int, show: bool = False
+) -> None:
+    """Raises BadPhotos naming every photo that cannot be decoded; the same photos are read once, not in every run."""
+    seen = cache_folder(table, geometry, cache_dir) / "readable"
+    if not seen.exists() and not (seen.parent / "complete").exists():
+        for _ in _decoded(table, geometry, num_workers=num_workers, show=show):
+            pass
+        seen.parent.mkdir(parents=True, exist_ok=True)
+        seen.touch()
+
+
+def _check_disk(folder: Path, num_bytes: int, *, show: bool) -> None:
+    free = shutil.disk_usage(folder).free + sum(shard.stat().st_size for shard in folder.glob("*.arrow"))
+    if show:
+        print(f"decoding once to {folder}: {num_bytes / 1e6:,.0f} MB ({free / 1e9:,.0f} GB free)")
+    if num_bytes > 0.95 * free:
+        raise UserError(
+            f"the decoded photos take {num_bytes / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free: "
+            "set cache_dir to a larger disk, lower image_size, or set cache: none"
+        )
+
+
+def _write_shards(table: Dataset, geometry: Geometry, folder: Path, *, num_workers: int, show: bool) -> None:
+    from datasets import Features, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    starts = range(0, len(table), SHARD_PHOTOS)
+    missing = [start for start in starts if not (folder / f"{start:08d}.arrow").exists()]
+    rows = [row for start in missing for row in range(start, min(start + SHARD_PHOTOS, len(table)))]
+    decoded = _decoded(table.select(rows), geometry, num_workers=num_workers, show=show)
+    for start in missing:
+        unfinished = folder / f"{start:08d}.unfinished"
+        with ArrowWriter(path=str(unfinished), features=Features({"pixels": Value("binary")})) as writer:
+            for _ in range(min(SHARD_PHOTOS, len(table) - start)):
+                writer.write({"pixels": next(decoded).tobytes()})
+            writer.finalize()
+        os.replace(unfinished, folder / f"{start:08d}.arrow")
+
+
+def _decoded(table: Dataset, geometry: Geometry, *, num_workers: int, show: bool) -> Iterator[np.ndarray]:
+    """Yields every photo's pixels in order; after a bad one reads on to the end and raises BadPhotos with all names."""
+    from datasets import Image
+    from tqdm import tqdm
+
+    images = table.select_columns(["image"]).cast_column("image", Image(decode=False))
+    results = map_ahead(
+        lambda row: _decoded_or_error(images[row]["image"], geometry),
+        range(len(table)),
+        num_threads=num_workers,
+        ahead=256,
+    )
+    bad: list[str] = []
+    for pixels in tqdm(results, total=len(table), desc="decoding", unit="photo", disable=not show, leave=False):
+        if isinstance(pixels, BadPhotos):
+            bad += pixels.problems
+        elif not bad:
+            yield pixels
+    if bad:
+        raise BadPhotos(bad)
+
+
+def mean_and_std(pixels: Pixels, rows: np.ndarray) -> tuple[list[float], list[float]]:
+    """Returns the mean and standard deviation of each colour over all pixels of the rows, in 0..1.
+
+    Exact: from the 256-bin histogram of each channel, so neither order nor precision of a running sum matters.
+    """
+    counts = np.zeros((3, 256), np.int64)
+    for start in range(0, len(rows), 256):
+        batch = pixels(rows[start : start + 256]).numpy().reshape(-1, 3)
+        for channel in range(3):
+            counts[channel] += np.bincount(batch[:, channel], minlength=256)
+    levels = np.arange(256) / 255
+    shares = counts / counts.sum(1, keepdims=True)
+    mean = shares @ levels
+    std = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(1))
+    return mean.round(6).tolist(), std.round(6).tolist()

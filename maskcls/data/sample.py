@@ -1,0 +1,172 @@
+"""Writes drawn sample data in the layout of the real one, so that everything can be tried without photos of people.
+
+What goes where belongs here; how a face looks is in `sample_faces.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from maskcls.data.sample_faces import draw_photos, make_noise
+from maskcls.data.sample_people import Person, make_person
+from maskcls.errors import UserError
+from maskcls.labels import AGE_GROUPS, GENDERS, MASK_OF_STEM, age_group, encode_class
+
+STEMS = tuple(MASK_OF_STEM)
+_EXTENSIONS = {".jpg": 0.83, ".jpeg": 0.08, ".JPG": 0.08, ".png": 0.01}  # shares; a PNG takes 40 times a JPEG's time
+_CELLS = tuple((gender, group) for gender in GENDERS for group in range(len(AGE_GROUPS)))
+# First key of the random generators, one for each purpose: what a person looks like depends on nothing else.
+_PROFILES, _EVALUATION, _SPLIT, _SHUFFLE, _NOISE = range(5)
+
+
+@dataclass(frozen=True)
+class SampleDataSummary:
+    """How much was written, and where the things lie that a config names."""
+
+    num_train_people: int
+    num_valid_people: int
+    num_eval_people: int
+    num_profile_photos: int
+    num_eval_photos: int
+    images: Path
+    train_profile: Path
+    valid_profile: Path
+    eval_directory: Path
+    eval_truth: Path
+
+
+def write_sample_data(
+    directory: Path, *, num_people: int, seed: int, num_eval_people: int | None = None
+) -> SampleDataSummary:
+    """Draws people and writes their photos, the two profile lists and an evaluation set; returns what was written.
+
+    The bytes depend only on the arguments, and a person's photos only on the seed and the person's number. People are
+    spread evenly over gender x age group; a fifth of them (at least one, when there are two or more) is for validation.
+
+    Args:
+        directory: created when missing; must not hold an `images` folder yet.
+        num_people: people in the two lists together, 7 photos each.
+        seed: 0 or more.
+        num_eval_people: other people, for the evaluation set; None: `num_people // 5`, at least 1.
+
+    Raises:
+        UserError: a number is too small, the directory cannot be written, or it has an `images` folder already.
+    """
+    num_eval_people = max(1, num_people // 5) if num_eval_people is None else num_eval_people
+    _check(directory, num_people=num_people, num_eval_people=num_eval_people, seed=seed)
+    noise = make_noise(np.random.default_rng([seed, _NOISE]))
+
+    profiles = [_write_profile(directory / "images", number, seed, noise) for number in range(num_people)]
+    train, valid = _split(num_people, seed)
+    train_profile, valid_profile = directory / "train_profiles.txt", directory / "valid_profiles.txt"
+    for path, numbers in ((train_profile, train), (valid_profile, valid)):
+        path.write_text("".join(f"{profiles[number]}\n" for number in numbers), encoding="utf-8", newline="\n")
+    _write_junk(directory / "images", profiles)
+
+    answers = [
+        answer
+        for number in range(num_eval_people)
+        for answer in _write_eval_person(directory / "eval/images", number, seed, noise)
+    ]
+    order = np.random.default_rng([seed, _SHUFFLE]).permutation(len(answers))
+    _write_answers(directory / "eval_truth.csv", [answers[row] for row in order])
+    _write_answers(directory / "eval/info.csv", [(answers[row][0], 0) for row in order])
+    return SampleDataSummary(
+        num_train_people=len(train),
+        num_valid_people=len(valid),
+        num_eval_people=num_eval_people,
+        num_profile_photos=len(profiles) * len(STEMS),
+        num_eval_photos=len(answers),
+        images=directory / "images",
+        train_profile=train_profile,
+        valid_profile=valid_profile,
+        eval_directory=directory / "eval",
+        eval_truth=directory / "eval_truth.csv",
+    )
+
+
+def _check(directory: Path, *, num_people: int, num_eval_people: int, seed: int) -> None:
+    for name, value in (("people", num_people), ("evaluation people", num_eval_people)):
+        if value < 1:
+            raise UserError(f"the number of {name} must be at least 1, not {value}")
+    if seed < 0:
+        raise UserError(f"the seed must be 0 or more, not {seed}")
+    if (directory / "images").exists():
+        raise UserError(f"{directory / 'images'} exists already: name another folder, or delete that one first")
+    try:
+        (directory / "images").mkdir(parents=True)
+        (directory / "eval/images").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {directory}: {error.strerror}") from error
+
+
+def _make_person(number: int, generator: np.random.Generator) -> Person:
+    gender, group = _CELLS[number % len(_CELLS)]
+    return make_person(gender, group, generator)
+
+
+def _write_profile(images: Path, number: int, seed: int, noise: np.ndarray) -> str:
+    """Writes the photos of a person and returns the folder's name."""
+    generator = np.random.default_rng([seed, _PROFILES, number])
+    person = _make_person(number, generator)
+    name = f"{number + 1:06d}_{person.gender}_{person.race}_{person.age}"
+    (images / name).mkdir()
+    for stem, photo in zip(STEMS, draw_photos(person, STEMS, noise, generator), strict=True):
+        extension = generator.choice(list(_EXTENSIONS), p=list(_EXTENSIONS.values()))
+        _save(photo, images / name / f"{stem}{extension}", generator)
+    return name
+
+
+def _write_eval_person(images: Path, number: int, seed: int, noise: np.ndarray) -> list[tuple[str, int]]:
+    """Writes the photos of an evaluation person and returns (file name, class 0..17) for each."""
+    generator = np.random.default_rng([seed, _EVALUATION, number])
+    person = _make_person(number, generator)
+    answers = []
+    for stem, photo in zip(STEMS, draw_photos(person, STEMS, noise, generator), strict=True):
+        name = hashlib.sha1(f"{seed} {number} {stem}".encode()).hexdigest() + ".jpg"
+        _save(photo, images / name, generator)
+        answers.append((name, encode_class(MASK_OF_STEM[stem], GENDERS.index(person.gender), age_group(person.age))))
+    return answers
+
+
+def _save(photo: Image.Image, path: Path, generator: np.random.Generator) -> None:
+    quality = int(generator.integers(55, 96))
+    if path.suffix == ".png":
+        photo.save(path, compress_level=1)
+    else:
+        photo.save(path, format="JPEG", quality=quality)
+
+
+def _split(num_people: int, seed: int) -> tuple[list[int], list[int]]:
+    """Returns the numbers of the people for training and for validation, both even over gender x age group."""
+    order = np.random.default_rng([seed, _SPLIT]).permutation(num_people).tolist()
+    seen = dict.fromkeys(range(len(_CELLS)), 0)
+    rounds = []
+    for number in order:
+        seen[number % len(_CELLS)] += 1
+        rounds.append((seen[number % len(_CELLS)], number))
+    # The first of every cell, then the second of every cell: any beginning of this is even over the cells.
+    dealt = [number for _, number in sorted(rounds, key=lambda entry: entry[0])]
+    num_valid = max(1, round(num_people / 5)) if num_people > 1 else 0
+    return sorted(dealt[num_valid:]), sorted(dealt[:num_valid])
+
+
+def _write_junk(images: Path, profiles: list[str]) -> None:
+    """Leaves what file managers and notebooks leave in real folders; a reader has to skip it."""
+    (images / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    (images / ".ipynb_checkpoints").mkdir()
+    for profile in profiles[::10]:
+        (images / profile / "._mask1.jpg").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        ")
+
+
+def _write_answers(path: Path, rows: list[tuple[str, int]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("ImageID", "ans"))
+        writer.writerows(rows)

@@ -1,0 +1,177 @@
+"""ViT, ConvNeXt, ConvNeXtV2 and any other transformers image classifier: pixels in, logits out.
+
+A builder starts from pretrained weights (a Hub id or a local folder) or from scratch, for any image size. Architecture
+arguments left at None are those of the pretrained model, or transformers' defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.functional import interpolate
+
+from maskcls.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Size = tuple[int, int]  # (height, width) in pixels
+
+
+def vit(
+    *, image_size: Size, id2label: dict[int, str], attention: str, pretrained: str | None = None,
+    num_labels: int | None = None, patch_size: int | None = None, hidden_size: int | None = None,
+    num_hidden_layers: int | None = None, num_attention_heads: int | None = None, intermediate_size: int | None = None,
+    hidden_dropout_prob: float | None = None, attention_probs_dropout_prob: float | None = None,
+) -> PreTrainedModel:  # fmt: skip
+    """Returns a ViT. Source: Dosovitskiy et al., arXiv:2010.11929; default size ViT-B/16."""
+    return _build("vit", **locals())
+
+
+def convnext(
+    *, image_size: Size, id2label: dict[int, str], attention: str, pretrained: str | None = None,
+    num_labels: int | None = None, patch_size: int | None = None, hidden_sizes: Sequence[int] | None = None,
+    depths: Sequence[int] | None = None, drop_path_rate: float | None = None,
+    layer_scale_init_value: float | None = None,
+) -> PreTrainedModel:  # fmt: skip
+    """Returns a ConvNeXt; patch_size is its stem's stride. Source: Liu et al., arXiv:2201.03545; default ConvNeXt-T."""
+    return _build("convnext", **locals())
+
+
+def convnextv2(
+    *, image_size: Size, id2label: dict[int, str], attention: str, pretrained: str | None = None,
+    num_labels: int | None = None, patch_size: int | None = None, hidden_sizes: Sequence[int] | None = None,
+    depths: Sequence[int] | None = None, drop_path_rate: float | None = None,
+) -> PreTrainedModel:  # fmt: skip
+    """Returns a ConvNeXtV2; patch_size is its stem's stride. Source: Woo et al., arXiv:2301.00808; default Tiny."""
+    return _build("convnextv2", **locals())
+
+
+def auto(
+    *, image_size: Size, id2label: dict[int, str], attention: str, pretrained: str | None = None,
+    num_labels: int | None = None, model_type: str | None = None, **config_fields: Any,
+) -> PreTrainedModel:  # fmt: skip
+    """Returns any AutoModelForImageClassification: of `pretrained`, or from scratch by transformers' `model_type`.
+
+    Raises UserError when neither is given, or for a field that the model's config class does not have.
+    """
+    if pretrained is None and model_type is None:
+        raise UserError("model auto needs model_args.pretrained or model_args.model_type, for example resnet")
+    return _build(
+        model_type, image_size=image_size, id2label=id2label, attention=attention, pretrained=pretrained,
+        num_labels=num_labels, **config_fields,
+    )  # fmt: skip
+
+
+def _build(
+    model_type: str | None, *, image_size: Size, id2label: dict[int, str], attention: str, pretrained: str | None,
+    num_labels: int | None, **fields: Any,
+) -> PreTrainedModel:  # fmt: skip
+    from transformers import AutoModelForImageClassification
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # its bars for loading and saving a single file
+    config = _config(model_type, pretrained)
+    if model_type not in (None, config.model_type):
+        raise UserError(f"{pretrained} holds a {config.model_type}, not a {model_type}")
+    if config.model_type not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+        raise UserError(f"transformers has no image classifier of type {config.model_type!r}")
+    for name, value in fields.items():
+        if not hasattr(config, name):
+            raise UserError(
+                f"model_args: {config.model_type} takes no {name!r}.{did_you_mean(name, list(vars(config)))}"
+            )
+        if value is not None:
+            setattr(config, name, value)
+    if "depths" in fields and len(config.depths) != len(config.hidden_sizes):
+        raise UserError(f"model_args: depths {config.depths} and hidden_sizes {config.hidden_sizes} differ in length")
+    if hasattr(config, "num_stages") and "depths" in fields:
+        config.num_stages = len(config.depths)
+        config.stage_names = ["stem", *(f"stage{i + 1}" for i in range(config.num_stages))]
+    weights = _pretrained_weights(pretrained) if pretrained else {}
+    config.id2label, config.label2id = id2label, {name: i for i, name in id2label.items()}
+    if hasattr(config, "image_size"):
+        config.image_size = list(image_size)
+    try:
+        model = AutoModelForImageClassification.from_config(config, attn_implementation=attention)
+    except (ValueError, TypeError, RuntimeError, AssertionError) as error:  # such as heads that do not divide the width
+        raise UserError(f"model_args: {config.model_type} cannot be built: {error}") from None
+    if weights:
+        _load(model, weights, str(pretrained))
+    return model.to(memory_format=torch.channels_last)  # as the pixels lie; convolutions are 1.1 to 1.2 times faster
+
+
+def _config(model_type: str | None, pretrained: str | None) -> Any:
+    """Returns the transformers config to start from. Raises UserError when there is none."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(pretrained) if pretrained else AutoConfig.for_model(str(model_type))
+    except (OSError, ValueError) as error:
+        what = f"pretrained model {pretrained!r}" if pretrained else f"model_type {model_type!r}"
+        raise UserError(f"{what} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+
+
+def _pretrained_weights(pretrained: str) -> dict[str, torch.Tensor]:
+    """Returns the state dict of a Hub id or local folder, as its own config built it."""
+    from transformers import AutoModelForImageClassification
+
+    try:
+        return AutoModelForImageClassification.from_pretrained(pretrained).state_dict()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"pretrained model {pretrained!r} cannot be loaded: {str(error).strip().splitlines()[0]}"
+        ) from None
+
+
+def _load(model: PreTrainedModel, weights: dict[str, torch.Tensor], source: str) -> None:
+    """Loads pretrained weights; the head is new when its width differs, position embeddings are resized.
+
+    Raises UserError when other weights do not fit: changed architecture arguments would silently start from noise.
+    """
+    own = model.state_dict()
+    head = {name for name in own if name.startswith("classifier.")}
+    misfits = []
+    for name, parameter in own.items():
+        given = weights.get(name)
+        if given is not None and name.endswith("position_embeddings") and given.shape != parameter.shape:
+            weights[name] = _resized_positions(given, model.config)
+        elif given is None or given.shape != parameter.shape:
+            weights[name] = parameter
+            misfits += [] if name in head else [name]
+    if misfits:
+        raise UserError(
+            f"{source} has no fitting weights for {', '.join(misfits[:4])}{' ...' if len(misfits) > 4 else ''}"
+        )
+    model.load_state_dict({name: weights[name] for name in own})
+
+
+def _resized_positions(positions: torch.Tensor, config: Any) -> torch.Tensor:
+    """Returns (1, 1 + h * w, D) for the config's image size from (1, 1 + s * s, D); the first is the class token's."""
+    patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
+    grid = (config.image_size[0] // patch, config.image_size[1] // patch)
+    side = round((positions.shape[1] - 1) ** 0.5)
+    square = positions[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (1, D, s, s)
+    resized = interpolate(square, grid, mode="bicubic", align_corners=False, antialias=True)
+    return torch.cat([positions[:, :1], resized.flatten(2).transpose(1, 2)], 1)
+
+
+def load_model(folder: str, *, attention: str) -> PreTrainedModel:
+    """Returns the model that a run saved. Raises UserError when the folder is damaged or no model."""
+    from transformers import AutoModelForImageClassification
+
+    try:
+        model, report = AutoModelForImageClassification.from_pretrained(
+            folder, attn_implementation=attention, local_files_only=True, output_loading_info=True
+        )
+    except Exception as error:  # json, safetensors, OSError, RuntimeError: all mean that the folder is not whole
+        raise UserError(f"{folder} is not a whole model: {str(error).strip().splitlines()[0]}") from None
+    if report["missing_keys"] or report["mismatched_keys"]:
+        raise UserError(f"{folder} is not a whole model: weights are missing")
+    return model.to(memory_format=torch.channels_last)
+
+
+MODELS = {"vit": vit, "convnext": convnext, "convnextv2": convnextv2, "auto": auto}

@@ -1,0 +1,92 @@
+"""Optimizers, torch's by name and ours, and the parameter groups that they get."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from maskcls.errors import UserError
+
+
+class Lion(Optimizer):
+    """Evolved sign momentum; wants a third to a tenth of AdamW's learning rate.
+
+    Source: Chen et al., arXiv:2302.06675, algorithm 2.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
+        """Makes one update."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                momentum = self.state[parameter].setdefault("exp_avg", torch.zeros_like(parameter))
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(momentum.lerp(parameter.grad, 1 - beta1).sign_(), alpha=-group["lr"])
+                momentum.lerp_(parameter.grad, 1 - beta2)
+        return loss
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Returns two groups: weights with decay, and one-dimensional parameters (norms, biases, layer scales) without.
+
+    By number of dimensions and not by name: ViT and ConvNeXt name their norms differently.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def build_optimizer(
+    optimizer: Callable[..., Optimizer],
+    arguments: Mapping[str, Any],
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+) -> Optimizer:
+    """Returns the optimizer, fused where torch has it (one kernel for all parameters).
+
+    Raises UserError when the optimizer refuses an argument.
+    """
+    takes, name = inspect.signature(optimizer).parameters, getattr(optimizer, "__name__", "")
+    options: dict[str, Any] = {"lr": lr, **arguments}
+    if "fused" in takes and "foreach" not in arguments:
+        options.setdefault("fused", True)
+    if isinstance(options.get("betas"), list):
+        options["betas"] = tuple(options["betas"])
+    groups = parameter_groups(model, weight_decay)
+    if "weight_decay" not in takes:
+        if weight_decay:
+            raise UserError(f"optimizer {name} has no weight decay: set weight_decay: 0")
+        for group in groups:
+            del group["weight_decay"]
+    try:
+        return optimizer(groups, **options)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"optimizer {name} cannot be built: {error}") from None
+
+
+OPTIMIZERS = {"Lion": Lion}

@@ -1,0 +1,119 @@
+"""Pictures of a run: confusion matrices, curves, and sheets of labelled photos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from maskcls.data.augmentation import Transform
+from maskcls.data.loader import BatchPlan
+from maskcls.labels import HEAD_CLASSES, headline, targets_of
+from maskcls.training.loop import Photos
+
+
+def confusion_picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns (H, W, 3) uint8: one panel per head, rows are the truth; colour is the share of the row."""
+    from matplotlib.figure import Figure
+
+    widths = [max(len(matrix) * 0.48, 2.6) for matrix in matrices.values()]
+    figure = Figure(figsize=(sum(widths) + 2.6 * len(widths), max(widths) + 1.6), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(matrices), width_ratios=widths))
+    for axes, (head, matrix) in zip(panels, matrices.items(), strict=True):
+        shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        names = HEAD_CLASSES[head]
+        axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 3 else 0, fontsize=8)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set(
+            xlabel="predicted", ylabel="truth", title=f"{head}: {np.trace(matrix) / max(matrix.sum(), 1):.1%} right"
+        )
+        for (row, column), number in np.ndenumerate(matrix):
+            if number:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{number}", ha="center", va="center", fontsize=7, color=colour)
+    return _pixels(figure)
+
+
+def curves_picture(history: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Returns (H, W, 3) uint8: loss, headline scores, every head's accuracy, and learning rate, from metrics.jsonl."""
+    from matplotlib.figure import Figure
+
+    train = [line for line in history if "train/loss" in line]
+    valid = [line for line in history if "valid/loss" in line]
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    panels = {
+        "loss": (["train/loss", "valid/loss"], None),
+        "headline": (["train/acc", "valid/acc", "train/f1", "valid/f1"], (0, 1)),
+        "heads": (sorted({name for line in valid for name in line if name.endswith("_acc")}), (0, 1)),
+        "learning rate": (["train/lr"], None),
+    }
+    for axes, (title, (names, limits)) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        for name in names:
+            lines = train if name.startswith("train") else valid
+            updates, values = zip(*((line["update"], line[name]) for line in lines), strict=True)
+            axes.plot(updates, values, label=name, **({"marker": "."} if lines is valid else {"alpha": 0.6}))
+        axes.set(title=title, xlabel="update", ylim=limits)
+        axes.grid(alpha=0.3)
+        if names:
+            axes.legend(fontsize=8)
+    return _pixels(figure)
+
+
+def batch_pictures(
+    train: Photos, valid: Photos, transform: Transform, plan: BatchPlan, output: str
+) -> dict[str, np.ndarray]:
+    """Returns the first augmented training photos and some validation photos, as the model sees them."""
+    first = next(plan.parts(1, 0))[0][:16]
+    x = transform.augmented(train.pixels(train.rows[first]), torch.from_numpy(train.rows[first]), epoch=1)
+    spread = np.linspace(0, len(valid.rows) - 1, min(16, len(valid.rows))).astype(int)
+    y = transform.plain(valid.pixels(valid.rows[spread]))
+    return {
+        "train/batch": photo_sheet(_as_photos(x, transform), _captions(train, first, output)),
+        "valid/batch": photo_sheet(_as_photos(y, transform), _captions(valid, spread, output)),
+    }
+
+
+def _as_photos(x: torch.Tensor, transform: Transform) -> np.ndarray:
+    """Returns (B, H, W, 3) uint8 of normalised x (B, 3, H, W)."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (transform.mean, transform.std))
+    return ((x * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+
+
+def _captions(photos: Photos, positions: np.ndarray, output: str) -> list[str]:
+    assert photos.labels is not None
+    head = headline(output)
+    return [HEAD_CLASSES[head][label] for label in targets_of(photos.labels[positions], output)[head].tolist()]
+
+
+def photo_sheet(photos: np.ndarray, captions: Sequence[str], *, columns: int = 8) -> np.ndarray:
+    """Returns (H, W, 3) uint8: photos (N, h, w, 3) uint8 in rows, each with its caption below."""
+    from matplotlib.figure import Figure
+
+    rows, height = -(-len(photos) // columns), 1.7 * photos.shape[1] / photos.shape[2] + 0.45  # inches of a cell
+    figure = Figure(figsize=(columns * 1.7, rows * height), layout="constrained")
+    for axes in np.atleast_1d(figure.subplots(rows, columns)).flat:
+        axes.axis("off")
+    for axes, photo, caption in zip(figure.axes, photos, captions, strict=False):  # fewer photos than cells
+        axes.imshow(photo)
+        axes.set_title(caption, fontsize=7, y=-0.02, va="top")
+    return _pixels(figure)
+
+
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    """Writes (H, W, 3) uint8 as a PNG."""
+    from PIL import Image
+
+    Image.fromarray(picture).save(path)
+
+
+def _pixels(figure: Any) -> np.ndarray:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(100)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()

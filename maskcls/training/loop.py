@@ -1,0 +1,225 @@
+"""The only code that runs the model: one epoch of training, and prediction for validation and inference alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from maskcls.data.augmentation import Transform
+from maskcls.data.loader import BatchPlan, map_ahead, split_evenly
+from maskcls.data.pixels import BadPhotos, Pixels
+from maskcls.evaluation.metrics import measure
+from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, head_predictions, head_probabilities, headline, targets_of
+from maskcls.modeling.loss import HeadLosses, soft
+from maskcls.training.average import WeightAverage
+
+
+@dataclass
+class Photos:
+    """The photos of one split, ready to be put on a device."""
+
+    pixels: Pixels
+    rows: np.ndarray  # (N,) the split's rows of the table
+    labels: Tensor  # (N, 3) int64 by position in the split: mask, gender, age group
+
+
+@dataclass
+class Learner:
+    """What changes while a run learns."""
+
+    model: nn.Module  # prepared by Accelerate
+    optimizer: torch.optim.Optimizer  # prepared
+    scheduler: Any  # not prepared: a prepared one steps once per process
+    steps_on_score: bool  # the scheduler waits for a validation score
+    average: WeightAverage | None  # moving average of the weights
+    num_updates: int = 0  # optimizer updates since the start of the run
+
+
+class Interval:
+    """Means over the updates since the last log line, summed on the device so that no update waits for a number."""
+
+    def __init__(self, device: torch.device, head: str) -> None:
+        self.head, self.num_classes = head, len(HEAD_CLASSES[head])
+        self._started, self._waited = time.perf_counter(), 0.0
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self._confusion = torch.zeros(self.num_classes**2, dtype=torch.float64, device=device)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time inside as waiting for photos."""
+        started = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - started
+
+    def add(self, loss_sum: Tensor, predictions: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> None:
+        """Adds one pass over photos: the sum of their losses, and their labels by head, (B,) each."""
+        self._loss_sum += loss_sum.detach()
+        cells = labels[self.head] * self.num_classes + predictions[self.head]
+        self._confusion.index_add_(0, cells, torch.ones_like(cells, dtype=torch.float64))
+
+    def close(self, accelerator: Accelerator, learning_rate: float) -> dict[str, float]:
+        """Returns the means over all devices. Collective, and the interval's only device sync."""
+        sums = accelerator.reduce(torch.cat([self._loss_sum[None], self._confusion]), "sum").cpu()
+        counts = sums[1:].view(self.num_classes, self.num_classes)
+        seconds = time.perf_counter() - self._started
+        hits, seen = counts.diagonal(), counts.sum(0) + counts.sum(1)
+        return {
+            "train/loss": float(sums[0] / counts.sum()),
+            "train/acc": float(hits.sum() / counts.sum()),
+            "train/f1": float((2 * hits / seen.clamp(min=1)).mean()),
+            "train/lr": learning_rate,
+            "train/images_per_second": float(counts.sum() / seconds),
+            "train/waiting_share": self._waited / seconds,
+        }
+
+
+def train_one_epoch(
+    accelerator: Accelerator,
+    learner: Learner,
+    photos: Photos,
+    transform: Transform,
+    losses: HeadLosses,
+    plan: BatchPlan,
+    *,
+    epoch: int,
+    log_interval: int,
+    max_grad_norm: float | None,
+    num_workers: int,
+    progress: Callable[[int], object],
+) -> Iterator[dict[str, float]]:
+    """Makes one pass over the photos; yields means every log_interval updates and at the end. Collective.
+
+    `progress` is called with 1 after every update.
+    """
+    learner.model.train()
+    device, output = accelerator.device, losses.output
+
+    def load(passes: Sequence[np.ndarray]) -> list[tuple[Tensor, Tensor]]:
+        return [(photos.pixels(photos.rows[positions]), torch.from_numpy(positions)) for positions in passes]
+
+    ahead = num_workers + 1
+    updates = map_ahead(load, plan.parts(epoch, accelerator.process_index), num_threads=num_workers, ahead=ahead)
+    interval = Interval(device, headline(output))
+    for update in range(1, plan.num_updates + 1):
+        with interval.waiting():
+            passes = next(updates)
+        for number, (pixels, positions) in enumerate(passes, start=1):
+            seed_dropout(plan.seed, learner.num_updates, number, accelerator.process_index)
+            keys = torch.from_numpy(photos.rows)[positions].to(device)
+            labels = targets_of(photos.labels[positions].to(device), output)
+            x = transform.augmented(pixels.to(device, non_blocking=True), keys, epoch=epoch)
+            targets = {head: soft(labels[head], head) for head in OUTPUT_HEADS[output]}
+            x, targets = transform.mixed(x, targets, keys, epoch=epoch)
+            is_last = number == len(passes)  # gradients meet once per update, not once per pass
+            with nullcontext() if is_last else accelerator.no_sync(learner.model):
+                logits = learner.model(pixel_values=x).logits
+                loss_sum = losses.total(losses.per_head(logits, targets)).sum()
+                # DDP averages over processes; this makes it the mean over the photos of the whole update.
+                accelerator.backward(loss_sum * (accelerator.num_processes / plan.batch_size))
+            interval.add(loss_sum, head_predictions(logits.detach(), output), labels)
+        if max_grad_norm is not None:
+            accelerator.clip_grad_norm_(learner.model.parameters(), max_grad_norm)
+        learner.optimizer.step()
+        learner.optimizer.zero_grad()
+        if not accelerator.optimizer_step_was_skipped:  # as when fp16 overflowed and its scale was lowered
+            if not learner.steps_on_score:
+                learner.scheduler.step()
+            if learner.average is not None:
+                learner.average.update(learner.model)
+        learner.num_updates += 1
+        progress(1)
+        if update % log_interval == 0 or update == plan.num_updates:
+            yield interval.close(accelerator, learner.optimizer.param_groups[0]["lr"])
+            interval = Interval(device, headline(output))
+
+
+@torch.inference_mode()
+def predict(
+    accelerator: Accelerator,
+    model: nn.Module,
+    pixels: Pixels,
+    rows: np.ndarray,
+    transform: Transform,
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    progress: Callable[[int], object] = lambda num_photos: None,
+) -> Tensor:
+    """Returns the logits (N, C) float32 on the CPU, in the order of `rows`, the same on every process. Collective.
+
+    Raises BadPhotos, on every process, naming all photos that cannot be read.
+    """
+    model.eval()
+    own = split_evenly(rows, accelerator.num_processes)
+    mine = own[accelerator.process_index]
+    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    problems: list[str] = []
+
+    def load(batch: np.ndarray) -> Tensor | None:
+        try:
+            return pixels(batch)
+        except BadPhotos as error:  # read on: the message names every bad photo, and no process waits for this one
+            problems.extend(error.problems)
+            return None
+
+    logits = []
+    for loaded in map_ahead(load, batches, num_threads=num_workers, ahead=num_workers + 1):
+        if problems or loaded is None:
+            continue
+        x = transform.plain(loaded.to(accelerator.device, non_blocking=True))
+        logits.append(model(pixel_values=x).logits.float())
+        progress(len(x))
+    if problems := gather_object(problems):
+        raise BadPhotos(problems)
+    width = accelerator.unwrap_model(model).config.num_labels
+    own_logits = torch.cat([torch.zeros(0, width, device=accelerator.device), *logits])
+    gathered = _gathered(accelerator, own_logits, [len(part) for part in own]).cpu()
+    assert len(gathered) == len(rows), f"{len(gathered)} predictions for {len(rows)} photos"
+    return gathered
+
+
+def score(
+    logits: Tensor, labels: Tensor, losses: HeadLosses | None, *, output: str
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Returns (scores, head -> confusion counts) of all gathered logits (N, C) against labels (N, 3).
+
+    Scores are loss (the criterion's mean over photos; left out without `losses`), acc, f1, and for every head its own
+    {head}_loss, {head}_acc, {head}_f1. An attribute without a head of its own has its negative log-likelihood as loss.
+    """
+    targets = targets_of(labels, output)
+    scores: dict[str, float] = {}
+    if losses is not None:
+        per_head = losses.per_head(logits, targets)
+        scores["loss"] = float(losses.total(per_head).mean())
+        for head, probabilities in head_probabilities(logits, output).items():
+            truth = probabilities.gather(1, targets[head][:, None]).clamp(min=1e-12)
+            scores |= (
+                {} if head == headline(output) else {f"{head}_loss": float(per_head.get(head, -truth.log()).mean())}
+            )
+    predictions = {head: values.numpy() for head, values in head_predictions(logits, output).items()}
+    measured, matrices = measure(predictions, {head: values.numpy() for head, values in targets.items()}, output=output)
+    return scores | measured, matrices
+
+
+def _gathered(accelerator: Accelerator, own: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Returns all processes' rows, of the given numbers, one after the other. Collective."""
+    if accelerator.num_processes == 1:
+        return own
+    longest = max(lengths)
+    padded = torch.cat([own, own.new_zeros(longest - len(own), own.shape[1])])
+    parts = accelerator.gather(padded).split(longest)
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
+def seed_dropout(seed: int, update: int, number: int, device: int) -> None:
+    """Keys torch's generator, which dropout and drop path draw from, so that a resumed run draws what it would have."""
+    torch.manual_seed(((seed * 1_000_003 + update) * 1_009 + number) * 1_009 + device)

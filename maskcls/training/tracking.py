@@ -1,0 +1,134 @@
+"""metrics.jsonl, wandb and TensorBoard behind one call, on the main process; a failing tracker never ends the run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+
+from maskcls.config import Config
+from maskcls.training.run_folder import RunFolder
+
+SECONDS_TO_REACH = 3.0  # for the connection to the wandb server
+SECONDS_TO_START = 20.0  # for wandb.init online
+SECONDS_TO_FINISH = 60.0  # for the upload of the rest at the end
+
+
+class Tracking:
+    """metrics.jsonl and the trackers of a run. `Tracking.off()` does nothing, for every process but the main one."""
+
+    def __init__(self, trackers: list[Any], run: RunFolder | None, notes: list[str]) -> None:
+        self._trackers, self._run = trackers, run
+        self.notes = notes  # what a person should know: where to look, what fell back
+
+    @classmethod
+    def off(cls) -> Tracking:
+        """Returns the null object."""
+        return cls([], None, [])
+
+    @classmethod
+    def start(cls, config: Config, run: RunFolder) -> Tracking:
+        """Returns the trackers that the config asks for, started. Call it in the main process."""
+        from accelerate.tracking import TensorBoardTracker
+
+        trackers: list[Any] = []
+        notes = []
+        if config.tensorboard:
+            tensorboard = TensorBoardTracker(run_name="tensorboard", logging_dir=str(run.path))
+            tensorboard.start()
+            trackers.append(tensorboard)
+            notes.append(f"tensorboard --logdir {run.path}")
+        if config.wandb != "disabled":
+            wandb_tracker, note = _start_wandb(config, run.path)
+            trackers += [wandb_tracker] if wandb_tracker else []
+            notes.append(note)
+        return cls(trackers, run, notes)
+
+    def log(self, values: Mapping[str, float], *, epoch: int, update: int) -> None:
+        """Logs numbers at an optimizer update counted from the start of the run; epochs count from 1."""
+        if self._run is not None:
+            self._run.log({"epoch": epoch, "update": update, **values})
+        self._each(lambda tracker: tracker.log({"epoch": epoch, **values}, step=update))
+
+    def log_pictures(self, pictures: Mapping[str, np.ndarray], *, update: int) -> None:
+        """Logs pictures, (H, W, 3) uint8 each."""
+        batches = {name: picture[None] for name, picture in pictures.items()}
+        form = {"tensorboard": {"dataformats": "NHWC"}}
+        self._each(lambda tracker: tracker.log_images(batches, step=update, **form.get(tracker.name, {})))
+
+    def finish(self) -> None:
+        """Ends the trackers; what cannot be uploaded in time stays in the run folder and can be synced later."""
+        for tracker in self._trackers:
+            thread = threading.Thread(target=tracker.finish, daemon=True)
+            thread.start()
+            thread.join(SECONDS_TO_FINISH)
+            if thread.is_alive() and self._run:
+                self.notes.append(f"{tracker.name} did not finish its upload: {sync_command(self._run.path)}")
+
+    def _each(self, action: Callable[[Any], None]) -> None:
+        for tracker in list(self._trackers):
+            try:
+                action(tracker)
+            except Exception as error:  # whatever a tracker's own stack raises: the run goes on without it
+                self._trackers.remove(tracker)
+                self.notes.append(f"{tracker.name} stopped: {error}")
+                print(f"warning: {tracker.name} stopped: {error}. The run goes on; metrics.jsonl holds everything.")
+
+
+def _start_wandb(config: Config, run_folder: Path) -> tuple[Any, str]:
+    """Returns Accelerate's wandb tracker (or None) and what to tell about it."""
+    from accelerate.tracking import WandBTracker
+
+    os.environ.setdefault("WANDB_SILENT", "true")  # its own lines would break into the progress bar; ours say the same
+    mode, reason = wandb_mode(config.wandb)
+    for attempt in dict.fromkeys([mode, "offline"]):
+        try:
+            tracker = _wandb_tracker(WandBTracker, config, run_folder, attempt)
+        except Exception as error:  # wandb raises its own errors, requests' and OSError
+            reason = f"online failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            continue
+        if attempt == "online":
+            return tracker, f"wandb: {tracker.run.url}"
+        return tracker, f"wandb offline ({reason}): {sync_command(run_folder)}"
+    return None, f"wandb is off: {reason}"
+
+
+def _wandb_tracker(tracker_class: Any, config: Config, run_folder: Path, mode: str) -> Any:
+    import wandb
+
+    tracker = tracker_class(
+        config.wandb_project, name=run_folder.name, dir=str(run_folder), mode=mode,
+        settings=wandb.Settings(init_timeout=SECONDS_TO_START, console="off"),
+    )  # fmt: skip
+    tracker.start()
+    tracker.store_init_configuration(config.model_dump())
+    return tracker
+
+
+def wandb_mode(wanted: str) -> tuple[str, str]:
+    """Returns the mode to start in, online or offline, and why. Takes at most SECONDS_TO_REACH."""
+    if wanted == "offline" or os.environ.get("WANDB_MODE") == "offline":
+        return "offline", "as configured"
+    import wandb
+
+    if wanted == "auto" and not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+        return "offline", "not logged in"
+    address = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
+    try:
+        socket.create_connection(
+            (address.hostname or "", address.port or (443 if address.scheme == "https" else 80)), SECONDS_TO_REACH
+        ).close()
+    except OSError as error:
+        return "offline", f"{address.hostname} is not reachable: {error}"
+    return "online", ""
+
+
+def sync_command(run_folder: Path) -> str:
+    """Returns the command that uploads a run's offline wandb files."""
+    return f"wandb sync {run_folder}/wandb/*run-*"
