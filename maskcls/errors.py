@@ -21,6 +21,9 @@ def user_errors_exit_with_2() -> Iterator[None]:
     except UserError as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr)
+        distributed = sys.modules.get("torch.distributed")
+        if distributed is not None and distributed.is_initialized():
+            distributed.destroy_process_group()  # leaving with the group open may abort instead of exiting
         raise SystemExit(2) from None
 
 

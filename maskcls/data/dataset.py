@@ -10,8 +10,7 @@ import csv
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,15 +123,15 @@ def features() -> Features:
 
 def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Path) -> Dataset:
     """Returns the table of the photos, from the cache when names, sizes and times are those of an earlier call."""
-    from datasets import Dataset, disable_progress_bars, load_from_disk
+    import pyarrow
+    from datasets import Dataset
 
-    disable_progress_bars()  # of saving a table of names; decoding has its own bar
     paths = [os.path.abspath(data_dir / photo.profile / photo.file) for photo in photos]
     stats = [os.stat(path) for path in paths]
     signs = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
     labels_read = [(photo.mask, photo.gender, photo.age) for photo in photos]
-    folder = cache_dir.expanduser() / "tables" / content_key(signs, labels_read, sorted(features()))
-    if not folder.is_dir():
+    file = cache_dir.expanduser() / "tables" / f"{content_key(signs, labels_read, sorted(features()))}.arrow"
+    if not file.exists():
         groups = [labels.age_group(photo.age) for photo in photos]
         columns = {
             "image": [{"path": path, "bytes": None} for path in paths],
@@ -144,28 +143,23 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
             **{name: [asdict(photo)[name] for photo in photos]
                for name in ("mask", "gender", "profile", "stem", "age", "race")},
         }  # fmt: skip
-        table = Dataset.from_dict(columns, features=features())
-        put_in_place(folder, lambda unfinished: table.save_to_disk(unfinished))
-    return load_from_disk(str(folder))
+        # Not save_to_disk: that would copy every photo into the cache.
+        columns = {name: columns[name] for name in features()}
+        table = Dataset.from_dict(columns, features=features()).data.table.cast(features().arrow_schema)
+        unfinished = file.with_suffix(f".unfinished-{os.getpid()}")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with pyarrow.OSFile(str(unfinished), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+            os.replace(unfinished, file)  # of several launches at once the last one wins, with the same content
+        except OSError as error:
+            raise UserError(f"cannot write to cache_dir {cache_dir}: {error.strerror or error}") from None
+    return Dataset.from_file(str(file))
 
 
 def content_key(*parts: object) -> str:
     """Returns 16 hex digits that stand for the parts' content (anything that JSON can hold)."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-def put_in_place(folder: Path, write: Callable[[str], object]) -> None:
-    """Lets `write(unfinished)` fill a folder beside `folder` and renames it; whoever is first of several wins."""
-    unfinished = folder.with_name(f"{folder.name}.unfinished-{os.getpid()}")
-    try:
-        unfinished.mkdir(parents=True, exist_ok=True)
-        write(str(unfinished))
-        os.rename(unfinished, folder)
-    except OSError as error:
-        if not folder.is_dir():
-            raise UserError(f"cannot write to cache_dir {folder.parent.parent}: {error}") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -81,11 +81,10 @@ def _fitted(pixels: torch.Tensor, size: tuple[int, int], fit: str) -> torch.Tens
 
 
 class BadPhotos(UserError):
-    """Files that are not whole images; `problems` has one line each."""
+    """Files that are not whole images; its arguments are one line each."""
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__(joined(sorted(problems), "photos cannot be read"))
-        self.problems = problems
+    def __str__(self) -> str:
+        return joined(sorted(self.args), "photos cannot be read")
 
 
 def decode(image: dict[str, Any], geometry: Geometry) -> np.ndarray:
@@ -98,7 +97,7 @@ def decode(image: dict[str, Any], geometry: Geometry) -> np.ndarray:
             return geometry.apply(ImageOps.exif_transpose(opened))
     except Exception as error:  # Pillow's decoders raise a dozen kinds: OSError, SyntaxError, ValueError, struct.error
         reason = "is not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
-        raise BadPhotos([f"{name}: {reason}"]) from None
+        raise BadPhotos(f"{name}: {reason}") from None
 
 
 def _decoded_or_error(image: dict[str, Any], geometry: Geometry) -> np.ndarray | BadPhotos:
@@ -123,9 +122,9 @@ class DecodedPixels:
     def __call__(self, rows: np.ndarray) -> torch.Tensor:
         """Returns (B, H, W, 3) uint8. Raises BadPhotos when any of them is not a whole image."""
         decoded = self._table[rows.tolist()]["pixels"]
-        bad = [problem for item in decoded if isinstance(item, BadPhotos) for problem in item.problems]
+        bad = [problem for item in decoded if isinstance(item, BadPhotos) for problem in item.args]
         if bad:
-            raise BadPhotos(bad)
+            raise BadPhotos(*bad)
         return torch.from_numpy(np.stack(decoded))
 
 
@@ -256,11 +255,11 @@ def _decoded(table: Dataset, geometry: Geometry, *, num_workers: int, show: bool
     bad: list[str] = []
     for pixels in tqdm(results, total=len(table), desc="decoding", unit="photo", disable=not show, leave=False):
         if isinstance(pixels, BadPhotos):
-            bad += pixels.problems
+            bad += pixels.args
         elif not bad:
             yield pixels
     if bad:
-        raise BadPhotos(bad)
+        raise BadPhotos(*bad)
 
 
 def mean_and_std(pixels: Pixels, rows: np.ndarray) -> tuple[list[float], list[float]]:

@@ -76,6 +76,7 @@ class Person:
 
     @property
     def is_female(self) -> bool:
+        """Whether the folder name says female."""
         return self.gender == "female"
 
 

@@ -74,23 +74,9 @@ def _build(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # its bars for loading and saving a single file
-    config = _config(model_type, pretrained)
-    if model_type not in (None, config.model_type):
-        raise UserError(f"{pretrained} holds a {config.model_type}, not a {model_type}")
+    config = _config(model_type, pretrained, {name: value for name, value in fields.items() if value is not None})
     if config.model_type not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
         raise UserError(f"transformers has no image classifier of type {config.model_type!r}")
-    for name, value in fields.items():
-        if not hasattr(config, name):
-            raise UserError(
-                f"model_args: {config.model_type} takes no {name!r}.{did_you_mean(name, list(vars(config)))}"
-            )
-        if value is not None:
-            setattr(config, name, value)
-    if "depths" in fields and len(config.depths) != len(config.hidden_sizes):
-        raise UserError(f"model_args: depths {config.depths} and hidden_sizes {config.hidden_sizes} differ in length")
-    if hasattr(config, "num_stages") and "depths" in fields:
-        config.num_stages = len(config.depths)
-        config.stage_names = ["stem", *(f"stage{i + 1}" for i in range(config.num_stages))]
     weights = _pretrained_weights(pretrained) if pretrained else {}
     config.id2label, config.label2id = id2label, {name: i for i, name in id2label.items()}
     if hasattr(config, "image_size"):
@@ -104,15 +90,32 @@ def _build(
     return model.to(memory_format=torch.channels_last)  # as the pixels lie; convolutions are 1.1 to 1.2 times faster
 
 
-def _config(model_type: str | None, pretrained: str | None) -> Any:
-    """Returns the transformers config to start from. Raises UserError when there is none."""
+def _config(model_type: str | None, pretrained: str | None, fields: dict[str, Any]) -> Any:
+    """Returns the transformers config with the given fields. Raises UserError when there is none, or it lacks one."""
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(pretrained) if pretrained else AutoConfig.for_model(str(model_type))
+        known = AutoConfig.from_pretrained(pretrained) if pretrained else AutoConfig.for_model(str(model_type))
     except (OSError, ValueError) as error:
         what = f"pretrained model {pretrained!r}" if pretrained else f"model_type {model_type!r}"
         raise UserError(f"{what} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+    if model_type not in (None, known.model_type):
+        raise UserError(f"{pretrained} holds a {known.model_type}, not a {model_type}")
+    for name in fields:
+        if not hasattr(known, name):
+            raise UserError(f"model_args: {known.model_type} takes no {name!r}.{did_you_mean(name, list(vars(known)))}")
+    if "depths" in fields or "hidden_sizes" in fields:
+        depths, sizes = fields.get("depths", known.depths), fields.get("hidden_sizes", known.hidden_sizes)
+        if len(depths) != len(sizes):
+            raise UserError(f"model_args: depths {depths} and hidden_sizes {sizes} differ in length")
+        if hasattr(known, "num_stages"):
+            fields = {**fields, "num_stages": len(depths)}
+    try:
+        if pretrained:
+            return AutoConfig.from_pretrained(pretrained, **fields)
+        return AutoConfig.for_model(str(model_type), **fields)
+    except Exception as error:  # the config classes' own validation raises several kinds
+        raise UserError(f"model_args: {known.model_type} cannot be built: {' '.join(str(error).split())}") from None
 
 
 def _pretrained_weights(pretrained: str) -> dict[str, torch.Tensor]:
@@ -162,7 +165,9 @@ def _resized_positions(positions: torch.Tensor, config: Any) -> torch.Tensor:
 def load_model(folder: str, *, attention: str) -> PreTrainedModel:
     """Returns the model that a run saved. Raises UserError when the folder is damaged or no model."""
     from transformers import AutoModelForImageClassification
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # of reading a single file
     try:
         model, report = AutoModelForImageClassification.from_pretrained(
             folder, attn_implementation=attention, local_files_only=True, output_loading_info=True

@@ -19,15 +19,19 @@ def confusion_picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns (H, W, 3) uint8: one panel per head, rows are the truth; colour is the share of the row."""
     from matplotlib.figure import Figure
 
-    widths = [max(len(matrix) * 0.48, 2.6) for matrix in matrices.values()]
-    figure = Figure(figsize=(sum(widths) + 2.6 * len(widths), max(widths) + 1.6), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(matrices), width_ratios=widths))
-    for axes, (head, matrix) in zip(panels, matrices.items(), strict=True):
+    names = list(matrices)
+    if len(names) > 1:  # the 18 classes at the left, the heads below each other at the right
+        figure = Figure(figsize=(15, 11), layout="constrained")
+        panels = figure.subplot_mosaic([[names[0], head] for head in names[1:]], width_ratios=[3, 1])
+    else:
+        figure = Figure(figsize=(11, 11) if len(matrices[names[0]]) > 3 else (5, 5), layout="constrained")
+        panels = {names[0]: figure.subplots()}
+    for head, matrix in matrices.items():
+        axes, classes = panels[head], HEAD_CLASSES[head]
         shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        names = HEAD_CLASSES[head]
-        axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 3 else 0, fontsize=8)
-        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.set_xticks(range(len(classes)), classes, rotation=90 if len(classes) > 3 else 0, fontsize=8)
+        axes.set_yticks(range(len(classes)), classes, fontsize=8)
         axes.set(
             xlabel="predicted", ylabel="truth", title=f"{head}: {np.trace(matrix) / max(matrix.sum(), 1):.1%} right"
         )

@@ -168,7 +168,7 @@ def predict(
         try:
             return pixels(batch)
         except BadPhotos as error:  # read on: the message names every bad photo, and no process waits for this one
-            problems.extend(error.problems)
+            problems.extend(error.args)
             return None
 
     logits = []
@@ -179,7 +179,7 @@ def predict(
         logits.append(model(pixel_values=x).logits.float())
         progress(len(x))
     if problems := gather_object(problems):
-        raise BadPhotos(problems)
+        raise BadPhotos(*problems)
     width = accelerator.unwrap_model(model).config.num_labels
     own_logits = torch.cat([torch.zeros(0, width, device=accelerator.device), *logits])
     gathered = _gathered(accelerator, own_logits, [len(part) for part in own]).cpu()

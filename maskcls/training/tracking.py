@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import netrc
 import os
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from maskcls.config import Config
 from maskcls.training.run_folder import RunFolder
 
 SECONDS_TO_REACH = 3.0  # for the connection to the wandb server
-SECONDS_TO_START = 20.0  # for wandb.init online
+SECONDS_TO_START = 15.0  # for wandb.init online
 SECONDS_TO_FINISH = 60.0  # for the upload of the rest at the end
 
 
@@ -64,12 +64,7 @@ class Tracking:
 
     def finish(self) -> None:
         """Ends the trackers; what cannot be uploaded in time stays in the run folder and can be synced later."""
-        for tracker in self._trackers:
-            thread = threading.Thread(target=tracker.finish, daemon=True)
-            thread.start()
-            thread.join(SECONDS_TO_FINISH)
-            if thread.is_alive() and self._run:
-                self.notes.append(f"{tracker.name} did not finish its upload: {sync_command(self._run.path)}")
+        self._each(lambda tracker: tracker.finish())
 
     def _each(self, action: Callable[[Any], None]) -> None:
         for tracker in list(self._trackers):
@@ -77,7 +72,8 @@ class Tracking:
                 action(tracker)
             except Exception as error:  # whatever a tracker's own stack raises: the run goes on without it
                 self._trackers.remove(tracker)
-                self.notes.append(f"{tracker.name} stopped: {error}")
+                later = f" {sync_command(tracker)}" if tracker.name == "wandb" else ""
+                self.notes.append(f"{tracker.name} stopped: {error}{later}")
                 print(f"warning: {tracker.name} stopped: {error}. The run goes on; metrics.jsonl holds everything.")
 
 
@@ -95,7 +91,7 @@ def _start_wandb(config: Config, run_folder: Path) -> tuple[Any, str]:
             continue
         if attempt == "online":
             return tracker, f"wandb: {tracker.run.url}"
-        return tracker, f"wandb offline ({reason}): {sync_command(run_folder)}"
+        return tracker, f"wandb offline ({reason}): {sync_command(tracker)}"
     return None, f"wandb is off: {reason}"
 
 
@@ -104,7 +100,9 @@ def _wandb_tracker(tracker_class: Any, config: Config, run_folder: Path, mode: s
 
     tracker = tracker_class(
         config.wandb_project, name=run_folder.name, dir=str(run_folder), mode=mode,
-        settings=wandb.Settings(init_timeout=SECONDS_TO_START, console="off"),
+        settings=wandb.Settings(
+            init_timeout=SECONDS_TO_START, finish_timeout=SECONDS_TO_FINISH, finish_timeout_raises=True, console="off",
+        ),
     )  # fmt: skip
     tracker.start()
     tracker.store_init_configuration(config.model_dump())
@@ -117,18 +115,26 @@ def wandb_mode(wanted: str) -> tuple[str, str]:
         return "offline", "as configured"
     import wandb
 
-    if wanted == "auto" and not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
+    settings = wandb.setup().settings
+    address = urlparse(settings.base_url)
+    if wanted == "auto" and not (settings.api_key or _netrc_has(address.hostname or "")):
         return "offline", "not logged in"
-    address = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai")
+    port = address.port or (443 if address.scheme == "https" else 80)
     try:
-        socket.create_connection(
-            (address.hostname or "", address.port or (443 if address.scheme == "https" else 80)), SECONDS_TO_REACH
-        ).close()
+        socket.create_connection((address.hostname or "", port), SECONDS_TO_REACH).close()
     except OSError as error:
         return "offline", f"{address.hostname} is not reachable: {error}"
     return "online", ""
 
 
-def sync_command(run_folder: Path) -> str:
-    """Returns the command that uploads a run's offline wandb files."""
-    return f"wandb sync {run_folder}/wandb/*run-*"
+def _netrc_has(host: str) -> bool:
+    """Returns whether `wandb login` has left a key for the host."""
+    try:
+        return netrc.netrc(os.environ.get("NETRC") or Path("~/.netrc").expanduser()).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def sync_command(tracker: Any) -> str:
+    """Returns the command that uploads a run's wandb files later."""
+    return f"wandb sync {Path(tracker.run.dir).parent}"

@@ -21,12 +21,13 @@ from maskcls.errors import UserError
 from maskcls.labels import GENDERS, age_group, decode_class
 
 NUM_PEOPLE = 12
+SEED = 2  # with this one the few photos have all four extensions
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SampleDataSummary]:
     directory = tmp_path_factory.mktemp("sample") / "data"
-    return directory, write_sample_data(directory, num_people=NUM_PEOPLE, seed=0)
+    return directory, write_sample_data(directory, num_people=NUM_PEOPLE, seed=SEED)
 
 
 def test_the_layout_and_the_counts_are_exact(sample: tuple[Path, SampleDataSummary]) -> None:
@@ -132,7 +133,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Pa
 def test_a_person_looks_the_same_whatever_the_number_of_people(
     sample: tuple[Path, SampleDataSummary], tmp_path: Path
 ) -> None:
-    write_sample_data(tmp_path / "few", num_people=3, seed=0, num_eval_people=1)
+    write_sample_data(tmp_path / "few", num_people=3, seed=SEED, num_eval_people=1)
     few, many = contents(tmp_path / "few"), contents(sample[0])
     shared = [path for path in few if path.startswith(("images", "eval/images"))]
     assert len(shared) == 3 * 7 + 7 + 2

@@ -1,0 +1,209 @@
+"""The plan is the same for any number of devices and from any position; batches come in order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from maskcls.data.loader import BatchPlan, map_ahead, split_evenly
+from maskcls.errors import UserError
+
+NUM_PHOTOS, BATCH_SIZE = 103, 12
+DEVICES = [1, 2, 3, 4]
+BOUNDS = [None, 3, 1]
+
+
+def make_plan(num_devices: int = 1, bound: int | None = None, seed: int = 7) -> BatchPlan:
+    return BatchPlan(NUM_PHOTOS, BATCH_SIZE, seed, num_devices=num_devices, max_device_batch_size=bound)
+
+
+def batches(plan: BatchPlan, epoch: int, first_update: int = 0) -> list[list[int]]:
+    """Returns update by update the positions of all devices together, in the devices' order."""
+    devices = [plan.parts(epoch, device, first_update=first_update) for device in range(plan.num_devices)]
+    return [
+        np.concatenate([part for parts in update for part in parts]).tolist() for update in zip(*devices, strict=True)
+    ]
+
+
+def test_every_epoch_is_a_permutation() -> None:
+    plan = make_plan()
+    orders = [plan.order(epoch) for epoch in range(1, 21)]
+    assert all(sorted(order.tolist()) == list(range(NUM_PHOTOS)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 20  # another in each
+    assert all(not np.array_equal(order, np.arange(NUM_PHOTOS)) for order in orders)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    assert np.array_equal(make_plan().order(3), make_plan(num_devices=4, bound=1).order(3))
+    assert not np.array_equal(make_plan(seed=7).order(3), make_plan(seed=8).order(3))
+    assert not np.array_equal(make_plan(seed=3).order(4), make_plan(seed=4).order(3))
+
+
+def test_no_photo_is_twice_in_an_epoch_and_the_last_partial_batch_is_dropped() -> None:
+    plan = make_plan()
+    dropped = set()
+    for epoch in range(1, 6):
+        seen = sum(batches(plan, epoch), [])
+        assert len(seen) == len(set(seen)) == plan.num_updates * BATCH_SIZE == 96
+        dropped.add(frozenset(range(NUM_PHOTOS)) - frozenset(seen))
+    assert all(len(photos) == NUM_PHOTOS - 96 for photos in dropped)
+    assert len(dropped) == 5  # other photos each time
+
+
+def test_over_many_epochs_every_photo_is_seen() -> None:
+    assert set(sum((sum(batches(make_plan(), epoch), []) for epoch in range(10)), [])) == set(range(NUM_PHOTOS))
+
+
+def test_a_split_that_fills_its_batches_drops_nothing() -> None:
+    plan = BatchPlan(24, 12, 0)
+    assert plan.num_updates == 2
+    assert sorted(sum(batches(plan, 1), [])) == list(range(24))
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("num_devices", DEVICES)
+def test_any_number_of_devices_makes_the_same_updates(num_devices: int, bound: int | None) -> None:
+    one, many = make_plan(), make_plan(num_devices, bound)
+    for epoch in (1, 2):
+        assert [sorted(batch) for batch in batches(many, epoch)] == [sorted(batch) for batch in batches(one, epoch)]
+        assert batches(many, epoch) == batches(one, epoch)  # in the same order too
+    assert many.num_updates == one.num_updates == 8
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("num_devices", [*DEVICES, 5])
+def test_passes_keep_the_bound_and_are_as_many_on_every_device(num_devices: int, bound: int | None) -> None:
+    plan = make_plan(num_devices, bound)
+    num_checked = 0
+    for device in range(num_devices):
+        for passes in plan.parts(1, device):
+            assert len(passes) == plan.num_accumulated
+            sizes = [len(part) for part in passes]
+            assert max(sizes) <= (bound or BATCH_SIZE)
+            assert max(sizes) - min(sizes) <= 1
+            num_checked += 1
+    assert num_checked == plan.num_updates * num_devices
+    share = -(-BATCH_SIZE // num_devices)
+    assert plan.num_accumulated == (1 if bound is None else -(-share // bound))
+
+
+def test_a_bound_that_is_never_reached_changes_nothing() -> None:
+    assert make_plan(2, 6).num_accumulated == make_plan(2, 100).num_accumulated == 1
+    assert make_plan(2, 5).num_accumulated == 2
+
+
+@pytest.mark.parametrize("first_update", [0, 1, 5, 7, 8])
+@pytest.mark.parametrize("num_devices", [1, 3])
+def test_a_later_start_gives_the_rest_of_the_uninterrupted_epoch(num_devices: int, first_update: int) -> None:
+    plan = make_plan(num_devices, 3)
+    assert batches(plan, 2, first_update) == batches(plan, 2)[first_update:]
+    assert len(batches(plan, 2, first_update)) == 8 - first_update
+
+
+def test_numbers_that_cannot_be_met_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^train_batch_size is 12, but there are 11 training photos$"):
+        BatchPlan(11, 12, 0)
+    with pytest.raises(UserError, match=r"^train_batch_size is 3, too few for 4 devices$"):
+        BatchPlan(100, 3, 0, num_devices=4)
+    assert BatchPlan(12, 12, 0, num_devices=12).num_updates == 1
+
+
+def test_parts_are_consecutive_and_even() -> None:
+    parts = split_evenly(np.arange(10), 4)
+    assert [part.tolist() for part in parts] == [[0, 1, 2], [3, 4, 5], [6, 7], [8, 9]]
+
+
+# map_ahead
+
+
+def slow_square(number: int) -> int:
+    time.sleep(0.002 * (number % 3))  # later ones finish first
+    return number * number
+
+
+@pytest.mark.parametrize(("num_threads", "ahead"), [(0, 1), (1, 1), (3, 1), (3, 4), (3, 100)])
+def test_results_come_in_the_order_of_the_items(num_threads: int, ahead: int) -> None:
+    results = map_ahead(slow_square, range(20), num_threads=num_threads, ahead=ahead)
+    assert list(results) == [number * number for number in range(20)]
+
+
+@pytest.mark.parametrize("num_threads", [0, 3])
+def test_nothing_comes_from_nothing(num_threads: int) -> None:
+    assert list(map_ahead(slow_square, [], num_threads=num_threads, ahead=3)) == []
+
+
+@pytest.mark.parametrize("num_threads", [0, 3])
+def test_an_exception_comes_up_at_its_item(num_threads: int) -> None:
+    def fail_at_three(number: int) -> int:
+        if number == 3:
+            raise ValueError("three")
+        return number
+
+    results = map_ahead(fail_at_three, range(10), num_threads=num_threads, ahead=4)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+    assert not loader_threads()
+
+
+@pytest.mark.parametrize("num_threads", [0, 3])
+def test_an_exception_of_the_items_comes_up_too(num_threads: int) -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise KeyError("items")
+
+    with pytest.raises(KeyError, match="items"):
+        list(map_ahead(slow_square, items(), num_threads=num_threads, ahead=1))
+
+
+@pytest.mark.parametrize(("num_threads", "ahead"), [(0, 3), (1, 3), (3, 3), (2, 1)])
+def test_no_item_is_begun_more_than_ahead_items_early(num_threads: int, ahead: int) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(12):
+            taken.append(number)
+            yield number
+
+    for num_yielded, _ in enumerate(map_ahead(slow_square, items(), num_threads=num_threads, ahead=ahead), start=1):
+        assert len(taken) == min(num_yielded + (ahead if num_threads else 0), 12)
+
+
+def test_items_are_worked_out_while_the_caller_is_busy() -> None:
+    started: list[int] = []
+    fifth = threading.Event()
+
+    def note(number: int) -> int:
+        started.append(number)
+        if number == 4:
+            fifth.set()
+        return number
+
+    results = map_ahead(note, range(100), num_threads=2, ahead=4)
+    assert next(results) == 0
+    assert fifth.wait(timeout=10)
+    assert sorted(started) == [0, 1, 2, 3, 4]
+
+
+def test_a_caller_that_stops_early_leaves_no_threads_and_no_work() -> None:
+    started: list[int] = []
+
+    def note(number: int) -> int:
+        started.append(number)
+        time.sleep(0.01)
+        return number
+
+    results = map_ahead(note, range(1000), num_threads=2, ahead=50)
+    assert next(results) == 0
+    assert len(loader_threads()) == 2
+    results.close()
+    assert not loader_threads()
+    assert len(started) < 20
+
+
+def loader_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("loader")]

@@ -1,0 +1,62 @@
+"""Which epoch is the best: never none, never NaN over a number, never a tie."""
+
+from __future__ import annotations
+
+from math import isnan, nan
+
+import pytest
+
+from maskcls.evaluation.selection import BestScore
+
+
+def epochs(criterion: str, values: list[float]) -> tuple[list[bool], BestScore]:
+    best = BestScore(criterion)
+    return [best.update({criterion: value, "other": 9.0}, epoch) for epoch, value in enumerate(values, start=1)], best
+
+
+@pytest.mark.parametrize("criterion", ["f1", "acc", "loss"])
+@pytest.mark.parametrize("value", [0.0, nan, 1.0, float("inf")])
+def test_the_first_epoch_always_is_the_best(criterion: str, value: float) -> None:
+    is_best, best = epochs(criterion, [value])
+    assert is_best == [True] and best.epoch == 1
+    assert best.value == value or (isnan(best.value) and isnan(value))
+
+
+@pytest.mark.parametrize("criterion", ["f1", "acc"])
+def test_a_higher_f1_or_accuracy_is_better(criterion: str) -> None:
+    is_best, best = epochs(criterion, [0.5, 0.4, 0.6, 0.55, 0.7])
+    assert is_best == [True, False, True, False, True]
+    assert (best.value, best.epoch) == (0.7, 5)
+
+
+def test_a_lower_loss_is_better() -> None:
+    is_best, best = epochs("loss", [0.5, 0.4, 0.6, -0.1, 0.0])
+    assert is_best == [True, True, False, True, False]
+    assert (best.value, best.epoch) == (-0.1, 4)
+
+
+@pytest.mark.parametrize("criterion", ["f1", "acc", "loss"])
+@pytest.mark.parametrize("value", [0.0, 0.25])
+def test_an_equal_score_is_not_better(criterion: str, value: float) -> None:
+    is_best, best = epochs(criterion, [value, value, value])
+    assert is_best == [True, False, False] and best.epoch == 1
+
+
+@pytest.mark.parametrize("criterion", ["f1", "acc", "loss"])
+def test_nan_never_wins_over_a_number_nor_over_nan(criterion: str) -> None:
+    assert epochs(criterion, [0.5, nan, nan])[0] == [True, False, False]
+    is_best, best = epochs(criterion, [nan, nan])
+    assert is_best == [True, False] and best.epoch == 1
+
+
+@pytest.mark.parametrize("criterion", ["f1", "acc", "loss"])
+@pytest.mark.parametrize("value", [0.0, 0.3, 1e9])
+def test_any_number_wins_over_nan(criterion: str, value: float) -> None:
+    is_best, best = epochs(criterion, [nan, nan, value, nan])
+    assert is_best == [True, False, True, False]
+    assert (best.value, best.epoch) == (value, 3)
+
+
+def test_a_criterion_that_is_no_score_is_an_error_and_not_a_run_without_a_best() -> None:
+    with pytest.raises(KeyError, match="f2"):
+        BestScore("f2").update({"f1": 0.5}, 1)

@@ -1,0 +1,55 @@
+"""What several end-to-end tests do: small overrides, commands, files read back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+TINY = {
+    "vit": "{patch_size: 16, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64}",
+    "convnext": "{patch_size: 4, hidden_sizes: [16, 32], depths: [1, 1]}",
+    "convnextv2": "{patch_size: 4, hidden_sizes: [16, 32], depths: [1, 1]}",
+    "auto": "{model_type: resnet, layer_type: basic, embedding_size: 16, hidden_sizes: [16, 32], depths: [1, 1]}",
+}
+
+
+def overrides(sample: Path, tmp_path: Path, *, model: str, **more: object) -> list[str]:
+    """Returns the overrides that turn any config into a run of seconds on the sample data."""
+    return [
+        f"data_dir={sample}/images", f"train_profile={sample}/train_profiles.txt",
+        f"valid_profile={sample}/valid_profiles.txt", f"infer_data_dir={sample}/eval",
+        f"model_dir={tmp_path}/runs", f"cache_dir={tmp_path}/cache", f"model_args={TINY[model]}", "image_size=[48, 32]",
+        "train_batch_size=12", "valid_batch_size=16", "epochs=1", "log_interval=2", "wandb=disabled", "tensorboard=false",
+        *(f"{key}={value}" for key, value in more.items()),
+    ]  # fmt: skip
+
+
+def run(
+    *command: str | Path, processes: int = 1, timeout: float = 180, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Returns a finished script of the repository: python, or torchrun when there are several processes."""
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--standalone"]
+    return subprocess.run(
+        [*launcher, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
+        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
+    )  # fmt: skip
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """Returns the objects of a .jsonl file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Returns the rows of a CSV."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,148 @@
+"""Imports point one way only, everything public is documented and annotated, and importing is quick."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "maskcls").rglob("*.py"))
+SCRIPTS = [ROOT / "train.py", ROOT / "infer.py"]
+
+# What a room may import, besides itself and maskcls.errors.
+BASE = {"registry", "labels", "config"}
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "labels": set(),
+    "registry": set(),
+    "config": {"registry", "labels"},
+    "data": {"labels", "registry"},
+    "modeling": {"labels", "registry"},
+    "evaluation": {"labels", "registry"},
+    "training": BASE | {"data", "modeling", "evaluation"},
+    "reporting": BASE | {"data", "modeling", "evaluation", "training"},
+    "cli": BASE | {"data", "modeling", "evaluation", "training", "reporting"},
+}
+
+
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def room(file: Path) -> str:
+    """Returns the folder in maskcls/, or the name of a module that lies in none."""
+    return file.relative_to(ROOT / "maskcls").parts[0].removesuffix(".py")
+
+
+def imported(file: Path) -> set[str]:
+    """Returns the full names of all modules and things that a file imports, inside functions too."""
+    found: set[str] = set()
+    package = list(file.relative_to(ROOT).parent.parts)
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def rooms_of(names: set[str]) -> set[str]:
+    rooms = {room(file) for file in FILES}
+    return {name.split(".")[1] for name in names if name.startswith("maskcls.") and name.split(".")[1] in rooms}
+
+
+def test_the_walk_reads_every_file_and_sees_imports() -> None:
+    assert len(FILES) > 25
+    assert {room(file) for file in FILES} == set(ALLOWED)
+    every = {file.relative_to(ROOT).as_posix(): imported(file) for file in [*FILES, *SCRIPTS]}
+    assert "maskcls.data.loader.map_ahead" in every["maskcls/training/loop.py"]  # the walk is not blind
+    assert "maskcls.reporting.console" in every["train.py"]  # not even inside a function
+    assert sum(bool(rooms_of(names)) for names in every.values()) > 15
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_a_file_imports_only_rooms_that_lie_before_it(file: Path) -> None:
+    allowed = ALLOWED[room(file)] | {room(file), "errors"}
+    assert rooms_of(imported(file)) <= allowed
+
+
+def test_data_modeling_and_evaluation_know_neither_each_other_nor_the_config() -> None:
+    rooms = {"data", "modeling", "evaluation"}
+    files = [file for file in FILES if room(file) in rooms]
+    for file in files:
+        others = (rooms - {room(file)}) | {"config", "training", "reporting", "cli"}
+        assert not rooms_of(imported(file)) & others, file
+    assert len(files) >= 15
+
+
+def test_nothing_in_the_package_imports_the_scripts_and_infer_does_not_import_train() -> None:
+    for file in [*FILES, *SCRIPTS]:
+        assert not {name.split(".")[0] for name in imported(file)} & {"train", "infer"}, file
+
+
+def public(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
+    """Yields (name, node) of the module's public functions and classes, and of the classes' methods."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, node
+            if isinstance(node, ast.ClassDef):
+                for member in node.body:
+                    if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef):
+                        yield f"{node.name}.{member.name}", member
+
+
+def test_everything_public_has_a_docstring() -> None:
+    missing, num_read = [], 0
+    for file in [*FILES, *SCRIPTS]:
+        tree = parsed(file)
+        documented: list[tuple[str, ast.AST]] = [("", tree), *public(tree)]
+        for name, node in documented:
+            if name.rpartition(".")[2].startswith("_") and not name.endswith("__call__"):
+                continue  # private members, and those whose meaning Python gives them
+            num_read += 1
+            if not ast.get_docstring(node):  # type: ignore[arg-type]
+                missing.append(f"{file.relative_to(ROOT)} {name}")
+    assert missing == []
+    assert num_read > 120
+
+
+def test_every_signature_is_annotated() -> None:
+    missing, num_read = [], 0
+    for file in [*FILES, *SCRIPTS]:
+        for node in ast.walk(parsed(file)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            num_read += 1
+            spec = node.args
+            given = [*spec.posonlyargs, *spec.args, *spec.kwonlyargs, *filter(None, [spec.vararg, spec.kwarg])]
+            bare = [a.arg for a in given if a.annotation is None and a.arg not in ("self", "cls")]
+            bare += ["return"] if node.returns is None else []
+            missing += [f"{file.relative_to(ROOT)} {node.name}: {name}" for name in bare]
+    assert missing == []
+    assert num_read > 150
+
+
+def test_files_that_use_annotations_do_not_evaluate_them_at_import() -> None:
+    files = [file for file in [*FILES, *SCRIPTS] if len(parsed(file).body) > 1 and file.name != "__init__.py"]
+    for file in files:
+        assert "__future__.annotations" in imported(file), file
+    assert len(files) > 20
+
+
+def test_the_config_and_the_command_are_imported_without_torch() -> None:
+    heavy = ("torch", "transformers", "accelerate", "datasets", "evaluate", "wandb", "matplotlib")
+    modules = ["maskcls", "maskcls.config", "maskcls.cli", "maskcls.labels", "maskcls.registry"]
+    code = (
+        f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"
+        f"print(len([n for n in {modules} if n in sys.modules]), [n for n in {heavy} if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "5 []", "")

@@ -1,0 +1,207 @@
+"""Each mistake of a user, typed as a user types it: one clear message, exit code 2, no traceback, nothing half-written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import infer
+import train
+from maskcls.config import load_config
+from tests.helpers import ROOT, overrides
+
+Mischief = Callable[[Path], list[str]]
+
+
+@pytest.fixture
+def people(sample: Path, tmp_path: Path) -> Path:
+    """Returns a copy of the sample data that a test may spoil."""
+    shutil.copytree(sample, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def first_profile(data: Path) -> Path:
+    return data / "images" / (data / "train_profiles.txt").read_text().split()[0]
+
+
+def rename_profiles(data: Path) -> list[str]:
+    """Spoils three folder names, in three ways."""
+    names = (data / "train_profiles.txt").read_text().split()
+    new = [names[0].replace("_", "-"), "x_woman_Asian_30", "y_male_Asian_old", *names[3:]]
+    for old, name in zip(names, new, strict=True):
+        (data / "images" / old).rename(data / "images" / name)
+    (data / "train_profiles.txt").write_text("\n".join(new))
+    return []
+
+
+def write(name: str, text: str) -> Mischief:
+    def spoil(data: Path) -> list[str]:
+        (data / name).write_text(text)
+        return []
+
+    return spoil
+
+
+def list_a_stranger(data: Path) -> list[str]:
+    with (data / "train_profiles.txt").open("a") as file:
+        file.write("009998_male_Asian_30\n009999_male_Asian_31\n")
+    return []
+
+
+def list_one_twice(data: Path) -> list[str]:
+    shutil.copy(data / "train_profiles.txt", data / "valid_profiles.txt")
+    return []
+
+
+def empty_a_profile(data: Path) -> list[str]:
+    for photo in first_profile(data).iterdir():
+        photo.unlink() if photo.is_file() else shutil.rmtree(photo)
+    return []
+
+
+def spoil_two_photos(data: Path) -> list[str]:
+    cut, fake = (next(first_profile(data).glob(f"{stem}.*")) for stem in ("mask1", "normal"))
+    cut.write_bytes(cut.read_bytes()[:2000])
+    fake.write_text("this is no picture")
+    return []
+
+
+def give(*arguments: str) -> Mischief:
+    return lambda data: list(arguments)
+
+
+TRAINING: dict[str, tuple[Mischief, list[str]]] = {
+    "unknown key": (give("epoch=3"), ["unknown key 'epoch'. Did you mean 'epochs'?"]),
+    "mistyped value": (give("epochs=many"), ["epochs is 'many'"]),
+    "missing key": (give("data_dir=null"), ["data_dir is None"]),
+    "several at once": (give("epoch=3", "lr=fast", "criterion=focl"), ["3 problems", "'epoch'", "'fast'", "'focal'"]),
+    "unknown name": (give("model=vitt"), ["unknown model 'vitt'. Did you mean 'vit'? Known: auto, convnext, convnextv2, vit"]),
+    "unknown argument": (give("criterion_args={gama: 1}", "criterion=focal"), ["focal takes no 'gama'. Did you mean 'gamma'?"]),
+    "unknown model field": (give("model=auto", "model_args={model_type: resnet, dephts: [1]}"), ["takes no 'dephts'. Did you mean 'depths'?"]),
+    "head width": (give("model_args.num_labels=5"), ["num_labels is 5, but output 'mask' needs 3"]),
+    "num_classes": (give("num_classes=18"), ["num_classes is 18, but output 'mask' has 3 classes"]),
+    "data_dir missing": (give("data_dir=/nowhere"), ["data_dir /nowhere does not exist"]),
+    "list missing": (give("train_profile=/nowhere.txt"), ["profile list /nowhere.txt does not exist"]),
+    "empty list": (write("train_profiles.txt", "\n \n"), ["train_profiles.txt is empty"]),
+    "no folder": (list_a_stranger, ["2 problems", "009998_male_Asian_30 is listed", "009999_male_Asian_31 is listed"]),
+    "in both lists": (list_one_twice, ["10 people are in both the training and the validation list"]),
+    "folder names": (rename_profiles, ["3 problems", "is not id_gender_race_age", "gender 'woman'", "age 'old'"]),
+    "profile without photos": (empty_a_profile, ["has no photos"]),
+    "bad photos": (spoil_two_photos, ["2 photos cannot be read", "truncated", "is not an image"]),
+    "bad photos, no cache": (lambda data: [*spoil_two_photos(data), "cache=none"], ["2 photos cannot be read"]),
+    "too few people": (give("valid_profile=null", "train_profile=null", "num_folds=3"), ["not enough people", "Lower num_folds"]),
+    "batch too large": (give("train_batch_size=999"), ["train_batch_size is 999, but there are 70 training photos"]),
+    "weights of the wrong length": (give("criterion_args={weight: [1, 2]}"), ["weight is [1, 2]; it is 'balanced' or 3 numbers"]),
+    "refused by the optimizer": (give("optimizer=SGD", "optimizer_args={momentum: -1}"), ["optimizer SGD cannot be built"]),
+    "not a model folder": (give("model_args={pretrained: /nowhere}"), ["pretrained model '/nowhere' cannot be loaded"]),
+    "model_dir not writable": (give("model_dir=setup.cfg/runs"), ["model_dir setup.cfg/runs is not writable"]),
+    "cache_dir not writable": (give("cache_dir=setup.cfg/cache"), ["cannot write to cache_dir"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_training_with(
+    name: str, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    spoil, words = TRAINING[name]
+    arguments = [*overrides(people, tmp_path, model="convnext"), *spoil(people)]
+    monkeypatch.setattr("sys.argv", ["train.py", "--config", str(ROOT / "configs" / "mask.yaml"), *arguments])
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    message = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "error: " in message
+    assert "Traceback" not in message
+    for word in words:
+        assert word in message
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+def test_a_duplicate_key_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "twice.yaml"
+    config.write_text("data_dir: a\ndataset_args: {output: mask}\ndata_dir: b\n")
+    monkeypatch.setattr("sys.argv", ["train.py", "--config", str(config)])
+    with pytest.raises(SystemExit) as ended:
+        train.main()
+    assert ended.value.code == 2
+    assert f"{config}:3: 'data_dir' stands already in line 1" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def finished_run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("finished")
+    train.train(load_config(ROOT / "configs" / "mask.yaml", overrides(sample, folder, model="convnext")))
+    yield folder / "runs" / "exp"
+
+
+def no_config(run: Path, data: Path) -> list[str]:
+    (run / "config.yaml").unlink()
+    return []
+
+
+def cut_weights(run: Path, data: Path) -> list[str]:
+    weights = run / "best" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    return []
+
+
+def no_weights(run: Path, data: Path) -> list[str]:
+    (run / "best" / "model.safetensors").unlink()
+    return []
+
+
+def info(text: str) -> Callable[[Path, Path], list[str]]:
+    def spoil(run: Path, data: Path) -> list[str]:
+        first, second = sorted(path.name for path in (data / "eval" / "images").iterdir())[:2]
+        (data / "eval" / "info.csv").write_text(text.format(first=first, second=second))
+        return []
+
+    return spoil
+
+
+def bad_evaluation_photos(run: Path, data: Path) -> list[str]:
+    for photo in sorted((data / "eval" / "images").iterdir())[3:5]:
+        photo.write_bytes(photo.read_bytes()[:1500])
+    return ["--batch_size", "4"]
+
+
+INFERENCE: dict[str, tuple[Callable[[Path, Path], list[str]], list[str]]] = {
+    "a folder that is no run": (no_config, ["is not a run folder: it has no config.yaml"]),
+    "cut weights": (cut_weights, ["is not a whole model"]),
+    "missing weights": (no_weights, ["is not a whole model"]),
+    "no ImageID": (info("name,ans\n{first},0\n"), ["has no column ImageID"]),
+    "duplicates": (info("ImageID,ans\n{first},0\n{first},0\n"), ["line 3", "stands already in line 2"]),
+    "climbing out": (info("ImageID,ans\n../{first},0\n/etc/passwd,0\n"), ["2 problems", "is not the name of a file"]),
+    "missing files": (info("ImageID,ans\nx.jpg,0\n{first},0\ny.jpg,0\n"), ["2 problems", "has no x.jpg", "has no y.jpg"]),
+    "no rows": (info("ImageID,ans\n"), ["has no rows"]),
+    "bad photos": (bad_evaluation_photos, ["2 photos cannot be read"]),
+    "no such folder": (lambda run, data: ["--infer_data_dir", "/nowhere"], ["infer_data_dir /nowhere does not exist"]),
+    "batch size": (lambda run, data: ["--batch_size", "0"], ["--batch_size is 0"]),
+    "output not writable": (lambda run, data: ["--output_dir", "setup.cfg/out"], ["output folder setup.cfg/out is not writable"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INFERENCE)
+def test_inference_with(
+    name: str, people: Path, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    run = tmp_path / "exp"
+    shutil.copytree(finished_run, run)
+    spoil, words = INFERENCE[name]
+    arguments = ["--model_dir", str(run), "--infer_data_dir", str(people / "eval"), *spoil(run, people)]
+    monkeypatch.setattr("sys.argv", ["infer.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        infer.main()
+    message = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert "Traceback" not in message
+    for word in words:
+        assert word in message
+    assert not (run / "output.csv").exists()
+    assert not (run / "probabilities.parquet").exists()

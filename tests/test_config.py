@@ -1,0 +1,482 @@
+"""A config is either whole, or one message names everything that is wrong with it and where."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from maskcls.cli import main, schema
+from maskcls.config import TABLES, Config, load_config
+from maskcls.errors import UserError
+from maskcls.labels import OUTPUT_HEADS
+
+ROOT = Path(__file__).parents[1]
+MINIMAL = "data_dir: faces\ndataset_args: {output: class}\n"
+WEIGHTED = MINIMAL + "criterion: weighted_sum\n"
+FORM = "terms of weighted_sum is a list of {criterion: name, factor: number, criterion_args: {...}}"
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_text(text: str) -> Path:
+        path = tmp_path / "exp.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_text
+
+
+def message(path: Path, *overrides: str) -> str:
+    """Returns the error of a config, its folder left out."""
+    with pytest.raises(UserError) as error:
+        load_config(path, overrides)
+    return str(error.value).replace(f"{path.parent}/", "")
+
+
+# What is read
+
+
+def test_two_keys_are_enough_and_the_others_have_their_defaults(write: Write) -> None:
+    config = load_config(write(MINIMAL))
+    assert (config.data_dir, config.output) == ("faces", "class")
+    required = {"data_dir", "dataset_args"}
+    defaults = {key: field.default for key, field in Config.model_fields.items() if key not in required}
+    assert {key: getattr(config, key) for key in defaults} == defaults
+    assert len(defaults) > 30
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.0e-4", "0.0001", "+1e-4", "1e-04", ".1e-3", "1_0e-5", "1.e-4"])
+def test_a_learning_rate_in_any_notation_is_a_number(text: str, write: Write) -> None:
+    assert load_config(write(f"{MINIMAL}lr: {text}\n")).lr == 1e-4
+    assert load_config(write(MINIMAL), [f"lr={text}"]).lr == 1e-4
+
+
+@pytest.mark.parametrize(("text", "value"), [("1E5", 1e5), ("-2e3", -2e3), ("3e+2", 300.0), ("[1e-8]", [1e-8])])
+def test_an_exponent_makes_a_float(text: str, value: Any, write: Write) -> None:
+    read = load_config(write(f"{MINIMAL}optimizer_args: {{eps: {text}}}\n")).optimizer_args["eps"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+@pytest.mark.parametrize("text", ["1e", "e4", "1e-", "e", "1e5x", "v1e5", "1e5.5", "1-e5", "'1e5'"])
+def test_what_only_looks_like_an_exponent_stays_text(text: str, write: Write) -> None:
+    assert load_config(write(f"{MINIMAL}name: {text}\n")).name == text.strip("'")
+
+
+def test_size_is_a_number_or_height_and_width(write: Write) -> None:
+    assert load_config(write(f"{MINIMAL}image_size: 96\n")).height_width == (96, 96)
+    assert load_config(write(f"{MINIMAL}image_size: [80, 60]\n")).height_width == (80, 60)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("sede: 1", "exp.yaml:3: unknown key 'sede'. Did you mean 'seed'?"),
+        ("train_batchsize: 8", "exp.yaml:3: unknown key 'train_batchsize'. Did you mean 'train_batch_size'?"),
+        ("xyzzy: 1", "exp.yaml:3: unknown key 'xyzzy'."),
+        ("seed: 1.5", "exp.yaml:3: seed is 1.5: input should be a valid integer"),
+        ("seed: '1'", "exp.yaml:3: seed is '1': input should be a valid integer"),
+        ("seed: -1", "exp.yaml:3: seed is -1: input should be greater than or equal to 0"),
+        ("lr: fast", "exp.yaml:3: lr is 'fast': input should be a valid number"),
+        ("lr: 0", "exp.yaml:3: lr is 0: input should be greater than 0"),
+        ("epochs: true", "exp.yaml:3: epochs is True: input should be a valid integer"),
+        ("epochs:", "exp.yaml:3: epochs is None: input should be a valid integer"),
+        ("ema_decay: 1", "exp.yaml:3: ema_decay is 1: input should be less than 1"),
+        ("tensorboard: 1", "exp.yaml:3: tensorboard is 1: input should be a valid boolean"),
+        ("model_args: 3", "exp.yaml:3: model_args is 3: input should be a valid dictionary"),
+        ("best_criterion: accuracy", "exp.yaml:3: best_criterion is 'accuracy': input should be 'f1', 'acc' or 'loss'"),
+        ("cache: disk", "exp.yaml:3: cache is 'disk': input should be 'memory_map' or 'none'"),
+        ("head_weights: {masc: 1}", "exp.yaml:3: head_weights is 'masc': input should be 'mask', 'gender' or 'age'"),
+        ("image_size: big", "exp.yaml:3: image_size is 'big': input should be a valid integer, or input should be"),
+        ("num_classes: 8", "exp.yaml:3: num_classes is 8, but output 'class' has 18 classes"),
+        ("model_args: {num_labels: 8}", "exp.yaml:3: num_labels is 8, but output 'class' needs 18"),
+        ("fold: 5", "exp.yaml:3: fold is 5, but num_folds is 5: folds count from 0"),
+        ("head_weights: {age: 2}", "exp.yaml:3: head_weights belong to output 'all'; output is 'class'"),
+        ("crop_box: [0.6, 0, 0.4, 1]", "exp.yaml:3: crop_box is [0.6, 0.0, 0.4, 1.0]: 0 <= left < right <= 1 and"),
+        ("crop_box: [0, 0, 1, 1.5]", "0 <= top < bottom <= 1"),
+        ("crop_box: [0, 0, 1]", "exp.yaml:3: crop_box is [0, 0, 1]: list should have at least 4 items"),
+        ("name: a/b", "exp.yaml:3: name is 'a/b'; it becomes a folder's name in model_dir"),
+        ("name: ..", "exp.yaml:3: name is '..'; it becomes a folder's name in model_dir"),
+        ("dataset: CustomDataset", "exp.yaml:3: unknown dataset 'CustomDataset'. Did you mean 'CustomDatasetSplitBy"),
+        ("augmentation: strnog", "exp.yaml:3: unknown augmentation 'strnog'. Did you mean 'strong'? Known: light, no"),
+        ("model: convnxt", "exp.yaml:3: unknown model 'convnxt'. Did you mean 'convnext'? Known: auto, convnext"),
+        ("criterion: focl", "exp.yaml:3: unknown criterion 'focl'. Did you mean 'focal'? Known: BCELoss, cross_entr"),
+        ("optimizer: AdmW", "Did you mean 'AdamW'? Known: Lion, and the classes of torch.optim"),
+        ("scheduler: OneCycle", "Did you mean 'OneCycleLR'? Known: constant, warmup_cosine, and the classes of"),
+        ("criterion_args: {weigth: balanced}", "exp.yaml:3: criterion_args: cross_entropy takes no 'weigth'. Did you"),
+        ("augmentation_args: {mixup: 1}", "light takes no 'mixup'. It takes: shift, flip, brightness"),
+        ("optimizer_args: {beta: [0.9, 0.95]}", "exp.yaml:3: optimizer_args: AdamW takes no 'beta'. Did you mean 'be"),
+        ("optimizer_args: {lr: 1}", "exp.yaml:3: optimizer_args: AdamW takes no 'lr'."),
+        ("scheduler_args: {warmup: 5}", "scheduler_args: warmup_cosine takes no 'warmup'. Did you mean 'warmup_"),
+        ("scheduler: StepLR", "exp.yaml:3: scheduler_args: StepLR needs 'step_size'"),
+        ("criterion: weighted_sum", "exp.yaml:3: criterion_args: weighted_sum needs 'terms'"),
+        ("model_args: {image_size: 3}", "exp.yaml:3: model_args: vit takes no 'image_size'."),
+    ],
+)
+def test_each_mistake_has_its_words_and_its_line(line: str, words: str, write: Write) -> None:
+    assert words in message(write(f"{MINIMAL}{line}\n"))
+
+
+@pytest.mark.parametrize("output", OUTPUT_HEADS)
+def test_the_number_of_outputs_has_to_fit_the_output(output: str, write: Write) -> None:
+    fits = {"all": [8], "class": [18], "mask": [3], "gender": [1, 2], "age": [3]}[output]
+    for number in (1, 2, 3, 8, 18):
+        path = write(f"data_dir: x\ndataset_args: {{output: {output}}}\nmodel_args: {{num_labels: {number}}}\n")
+        if number in fits:
+            assert load_config(path).model_args == {"num_labels": number}
+        else:
+            needs = " or ".join(map(str, fits))
+            assert message(path) == f"exp.yaml:3: num_labels is {number}, but output '{output}' needs {needs}"
+
+
+@pytest.mark.parametrize("output", OUTPUT_HEADS)
+def test_the_number_of_classes_has_to_fit_the_output(output: str, write: Write) -> None:
+    right = {"all": 18, "class": 18, "mask": 3, "gender": 2, "age": 3}[output]
+    for number in (2, 3, 8, 18):
+        path = write(f"data_dir: x\nnum_classes: {number}\ndataset_args: {{output: {output}}}\n")
+        if number == right:
+            assert load_config(path).num_classes == number
+        else:
+            words = f"exp.yaml:2: num_classes is {number}, but output '{output}' has {right} classes"
+            assert message(path) == words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("{output: masks}", "output is 'masks'. Did you mean 'mask'? It is one of: all, class, mask, gender, age"),
+        ("{output: 18}", "output is 18. It is one of: all, class, mask, gender, age"),
+        ("{output: [mask, age]}", "output is ['mask', 'age']. It is one of: all, class, mask, gender, age"),
+        ("{}", "CustomDatasetSplitByProfile needs 'output'"),
+        ("{output: all, mean: 0.5}", "mean is 0.5; it is three numbers from 0 to 1, or null"),
+        ("{output: all, mean: [0.5, 0.5]}", "mean is [0.5, 0.5]; it is three numbers from 0 to 1, or null"),
+        ("{output: all, mean: [123, 116, 103]}", "mean is [123, 116, 103]; it is three numbers from 0 to 1, or null"),
+        ("{output: all, std: [a, b, c]}", "std is ['a', 'b', 'c']; it is three numbers from 0 to 1, or null"),
+        ("{output: all, std: [0.2, -0.1, 0.2]}", "std is [0.2, -0.1, 0.2]; it is three numbers from 0 to 1, or null"),
+        ("{output: all, std: [0.2, 0, 0.2]}", "std is [0.2, 0, 0.2]; it divides, so it cannot be 0"),
+        ("{output: all, sdt: null}", "CustomDatasetSplitByProfile takes no 'sdt'. Did you mean 'std'?"),
+    ],
+)
+def test_the_dataset_arguments_are_checked(arguments: str, words: str, write: Write) -> None:
+    problem = message(write(f"data_dir: x\ndataset_args: {arguments}\n"))
+    assert words in problem
+    assert "exp.yaml:2: " in problem
+
+
+def test_mean_and_std_may_be_null_or_numbers(write: Write) -> None:
+    args = load_config(write("data_dir: x\ndataset_args: {output: all, mean: null, std: [0.2, 1, 0.2]}\n")).dataset_args
+    assert args == {"output": "all", "mean": None, "std": [0.2, 1, 0.2]}
+
+
+def test_missing_keys_are_named_with_what_they_mean(write: Write) -> None:
+    problem = message(write("seed: 1\n"))
+    assert "exp.yaml: data_dir is missing: folder of the profile folders, one per person" in problem
+    assert "exp.yaml: dataset_args is missing: its arguments: output (all | class | mask | gender | age)" in problem
+
+
+def test_a_key_that_stands_twice_is_refused_with_both_lines(write: Write) -> None:
+    assert message(write(f"{MINIMAL}seed: 1\nlr: 0.1\nseed: 2\n")) == "exp.yaml:5: 'seed' stands already in line 3"
+
+
+def test_a_nested_key_that_stands_twice_is_refused_with_both_lines(write: Write) -> None:
+    text = "data_dir: x\ndataset_args:\n  output: class\n  mean: null\n  output: all\n"
+    assert message(write(text)) == "exp.yaml:5: 'output' stands already in line 3"
+    terms = "criterion_args:\n  terms:\n    - criterion: f1\n      factor: 1\n      factor: 2\n"
+    assert message(write(WEIGHTED + terms)) == "exp.yaml:8: 'factor' stands already in line 7"
+
+
+def test_all_problems_come_in_one_message(write: Write) -> None:
+    lines = ["sede: 1", "lr: fast", "model: vitt", "lr: 1", "optimizer_args: {beta: 1}", "num_workers: -1"]
+    heading, *problems = message(write(MINIMAL + "\n".join(lines)), "seed", "epochs=many").splitlines()
+    assert heading == "7 problems in exp.yaml:"
+    assert len(problems) == 7
+    assert all(problem.startswith("  - ") for problem in problems)
+    for words in [
+        "exp.yaml:3: unknown key 'sede'",
+        "exp.yaml:5: unknown model 'vitt'",
+        "exp.yaml:6: 'lr' stands already in line 4",
+        "exp.yaml:7: optimizer_args: AdamW takes no 'beta'",
+        "exp.yaml:8: num_workers is -1",
+        "override 'seed' is not of the form key=value",
+        "override epochs=many: epochs is 'many'",
+    ]:
+        assert sum(words in problem for problem in problems) == 1, words
+
+
+def test_contradictions_come_in_one_message_too(write: Write) -> None:
+    text = f"{MINIMAL}num_classes: 3\nfold: 9\nmodel_args: {{num_labels: 8}}\nhead_weights: {{mask: 2}}\nmodel: vitt\n"
+    heading, *problems = message(write(text)).splitlines()
+    assert heading == "5 problems in exp.yaml:"
+    assert [problem.split(":")[1] for problem in problems] == ["3", "4", "5", "6", "7"]
+
+
+def test_numbers_as_argument_names_are_refused(write: Write) -> None:
+    assert "optimizer_args: AdamW takes no 1" in message(write(f"{MINIMAL}optimizer_args: {{1: 2}}\n"))
+    assert "model_args: vit takes no True" in message(write(f"{MINIMAL}model_args: {{on: 2}}\n"))
+
+
+# weighted_sum
+
+
+def test_a_weighted_sum_is_read(write: Write) -> None:
+    terms = "[{criterion: focal, factor: 0.5, criterion_args: {gamma: 1}}, {criterion: f1}]"
+    config = load_config(write(f"{WEIGHTED}criterion_args: {{terms: {terms}}}\n"))
+    assert [term["criterion"] for term in config.criterion_args["terms"]] == ["focal", "f1"]
+
+
+@pytest.mark.parametrize(
+    ("terms", "words"),
+    [
+        ("3", FORM),
+        ("[]", FORM),
+        ("{criterion: f1}", FORM),
+        ("[f1, focal]", f"{FORM}, not 'f1'"),
+        ("[{criterion: f1, weight: 2}]", f"{FORM}, not {{'criterion': 'f1', 'weight': 2}}"),
+        ("[{factor: 2}]", f"{FORM}, not {{'factor': 2}}"),
+        ("[{criterion: focl}]", "unknown criterion 'focl'. Did you mean 'focal'?"),
+        ("[{criterion: focal, criterion_args: {gama: 1}}]", "focal takes no 'gama'. Did you mean 'gamma'?"),
+        ("[{criterion: focal, criterion_args: [1]}]", FORM),
+        ("[{criterion: focal, criterion_args: 1}]", FORM),
+        ("[{criterion: focal, factor: much}]", FORM),
+        ("[{criterion: weighted_sum}]", "weighted_sum needs 'terms'"),
+        ("[{criterion: weighted_sum, criterion_args: {terms: [{criterion: focl}]}}]", "unknown criterion 'focl'"),
+    ],
+)
+def test_the_terms_of_a_weighted_sum_are_checked(terms: str, words: str, write: Write) -> None:
+    problem = message(write(f"{WEIGHTED}criterion_args:\n  terms: {terms}\n"))
+    assert words in problem
+    assert "exp.yaml:4: " in problem
+
+
+# Overrides
+
+
+def test_overrides_come_with_and_without_dashes_and_the_last_one_wins(write: Write) -> None:
+    path = write(f"{MINIMAL}seed: 1\n")
+    config = load_config(path, ["seed=7", "--lr=1e-4", "name=a=b", "valid_profile=null", "image_size=[8, 6]"])
+    assert (config.seed, config.lr, config.name, config.valid_profile) == (7, 1e-4, "a=b", None)
+    assert config.height_width == (8, 6)
+    assert load_config(path, ["seed=7", "seed=8"]).seed == 8
+
+
+def test_dots_reach_into_arguments_and_leave_their_neighbours(write: Write) -> None:
+    path = write(f"{MINIMAL}optimizer_args: {{eps: 1e-6, betas: [0.9, 0.999]}}\nmodel_args: {{num_labels: 18}}\n")
+    config = load_config(path, ["optimizer_args.betas=[0.9,0.95]", "--model_args.hidden_size=64", "dataset_args.std="])
+    assert config.optimizer_args == {"eps": 1e-6, "betas": [0.9, 0.95]}
+    assert config.model_args == {"num_labels": 18, "hidden_size": 64}
+    assert config.dataset_args == {"output": "class", "std": None}
+    assert load_config(path, ["scheduler_args.warmup_updates=3"]).scheduler_args == {"warmup_updates": 3}
+
+
+def test_an_override_repairs_what_the_file_says(write: Write) -> None:
+    assert load_config(write(f"{MINIMAL}lr: fast\n"), ["lr=0.1"]).lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("seed", "override 'seed' is not of the form key=value"),
+        ("--seed", "override '--seed' is not of the form key=value"),
+        ("=3", "override '=3' is not of the form key=value"),
+        ("lr=[", "override 'lr=[': '[' is not a YAML value"),
+        ("lr=!!python/name:os.system", "override 'lr=!!python/name:os.system': '!!python/name:os.system' is not a YA"),
+        ("seed.x=1", "override 'seed.x=1': seed holds 5, which has no keys"),
+        ("optimizer_args.eps.x=1", "override 'optimizer_args.eps.x=1': eps holds 1e-06, which has no keys"),
+        ("sead=1", "override sead=1: unknown key 'sead'. Did you mean 'seed'?"),
+        ("seed=many", "override seed=many: seed is 'many': input should be a valid integer"),
+        ("--fold=5", "override --fold=5: fold is 5, but num_folds is 5: folds count from 0"),
+        ("model=vitt", "override model=vitt: unknown model 'vitt'. Did you mean 'vit'?"),
+        ("model_args.widht=3", "override model_args.widht=3: model_args: vit takes no 'widht'."),
+        ("dataset_args={output: all, output: mask}", "'output' stands already"),
+    ],
+)
+def test_each_bad_override_has_its_words(override: str, words: str, write: Write) -> None:
+    assert words in message(write(f"{MINIMAL}seed: 5\noptimizer_args: {{eps: 1e-6}}\n"), override)
+
+
+# Files
+
+
+def test_what_is_no_mapping_is_refused(write: Write) -> None:
+    assert message(write("- a\n- b\n")) == "exp.yaml: expected `key: value` lines"
+    assert message(write("just text\n")) == "exp.yaml: expected `key: value` lines"
+
+
+@pytest.mark.parametrize(
+    "text", ["data_dir: [x\n", "a: b: c\n", "\tx: 1\n", "a: &x [*y]\n", "lr: !!python/name:os.x\n"]
+)
+def test_what_is_no_yaml_is_refused(text: str, write: Write) -> None:
+    assert message(write(text)).startswith("exp.yaml is not valid YAML: ")
+
+
+def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "exp.yaml").write_bytes(b"\xff\xfe\x00\x00data_dir")
+    assert message(tmp_path / "exp.yaml").startswith("exp.yaml is not valid YAML: 'utf-8' codec can't decode")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert message(tmp_path / "exp.yaml") == "config file exp.yaml does not exist"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n"])
+def test_an_empty_file_lacks_the_required_keys(text: str, write: Write) -> None:
+    problem = message(write(text))
+    assert "data_dir is missing" in problem
+    assert "dataset_args is missing" in problem
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["f1", "all"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["output", "mean", "terms", "criterion", "factor", 1, True]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@settings(
+    max_examples=150, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    values=st.dictionaries(st.sampled_from(list(Config.model_fields)), VALUES, max_size=4),
+    criterion=st.sampled_from(["f1", "weighted_sum"]),
+)
+def test_no_value_of_any_key_ends_in_anything_but_a_message(
+    values: dict[str, Any], criterion: str, write: Write
+) -> None:
+    text = yaml.safe_dump({"data_dir": "x", "dataset_args": {"output": "all"}, "criterion": criterion} | values)
+    try:
+        assert isinstance(load_config(write(text)), Config)
+    except UserError as error:
+        assert "exp.yaml" in str(error)
+
+
+# Saved and filled in
+
+
+FULL = """
+data_dir: 얼굴/profiles
+name: "{name}"
+dataset_args: {{output: gender, mean: [0.5, 0.25, 1.0e-3], std: null}}
+image_size: [80, 60]
+crop_box: [0, 0.1, 1, 0.9]
+lr: 1e-5
+optimizer_args: {{betas: [0.9, 0.95], eps: 1e-12}}
+model_args: {{num_labels: 1, pretrained: "{name}"}}
+ema_decay: 0.999
+"""
+
+
+@pytest.mark.parametrize("name", ["exp", "1e5", "2024", "null", "on", "1:30", "0x10", "~", "5e-05", "a: b", " x "])
+def test_a_saved_config_is_read_as_it_was(name: str, write: Write, tmp_path: Path) -> None:
+    config = load_config(write(FULL.format(name=name)))
+    config.save(tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml") == config
+    assert set(yaml.safe_load((tmp_path / "saved.yaml").read_text(encoding="utf-8"))) == set(Config.model_fields)
+
+
+@pytest.mark.parametrize("output", OUTPUT_HEADS)
+def test_statistics_and_the_number_of_classes_are_filled_in(output: str, write: Write, tmp_path: Path) -> None:
+    config = load_config(write(f"data_dir: x\ndataset_args: {{output: {output}, mean: null}}\n"))
+    filled = config.with_statistics((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert filled.dataset_args == {"output": output, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    assert filled.num_classes == {"all": 18, "class": 18, "mask": 3, "gender": 2, "age": 3}[output]
+    unchanged = set(Config.model_fields) - {"dataset_args", "num_classes"}
+    assert all(getattr(filled, key) == getattr(config, key) for key in unchanged)
+    assert config.dataset_args == {"output": output, "mean": None}
+    filled.save(tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml") == filled
+
+
+def test_every_shipped_config_is_whole() -> None:
+    paths = sorted((ROOT / "configs").glob("*.yaml"))
+    loaded = {path.name: load_config(path) for path in paths}
+    assert "demo.yaml" in loaded
+    assert len(loaded) == len(paths) >= 1
+
+
+# Before torch
+
+
+def test_a_config_error_ends_training_with_code_2_before_torch_is_imported(write: Write) -> None:
+    path = write(f"{MINIMAL}optimizer: AdmW\nsede: 1\n")
+    command = [sys.executable, "-X", "importtime", "train.py", "--config", str(path), "--scheduler=StepLR"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    imported = {line.split("|")[-1].strip() for line in ended.stderr.splitlines() if line.startswith("import time:")}
+    said = [line for line in ended.stderr.splitlines() if not line.startswith("import time:")]
+    assert ended.returncode == 2
+    assert said[0] == f"error: 3 problems in {path}:"
+    assert len(said) == 4
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+    assert {"maskcls.config", "maskcls.labels", "pydantic", "yaml"} <= imported  # the list is a list of imports
+    heavy = {"torch", "numpy", "transformers", "datasets", "accelerate", "wandb", "PIL"}
+    assert not {name.partition(".")[0] for name in imported} & heavy
+
+
+def test_only_the_first_process_of_a_launch_speaks(write: Write) -> None:
+    code = (
+        "from maskcls.errors import *\n"
+        "from maskcls.config import load_config\n"
+        f"with user_errors_exit_with_2(): load_config({str(write('seed: x'))!r})\n"
+    )
+    for rank, says_something in (("0", True), ("1", False)):
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"RANK": rank})
+        assert (ended.returncode, bool(ended.stderr)) == (2, says_something)
+
+
+# The schema
+
+
+def test_the_schema_describes_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["maskcls", "schema"])
+    main()
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == schema.schema()
+    assert printed["type"] == "object"
+    assert set(printed["properties"]) == set(Config.model_fields)
+    assert printed["required"] == ["data_dir", "dataset_args"]
+    assert printed["additionalProperties"] is False
+    for key, entry in printed["properties"].items():
+        assert entry["description"] == Config.model_fields[key].description
+        if key not in printed["required"]:
+            assert entry["default"] == Config.model_fields[key].default
+    assert len(printed["properties"]) > 30
+
+
+def test_the_schema_offers_the_tables_names_and_allows_torchs() -> None:
+    properties = schema.schema()["properties"]
+    for key, table in TABLES.items():
+        if table.torch_module:
+            assert properties[key]["anyOf"] == [{"enum": table.names()}, {"type": "string"}]
+        else:
+            assert properties[key]["enum"] == table.names()
+    assert len(TABLES) == 6
+    assert properties["optimizer"]["default"] == "AdamW"
+
+
+def test_the_schema_tells_kinds_of_values_apart() -> None:
+    properties = schema.schema()["properties"]
+    assert properties["epochs"]["type"] == "integer"
+    assert properties["lr"]["type"] == "number"
+    assert properties["lr"]["exclusiveMinimum"] == 0
+    assert properties["best_criterion"]["enum"] == ["f1", "acc", "loss"]
+    assert properties["dataset_args"]["type"] == "object"
+    assert {"type": "null"} in properties["train_profile"]["anyOf"]

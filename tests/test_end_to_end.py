@@ -1,0 +1,186 @@
+"""From profile folders to predictions: every shipped config, every output form, one and two processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from pyarrow import parquet
+from transformers import AutoModelForImageClassification
+
+from infer import infer
+from maskcls.config import load_config
+from tests.helpers import ROOT, TINY, json_lines, overrides, rows, run
+from train import train
+
+CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
+
+
+def test_the_shipped_configs_are_these() -> None:
+    assert set(CONFIGS) == {
+        "demo", "exp", "convnextv2_tiny", "multi_head", "gender_bce", "mask", "age", "real_faces",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_shipped_config_trains_an_epoch_and_predicts(name: str, sample: Path, tmp_path: Path) -> None:
+    model = yaml.safe_load(CONFIGS[name].read_text())["model"]
+    more = {"model_args": TINY[model].replace("}", ", num_labels: 1}")} if name == "gender_bce" else {}
+    train(load_config(CONFIGS[name], overrides(sample, tmp_path, model=model, **more)))
+    folder = tmp_path / "runs" / "exp"
+
+    assert {path.name for path in folder.iterdir()} == {
+        "best", "last", "config.yaml", "confusion_matrix.png", "curves.png", "environment.json", "metrics.jsonl",
+        "train_profiles.txt", "valid_profiles.txt",
+    }  # fmt: skip
+    lines = json_lines(folder / "metrics.jsonl")
+    num_updates = len((folder / "train_profiles.txt").read_text().split()) * 7 // 12
+    assert [line["update"] for line in lines if "train/loss" in line][-1] == num_updates
+    assert all({"epoch", "update"} <= line.keys() for line in lines)
+    assert {"train/loss", "train/lr", "train/images_per_second", "train/acc", "train/f1"} <= lines[0].keys()
+    assert {"valid/loss", "valid/acc", "valid/f1"} <= lines[-1].keys()
+    output = load_config(folder / "config.yaml").output
+    if output in ("all", "class"):
+        assert {
+            f"valid/{head}_{score}" for head in ("mask", "gender", "age") for score in ("acc", "f1", "loss")
+        } <= lines[-1].keys()
+
+    infer(str(folder), None, batch_size=None, output_dir=None)
+    answers = rows(folder / "output.csv")
+    assert [row["ImageID"] for row in answers] == [row["ImageID"] for row in rows(sample / "eval" / "info.csv")]
+    table = parquet.read_table(folder / "probabilities.parquet").to_pydict()
+    head = "class" if output in ("all", "class") else output
+    num_classes = load_config(folder / "config.yaml").num_classes
+    probabilities = np.stack([table[f"{head}_{label}"] for label in range(num_classes or 0)], axis=1)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(1), [int(row["ans"]) for row in answers])
+    width = {"all": 8, "class": 18, "mask": 3, "gender": 1, "age": 3}[output]
+    assert AutoModelForImageClassification.from_pretrained(folder / "best").config.num_labels == width
+
+
+def test_inference_on_profile_folders_saves_the_scores_that_validation_had(sample: Path, tmp_path: Path) -> None:
+    config = load_config(CONFIGS["multi_head"], overrides(sample, tmp_path, model="vit"))
+    train(config)
+    folder = tmp_path / "runs" / "exp"
+    people = tmp_path / "people"
+    people.mkdir()
+    for name in (sample / "valid_profiles.txt").read_text().split():
+        (people / name).symlink_to(sample / "images" / name)
+    infer(str(folder), str(people), batch_size=5, output_dir=str(tmp_path / "out"))
+    scores = json.loads((tmp_path / "out" / "infer_metrics.json").read_text())
+    valid = json_lines(folder / "metrics.jsonl")[-1]
+    assert scores["photos"] == len(rows(tmp_path / "out" / "output.csv"))
+    for name in ("acc", "f1", "mask_acc", "gender_f1", "age_acc"):
+        assert scores[name] == pytest.approx(valid[f"valid/{name}"], abs=1e-9)
+
+
+def test_a_run_without_cache_sees_the_same_pixels_and_so_has_the_same_losses(sample: Path, tmp_path: Path) -> None:
+    losses = []
+    for cache in ("memory_map", "none"):
+        more = {"cache": cache, "name": cache, "dataset_args.mean": "null"}
+        train(load_config(CONFIGS["mask"], overrides(sample, tmp_path, model="convnext", **more)))
+        losses.append(
+            [
+                line.get("train/loss", line.get("valid/loss"))
+                for line in json_lines(tmp_path / "runs" / cache / "metrics.jsonl")
+            ]
+        )
+    assert len(losses[0]) > 2
+    assert losses[0] == losses[1]
+
+
+def test_a_split_is_drawn_and_saved_when_no_validation_list_is_given(sample: Path, tmp_path: Path) -> None:
+    more = {"train_profile": "null", "valid_profile": "null", "num_folds": 2, "fold": 1}
+    train(load_config(CONFIGS["mask"], overrides(sample, tmp_path, model="convnext", **more)))
+    folder = tmp_path / "runs" / "exp"
+    train_people = set((folder / "train_profiles.txt").read_text().split())
+    valid_people = set((folder / "valid_profiles.txt").read_text().split())
+    assert not train_people & valid_people
+    assert len(train_people) == len(valid_people) == 6
+    assert train_people | valid_people == {p.name for p in (sample / "images").iterdir() if not p.name.startswith(".")}
+
+
+def test_mean_and_std_given_are_the_ones_that_inference_uses(sample: Path, tmp_path: Path) -> None:
+    more = {"dataset_args": "{output: mask, mean: [0.1, 0.2, 0.3], std: [0.4, 0.5, 0.6]}"}
+    train(load_config(CONFIGS["mask"], overrides(sample, tmp_path, model="convnext", **more)))
+    arguments = load_config(tmp_path / "runs" / "exp" / "config.yaml").dataset_args
+    assert arguments == {"output": "mask", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+
+
+def test_early_stopping_ends_a_run_that_does_not_get_better(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"epochs": 9, "early_stopping_patience": 2, "lr": "1e-12", "scheduler": "constant"}
+    train(load_config(CONFIGS["mask"], overrides(sample, tmp_path, model="convnext", **more)))
+    epochs = [line["epoch"] for line in json_lines(tmp_path / "runs" / "exp" / "metrics.jsonl") if "valid/f1" in line]
+    assert epochs == [1, 2, 3]
+    assert "stopped: f1 has not been better for 2 epochs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"scheduler": "ReduceLROnPlateau", "scheduler_args": "{patience: 0, threshold: 10}", "epochs": 3},
+        {"optimizer": "SGD", "optimizer_args": "{momentum: 0.9}", "scheduler": "OneCycleLR", "scheduler_args": "{max_lr: 0.1}"},
+        {"optimizer": "Lion", "lr": "1e-4", "ema_decay": 0.9, "max_device_batch_size": 5},
+        {"augmentation": "strong", "augmentation_args": "{mixup: 0.5, cutmix: 0.5}", "criterion": "f1", "criterion_args": "{}"},
+    ],
+    ids=["plateau", "one_cycle", "lion_ema_accumulation", "mixing"],
+)  # fmt: skip
+def test_other_optimizers_schedules_and_recipes_train(more: dict[str, object], sample: Path, tmp_path: Path) -> None:
+    train(load_config(CONFIGS["mask"], overrides(sample, tmp_path, model="convnext", **more)))
+    lines = json_lines(tmp_path / "runs" / "exp" / "metrics.jsonl")
+    assert all(np.isfinite(line.get("train/loss", line.get("valid/loss"))) for line in lines)
+    if more.get("scheduler") == "ReduceLROnPlateau":
+        rates = [line["train/lr"] for line in lines if "train/lr" in line]
+        assert rates[-1] < rates[0]
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_predict_as_one_does(sample: Path, tmp_path: Path) -> None:
+    results = []
+    for processes in (1, 2):
+        more = {"name": f"with{processes}", "epochs": 2, "train_batch_size": 13, "max_device_batch_size": 4}
+        arguments = overrides(sample, tmp_path, model="vit", **more)
+        trained = run("train.py", "--config", CONFIGS["multi_head"], *arguments, processes=processes)
+        assert trained.returncode == 0, trained.stderr
+        folder = tmp_path / "runs" / f"with{processes}"
+        assert json.loads((folder / "environment.json").read_text())["num_processes"] == processes
+        predicted = run("infer.py", "--model_dir", folder, "--batch_size", "7", processes=processes)
+        assert predicted.returncode == 0, predicted.stderr
+        results.append(
+            (
+                json_lines(folder / "metrics.jsonl"),
+                rows(folder / "output.csv"),
+                parquet.read_table(folder / "probabilities.parquet"),
+            )
+        )
+    (one, answers_one, table_one), (two, answers_two, table_two) = results
+    assert [path.name for path in sorted((tmp_path / "runs").iterdir())] == ["with1", "with2"]  # one folder a launch
+    assert len(one) == len(two) > 6
+    for line_one, line_two in zip(one, two, strict=True):
+        assert line_one.keys() == line_two.keys()
+        for name in line_one.keys() - {"train/images_per_second", "train/waiting_share"}:
+            assert line_one[name] == pytest.approx(line_two[name], rel=1e-5, abs=1e-6), name
+    assert answers_one == answers_two
+    for name in table_one.column_names[1:]:
+        np.testing.assert_allclose(table_one[name].to_numpy(), table_two[name].to_numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_end_together_with_one_message_when_a_photo_is_bad(sample: Path, tmp_path: Path) -> None:
+    people = tmp_path / "people"
+    shutil.copytree(sample / "images", people)
+    (cut,) = (people / (sample / "train_profiles.txt").read_text().split()[1]).glob("normal.*")
+    cut.write_bytes(cut.read_bytes()[:3000])
+    arguments = overrides(sample, tmp_path, model="vit", data_dir=people)
+    ended = run("train.py", "--config", CONFIGS["multi_head"], *arguments, processes=2, timeout=120)
+    assert ended.returncode != 0
+    assert ended.stderr.count("error: ") == 1
+    assert f"{cut}: image file is truncated" in ended.stderr
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,247 @@
+"""The run folder: a new one for every run, whole files only, and clear words when something is missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pyarrow import parquet
+from safetensors.torch import load_file
+
+from maskcls.config import Config
+from maskcls.data.profiles import read_profile_list
+from maskcls.errors import UserError
+from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
+from maskcls.modeling.model import load_model, vit
+from maskcls.training.run_folder import RunFolder, check_writable, save_answers, save_model
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def tiny_model() -> Any:
+    return vit(
+        image_size=(32, 32), id2label={0: "male", 1: "female"}, attention="eager", patch_size=16, hidden_size=8,
+        num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+    )  # fmt: skip
+
+
+def some_config() -> Config:
+    return Config(data_dir="data", dataset_args={"output": "mask"}, lr=3e-4)
+
+
+def test_runs_are_named_exp_exp1_exp2(tmp_path: Path) -> None:
+    model_dir = tmp_path / "runs" / "of" / "today"  # made when missing
+    made = [RunFolder.create(str(model_dir), "exp").path for _ in range(3)]
+    assert made == [model_dir / "exp", model_dir / "exp1", model_dir / "exp2"]
+    assert RunFolder.create(str(model_dir), "other").path == model_dir / "other"
+    assert names(model_dir) == ["exp", "exp1", "exp2", "other"]
+
+
+def test_a_gap_is_filled_and_a_file_of_that_name_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "exp").write_text("notes", encoding="utf-8")
+    (tmp_path / "exp2").mkdir()
+    assert RunFolder.create(str(tmp_path), "exp").path.name == "exp1"
+    assert RunFolder.create(str(tmp_path), "exp").path.name == "exp3"
+    assert (tmp_path / "exp").read_text(encoding="utf-8") == "notes"
+
+
+def test_eight_launches_at_the_same_moment_get_eight_folders(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def launch(_: int) -> str:
+        together.wait()
+        return RunFolder.create(str(tmp_path), "exp").path.name
+
+    with ThreadPoolExecutor(8) as pool:
+        made = sorted(pool.map(launch, range(8)))
+    assert made == names(tmp_path) == ["exp", *(f"exp{number}" for number in range(1, 8))]
+
+
+def test_a_model_dir_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    model_dir = tmp_path / "file" / "runs"
+    with pytest.raises(UserError, match=rf"^model_dir {re.escape(str(model_dir))} is not writable: Not a directory$"):
+        RunFolder.create(str(model_dir), "exp")
+
+
+def test_a_saved_config_opens_again_as_it_was(tmp_path: Path) -> None:
+    run, config = RunFolder.create(str(tmp_path), "exp"), some_config()
+    config.save(run.config)
+    run.best.mkdir()
+    opened, loaded = RunFolder.open(str(run.path))
+    assert (opened, loaded) == (run, config)
+
+
+def test_a_folder_without_a_config_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))} is not a run folder: it has no config\.yaml$"):
+        RunFolder.open(str(tmp_path))
+    with pytest.raises(UserError, match=r"nowhere is not a run folder: it has no config\.yaml$"):
+        RunFolder.open(str(tmp_path / "nowhere"))
+
+
+def test_a_run_without_a_best_ended_too_early(tmp_path: Path) -> None:
+    run = RunFolder.create(str(tmp_path), "exp")
+    some_config().save(run.config)
+    with pytest.raises(UserError, match=r"exp has no best/: its training ended before the first epoch did$"):
+        RunFolder.open(str(run.path))
+
+
+def test_last_and_best_are_both_whole_when_one_state_is_saved_twice(tmp_path: Path) -> None:
+    """transformers empties the state dict that it is given: the second save of it must not be without weights."""
+    run, model = RunFolder(tmp_path), tiny_model()
+    state = model.state_dict()
+    num_weights = len(state)
+    save_model(model, run.last, state)
+    save_model(model, run.best, state)
+    assert len(state) == num_weights > 10
+    for folder in (run.last, run.best):
+        assert names(folder) == ["config.json", "model.safetensors"]
+        assert len(load_file(folder / "model.safetensors")) == num_weights
+        loaded = load_model(str(folder), attention="eager").state_dict()
+        assert all(torch.equal(loaded[name], weight) for name, weight in model.state_dict().items())
+
+
+def test_a_saved_model_takes_the_place_of_the_former_one_and_nothing_is_left_over(tmp_path: Path) -> None:
+    model, x = tiny_model().eval(), torch.ones(1, 3, 32, 32)
+    save_model(model, tmp_path / "best", model.state_dict())
+    (tmp_path / "best" / "stale").touch()
+    with torch.no_grad():
+        model.classifier.bias.fill_(7.0)
+    save_model(model, tmp_path / "best", model.state_dict())
+    assert names(tmp_path) == ["best"] and names(tmp_path / "best") == ["config.json", "model.safetensors"]
+    loaded = load_model(str(tmp_path / "best"), attention="eager").eval()
+    torch.testing.assert_close(loaded(pixel_values=x).logits, model(pixel_values=x).logits, rtol=0, atol=1e-6)
+
+
+def test_what_is_saved_is_the_given_state_and_not_the_models_own(tmp_path: Path) -> None:
+    model = tiny_model()
+    state = {name: torch.full_like(weight, 0.25) for name, weight in model.state_dict().items()}
+    save_model(model, tmp_path / "best", state)
+    saved = load_file(tmp_path / "best" / "model.safetensors")
+    assert len(saved) == len(state) and all((weight == 0.25).all() for weight in saved.values())
+
+
+def test_a_save_that_fails_leaves_the_former_model_whole(tmp_path: Path) -> None:
+    class FullDisk:
+        """Writes half of its files."""
+
+        def save_pretrained(self, folder: Path, state_dict: dict[str, Any]) -> None:
+            folder.mkdir()
+            (folder / "model.safetensors").write_bytes(b"half")
+            raise OSError("No space left on device")
+
+    model = tiny_model()
+    save_model(model, tmp_path / "best", model.state_dict())
+    before = {path.name: path.read_bytes() for path in (tmp_path / "best").iterdir()}
+    with pytest.raises(OSError, match="No space left"):
+        save_model(FullDisk(), tmp_path / "best", {})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "best").iterdir()} == before and len(before) == 2
+    save_model(model, tmp_path / "best", model.state_dict())  # what the failed one left is in nobody's way
+    assert names(tmp_path) == ["best"]
+
+
+PARQUET_HEADS = [
+    ("class", 18, ["class", "mask", "gender", "age"]),
+    ("all", 8, ["class", "mask", "gender", "age"]),
+    ("mask", 3, ["mask"]),
+    ("gender", 1, ["gender"]),
+]
+
+
+@pytest.mark.parametrize(("output", "width", "heads"), PARQUET_HEADS)
+def test_answers_keep_their_order_and_probabilities_have_a_column_for_every_label(
+    tmp_path: Path, output: str, width: int, heads: list[str]
+) -> None:
+    ids = ["b.jpg", "a.jpg", "ü, with comma.png", "a/normal.jpg"]
+    logits = torch.randn(4, width, generator=torch.Generator().manual_seed(0))
+    answers = head_predictions(logits, output)[headline(output)]
+    probabilities = head_probabilities(logits, output)
+    save_answers(tmp_path, ids, answers, probabilities)
+
+    with (tmp_path / "output.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows == [["ImageID", "ans"], *([name, str(int(answer))] for name, answer in zip(ids, answers, strict=True))]
+    assert b"\r" not in (tmp_path / "output.csv").read_bytes()
+
+    table = parquet.read_table(tmp_path / "probabilities.parquet")
+    columns = [f"{head}_{label}" for head in heads for label in range(len(HEAD_CLASSES[head]))]
+    assert table.column_names == ["ImageID", *columns]
+    assert table["ImageID"].to_pylist() == ids
+    for head in heads:
+        stored = torch.tensor([table[f"{head}_{label}"].to_pylist() for label in range(len(HEAD_CLASSES[head]))]).T
+        torch.testing.assert_close(stored, probabilities[head], rtol=0, atol=0)
+        torch.testing.assert_close(stored.sum(1), torch.ones(4), rtol=0, atol=1e-5)
+    assert {str(table.schema.field(column).type) for column in columns} == {"float"}  # Arrow's float32
+    assert names(tmp_path) == ["output.csv", "probabilities.parquet"]
+
+
+def test_answers_that_do_not_match_the_photos_leave_the_former_ones_as_they_are(tmp_path: Path) -> None:
+    save_answers(tmp_path, ["a", "b"], torch.tensor([1, 0]), {"gender": torch.full((2, 2), 0.5)})
+    before = {name: (tmp_path / name).read_bytes() for name in ("output.csv", "probabilities.parquet")}
+    with pytest.raises(ValueError, match="zip"):
+        save_answers(tmp_path, ["a", "b"], torch.tensor([1, 0, 1]), {"gender": torch.full((2, 2), 0.1)})
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "deep")
+    assert names(tmp_path / "new" / "deep") == []
+
+
+def test_an_output_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "out"
+    with pytest.raises(UserError, match=rf"^output folder {re.escape(str(folder))} is not writable: Not a directory$"):
+        check_writable(folder)
+    with pytest.raises(UserError, match=r"^output folder .*file is not writable: File exists$"):
+        check_writable(tmp_path / "file")
+
+
+def test_the_environment_file_says_what_ran_where(tmp_path: Path) -> None:
+    RunFolder(tmp_path).save_environment(num_processes=2, mixed_precision="bf16")
+    facts = json.loads((tmp_path / "environment.json").read_text(encoding="utf-8"))
+    assert set(facts) == {
+        "command", "python", "platform", "packages", "git_commit", "cpu", "cores", "gpus", "num_processes",
+        "mixed_precision",
+    }  # fmt: skip
+    assert set(facts["packages"]) == {
+        "torch", "accelerate", "transformers", "datasets", "evaluate", "pillow", "wandb", "numpy",
+    }  # fmt: skip
+    assert facts["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert (facts["num_processes"], facts["mixed_precision"]) == (2, "bf16")
+    assert facts["cores"] >= 1 and facts["cpu"]
+    assert facts["git_commit"] is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", facts["git_commit"])
+
+
+def test_a_run_outside_a_checkout_and_a_machine_without_git_have_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git there
+    RunFolder(tmp_path).save_environment()
+    assert json.loads((tmp_path / "environment.json").read_text(encoding="utf-8"))["git_commit"] is None
+
+
+def test_the_split_is_written_as_lists_that_a_config_can_name(tmp_path: Path) -> None:
+    train, valid = ["000001_female_Asian_45", "000002_male_Asian_52"], ["001498-1_male_Asian_23"]
+    RunFolder(tmp_path).save_split(train, valid)
+    assert read_profile_list(tmp_path / "train_profiles.txt") == train
+    assert read_profile_list(tmp_path / "valid_profiles.txt") == valid
+
+
+def test_history_is_what_was_logged_in_its_order(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.history() == []
+    lines = [{"epoch": 1, "update": 3, "train/loss": 0.125}, {"epoch": 1, "update": 6, "valid/f1": 1.0}]
+    for line in lines:
+        run.log(line)
+    assert run.history() == lines
+    assert len((tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 2

@@ -1,0 +1,398 @@
+"""metrics.jsonl, TensorBoard and wandb hold what was logged; no server can stop or delay a run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from accelerate import Accelerator
+from google.protobuf.json_format import MessageToDict
+from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
+from wandb.proto.wandb_internal_pb2 import Record
+
+from maskcls.config import Config
+from maskcls.training import tracking as tracking_module
+from maskcls.training.run_folder import RunFolder
+from maskcls.training.tracking import Tracking, sync_command, wandb_mode
+
+HANG = 60.0  # seconds: no statement about speed, only that it ends
+PICTURE = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3)
+
+
+@pytest.fixture(autouse=True)
+def own_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody's login, settings or runs: everything of wandb lies in tmp_path."""
+    import wandb
+
+    wandb.teardown()
+    monkeypatch.chdir(tmp_path)
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_DIR", "WANDB_PROJECT", "WANDB_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "settings"))
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    yield
+    wandb.teardown()
+
+
+@pytest.fixture(autouse=True)
+def accelerator() -> Accelerator:
+    """Accelerate's trackers log through it."""
+    return Accelerator(cpu=True)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(str(tmp_path / "runs"), "exp")
+
+
+def config(**settings: Any) -> Config:
+    return Config(data_dir="data", dataset_args={"output": "mask"}, **settings)
+
+
+def log_two_epochs(tracking: Tracking) -> list[dict[str, float]]:
+    """Returns the lines that metrics.jsonl is to hold."""
+    lines: list[dict[str, float]] = []
+    for epoch in (1, 2):
+        for update, values in [
+            (3 * epoch, {"train/loss": 1 / epoch, "train/lr": 0.001}),
+            (3 * epoch, {"valid/loss": 0.5 / epoch, "valid/f1": 0.25 * epoch}),
+        ]:
+            tracking.log(values, epoch=epoch, update=update)
+            lines.append({"epoch": epoch, "update": update, **values})
+    return lines
+
+
+def wandb_records(file: Path) -> list[Record]:
+    """Returns the records of a run file. Its form is LevelDB's log: blocks of 32 KiB, a header of 7 bytes before each
+    piece (checksum, length, kind: 1 whole, 2 first, 3 middle, 4 last). wandb's own reader is compiled since 0.31.
+    """
+    data, records, pieces = file.read_bytes(), [], b""
+    assert data[:4] == b":W&B"
+    position = 7
+    while position + 7 <= len(data):
+        if (left := 32768 - position % 32768) < 7:  # no header fits: the block's end is padding
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        pieces += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):
+            records.append(Record.FromString(pieces))
+            pieces = b""
+    assert position == len(data) and not pieces and len(records) > 3
+    return records
+
+
+def of_kind(records: list[Record], kind: str) -> list[Any]:
+    return [getattr(record, kind) for record in records if record.WhichOneof("record_type") == kind]
+
+
+def run_files(run: RunFolder) -> list[Path]:
+    return sorted(run.path.glob("wandb/offline-run-*/*.wandb"))
+
+
+def started(settings: Config, run: RunFolder) -> Tracking:
+    """Returns the trackers, and fails when starting them hangs."""
+    before = time.monotonic()
+    tracking = Tracking.start(settings, run)
+    assert time.monotonic() - before < HANG
+    return tracking
+
+
+# What lands where
+
+
+def test_every_line_is_in_metrics_jsonl(run: RunFolder) -> None:
+    tracking = Tracking.start(config(wandb="disabled", tensorboard=False), run)
+    lines = log_two_epochs(tracking)
+    tracking.log_pictures({"valid/batch": PICTURE}, update=6)  # pictures are no lines
+    tracking.finish()
+    text = (run.path / "metrics.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line) for line in text.splitlines()] == lines == run.history()
+    assert len(lines) == 4 and tracking.notes == []
+    assert [entry.name for entry in run.path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_tensorboard_holds_scalars_and_pictures(run: RunFolder) -> None:
+    tracking = Tracking.start(config(wandb="disabled"), run)
+    log_two_epochs(tracking)
+    tracking.log_pictures({"valid/batch": PICTURE, "train/batch": PICTURE}, update=6)
+    tracking.finish()
+    assert tracking.notes == [f"tensorboard --logdir {run.path}"]
+    (events,) = run.path.rglob("events.out.tfevents.*")
+    read = EventAccumulator(str(events.parent), size_guidance={SCALARS: 0, IMAGES: 0}).Reload()
+    scalars = {
+        tag: [(event.step, pytest.approx(event.value)) for event in read.Scalars(tag)]
+        for tag in read.Tags()["scalars"]
+    }
+    assert scalars == {
+        "epoch": [(3, 1.0), (3, 1.0), (6, 2.0), (6, 2.0)],
+        "train/loss": [(3, 1.0), (6, 0.5)],
+        "train/lr": [(3, 0.001), (6, 0.001)],
+        "valid/loss": [(3, 0.5), (6, 0.25)],
+        "valid/f1": [(3, 0.25), (6, 0.5)],
+    }
+    assert sorted(tag.partition("/image")[0] for tag in read.Tags()["images"]) == ["train/batch", "valid/batch"]
+    (image,) = read.Images(read.Tags()["images"][0])
+    assert (image.step, image.height, image.width) == (6, 6, 4)
+
+
+def test_the_offline_wandb_run_holds_config_history_and_pictures(run: RunFolder) -> None:
+    settings = config(wandb="offline", wandb_project="faces", tensorboard=True, lr=3e-4)
+    tracking = started(settings, run)
+    log_two_epochs(tracking)
+    tracking.log_pictures({"valid/confusion_matrix": PICTURE}, update=6)
+    tracking.finish()
+
+    (file,) = run_files(run)
+    records = wandb_records(file)
+    (first,) = of_kind(records, "run")[:1]
+    assert (first.project, first.display_name) == ("faces", "exp")
+    updates = [*first.config.update, *(item for entry in of_kind(records, "config") for item in entry.update)]
+    stored = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in updates}
+    assert {key: stored.get(key, "missing") for key in settings.model_dump()} == settings.model_dump()
+
+    history = [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in entry.item}
+        for entry in of_kind(records, "history")
+    ]
+    assert [step["_step"] for step in history] == [3, 6]  # the lines of one update are one step
+    for epoch, step in enumerate(history, start=1):
+        assert {key: step[key] for key in ("epoch", "train/loss", "train/lr", "valid/loss", "valid/f1")} == {
+            "epoch": epoch, "train/loss": 1 / epoch, "train/lr": 0.001, "valid/loss": 0.5 / epoch,
+            "valid/f1": 0.25 * epoch,
+        }  # fmt: skip
+    (pictures,) = (step["valid/confusion_matrix"] for step in history if "valid/confusion_matrix" in step)
+    assert (pictures["count"], pictures["width"], pictures["height"]) == (1, 4, 6)
+    (png,) = file.parent.glob("files/media/images/**/*.png")
+
+    from PIL import Image
+
+    np.testing.assert_array_equal(np.asarray(Image.open(png)), PICTURE)
+    assert of_kind(records, "exit")[0].exit_code == 0
+
+
+def test_the_run_file_reader_reads_records_that_span_blocks(run: RunFolder) -> None:
+    """The reader above is ours, so that it is held against a run too large for one block."""
+    tracking = started(config(wandb="offline", tensorboard=False), run)
+    for update in range(1, 401):
+        tracking.log({f"train/number_{i}": float(update * i) for i in range(20)}, epoch=1, update=update)
+    tracking.finish()
+    (file,) = run_files(run)
+    assert file.stat().st_size > 3 * 32768
+    history = [MessageToDict(entry) for entry in of_kind(wandb_records(file), "history")]
+    assert len(history) == 400
+
+
+# Which mode, and why
+
+
+def test_without_a_login_wandb_is_offline_and_says_so(run: RunFolder) -> None:
+    assert wandb_mode("auto") == ("offline", "not logged in")
+    tracking = started(config(tensorboard=False), run)
+    assert tracking.notes == [f"wandb offline (not logged in): {sync_command(run.path)}"]
+    tracking.finish()
+    assert len(run_files(run)) == 1
+
+
+def test_offline_is_as_configured_by_the_config_and_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    assert wandb_mode("offline") == ("offline", "as configured")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert wandb_mode("auto") == wandb_mode("online") == ("offline", "as configured")
+
+
+def test_disabled_starts_no_wandb(run: RunFolder) -> None:
+    tracking = Tracking.start(config(wandb="disabled", tensorboard=False), run)
+    tracking.finish()
+    assert tracking.notes == [] and not (run.path / "wandb").exists()
+
+
+@pytest.fixture
+def refusing() -> Iterator[int]:
+    """A port that nobody listens on."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A server that takes every connection and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield server.getsockname()[1]
+
+
+def answering(status: int) -> Callable[[], Iterator[int]]:
+    def serve() -> Iterator[int]:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_GET = do_PUT = do_POST
+
+            def log_message(self, format: str, *arguments: Any) -> None:
+                """Says nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+        server.server_close()
+
+    return serve
+
+
+denying = pytest.fixture(name="denying")(answering(401))
+failing = pytest.fixture(name="failing")(answering(500))
+
+
+@pytest.mark.parametrize("wanted", ["auto", "online"])
+def test_a_server_that_refuses_is_not_waited_for(refusing: int, monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{refusing}")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    mode, reason = wandb_mode(wanted)
+    assert mode == "offline" and reason.startswith("127.0.0.1 is not reachable: ") and "refused" in reason
+
+
+def test_a_server_that_can_be_reached_is_online(silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent}")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    assert wandb_mode("auto") == wandb_mode("online") == ("online", "")
+
+
+def test_a_name_that_does_not_resolve_is_not_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.invalid")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    mode, reason = wandb_mode("auto")
+    assert mode == "offline" and reason.startswith("wandb.invalid is not reachable: ")
+
+
+@pytest.mark.parametrize("server", ["refusing", "silent", "denying", "failing"])
+def test_no_server_keeps_a_run_from_starting_and_its_files_can_be_synced_later(
+    server: str, run: RunFolder, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_module, "SECONDS_TO_START", 2.0)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{request.getfixturevalue(server)}")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    tracking = started(config(tensorboard=False), run)
+    (note,) = tracking.notes
+    reason = "127.0.0.1 is not reachable" if server == "refusing" else "online failed: "
+    assert note.startswith(f"wandb offline ({reason}") and note.endswith(f"): {sync_command(run.path)}")
+    lines = log_two_epochs(tracking)
+    before = time.monotonic()
+    tracking.finish()
+    assert time.monotonic() - before < HANG
+    assert tracking.notes == [note] and run.history() == lines
+    (file,) = run_files(run)
+    assert len(of_kind(wandb_records(file), "history")) == 2
+
+
+def test_the_sync_command_names_the_offline_run_and_nothing_else(run: RunFolder) -> None:
+    tracking = started(config(wandb="offline", tensorboard=False), run)
+    tracking.finish()
+    program, action, pattern = shlex.split(sync_command(run.path))
+    assert (program, action) == ("wandb", "sync")
+    found = sorted(Path("/").glob(pattern.removeprefix("/")))
+    assert found == [file.parent for file in run_files(run)] and len(found) == 1
+
+
+def test_the_sync_command_can_be_typed_for_a_folder_with_a_blank(tmp_path: Path) -> None:
+    folder = tmp_path / "my runs" / "exp"
+    (folder / "wandb" / "offline-run-20250101_000000-abcdefgh").mkdir(parents=True)
+    words = shlex.split(sync_command(folder))
+    assert len(words) == 3 and words[2].startswith(f"{folder}/wandb/")
+
+
+# Trackers that fail
+
+
+class Recorder:
+    """A tracker that keeps what it is given, and raises where it is told to."""
+
+    def __init__(self, name: str, broken: str = "") -> None:
+        self.name, self.broken, self.calls = name, broken, list[str]()
+
+    def _do(self, call: str) -> None:
+        self.calls.append(call)
+        if call == self.broken:
+            raise ConnectionError("the disk of the tracker is full")
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self._do("log")
+
+    def log_images(self, values: dict[str, np.ndarray], step: int, **options: Any) -> None:
+        self._do("log_images")
+
+    def finish(self) -> None:
+        self._do("finish")
+
+
+@pytest.mark.parametrize("broken", ["log", "log_images"])
+def test_a_tracker_that_raises_is_dropped_with_a_note_and_the_others_go_on(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], broken: str
+) -> None:
+    bad, good = Recorder("wandb", broken), Recorder("tensorboard")
+    tracking = Tracking([bad, good], run, [])
+    for update in (1, 2):
+        tracking.log({"train/loss": 1.0}, epoch=1, update=update)
+        tracking.log_pictures({"valid/batch": PICTURE}, update=update)
+    tracking.finish()
+    assert good.calls == ["log", "log_images"] * 2 + ["finish"]
+    assert bad.calls == ["log", "log_images"][: 1 if broken == "log" else 2]
+    assert tracking.notes == ["wandb stopped: the disk of the tracker is full"]
+    assert capsys.readouterr().out == (
+        "warning: wandb stopped: the disk of the tracker is full. The run goes on; metrics.jsonl holds everything.\n"
+    )
+    assert len(run.history()) == 2
+
+
+def test_a_tracker_that_does_not_finish_is_left_behind_with_a_note(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_module, "SECONDS_TO_FINISH", 0.1)
+    release, after = threading.Event(), Recorder("tensorboard")
+    stuck = Recorder("wandb")
+    monkeypatch.setattr(stuck, "finish", release.wait)
+    tracking = Tracking([stuck, after], run, [])
+    tracking.finish()
+    release.set()
+    assert tracking.notes == [f"wandb did not finish its upload: {sync_command(run.path)}"]
+    assert after.calls == ["finish"]
+
+
+def test_a_tracker_that_raises_at_the_end_is_told_and_the_others_finish(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    after = Recorder("tensorboard")
+    tracking = Tracking([Recorder("wandb", "finish"), after], run, [])
+    tracking.finish()
+    assert after.calls == ["finish"]
+    assert tracking.notes == ["wandb stopped: the disk of the tracker is full"]
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_tracking_that_is_off_does_nothing(tmp_path: Path) -> None:
+    tracking = Tracking.off()
+    before = sorted(tmp_path.rglob("*"))
+    log_two_epochs(tracking)
+    tracking.log_pictures({"valid/batch": PICTURE}, update=1)
+    tracking.finish()
+    assert tracking.notes == [] and sorted(tmp_path.rglob("*")) == before
