@@ -44,7 +44,7 @@ def train(config: Config) -> None:
         open_cache,
     )
     from maskcls.evaluation.selection import BestScore
-    from maskcls.labels import class_counts, id2label, num_outputs
+    from maskcls.labels import class_counts, id2label, num_outputs, targets_of
     from maskcls.modeling.loss import build_losses
     from maskcls.modeling.optim import build_optimizer
     from maskcls.modeling.scheduler import build_scheduler, steps_on_score
@@ -92,13 +92,15 @@ def train(config: Config) -> None:
     labels = torch.from_numpy(data.labels())
     train_photos = Photos(pixels, data.train_rows, labels[data.train_rows])
     valid_photos = Photos(pixels, data.valid_rows, labels[data.valid_rows])
-    transform = Transform(
-        TABLES["augmentation"].builder(config.augmentation)(**config.augmentation_args),
-        image_size=config.height_width, mean=mean, std=std, seed=config.seed,
-    )  # fmt: skip
+    augmentation = TABLES["augmentation"].builder(config.augmentation)(**config.augmentation_args)
+    transform = Transform(augmentation, image_size=config.height_width, mean=mean, std=std, seed=config.seed)
+    balanced_over = None
+    if config.sampling != "shuffle":
+        balanced_over = targets_of(train_photos.labels, "all")[config.sampling.removeprefix("balanced_")].numpy()
     plan = BatchPlan(
         len(data.train_rows), config.train_batch_size, config.seed,
         num_devices=accelerator.num_processes, max_device_batch_size=config.max_device_batch_size,
+        balanced_over=balanced_over, unit=2 if augmentation.mixes else 1,
     )  # fmt: skip
 
     # Model, loss, optimizer, schedule.

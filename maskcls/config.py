@@ -42,7 +42,7 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
     # general
-    seed: int = setting(42, "seeds the split, the order, the augmentation and the initial weights", ge=0)
+    seed: int = setting(42, "seeds the split, the order, the augmentation and the initial weights", ge=0, le=2**63 - 1)
     data_dir: str = setting(..., "folder of the profile folders, one per person")
     train_profile: str | None = setting(
         None, "text file with the training profiles, one folder name a line; null: every profile"
@@ -61,6 +61,11 @@ class Config(BaseModel):
     valid_batch_size: Positive = setting(256, "photos that one device takes at once in validation and inference")
     max_device_batch_size: Positive | None = setting(
         None, "photos that one device takes at once in training; more are accumulated; null: no bound"
+    )
+
+    sampling: Literal["shuffle", "balanced_class", "balanced_mask", "balanced_gender", "balanced_age"] = setting(
+        "shuffle",
+        "order of the training photos; balanced: an epoch takes equally many photos of each class of that head",
     )
 
     # train
@@ -128,7 +133,7 @@ class Config(BaseModel):
     # optimizer
     optimizer: str = setting("AdamW", "optimizer by name: torch.optim's, or maskcls/modeling/optim.py")
     optimizer_args: Arguments = setting({}, "its other arguments")
-    lr: float = setting(1e-3, "learning rate", gt=0)
+    lr: float = setting(1e-3, "learning rate", gt=0, allow_inf_nan=False)
     weight_decay: float = setting(0.05, "weight decay of all weights but one-dimensional ones (norms, biases)", ge=0)
     scheduler: str = setting(
         "warmup_cosine",
@@ -166,7 +171,8 @@ class Config(BaseModel):
 
     def save(self, path: Path) -> None:
         """Writes every key, defaults included, as YAML."""
-        path.write_text(yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        text = yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -197,11 +203,16 @@ class _Loader(yaml.SafeLoader):
     """SafeLoader for which 1e-4 is a number, as in YAML 1.2 (PyYAML, YAML 1.1, reads it as text)."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)$"),
-    list("-+0123456789."),
-)
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes text which _Loader would read as a number."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)$"),
+        list("-+0123456789."),
+    )
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int], list[str]]:
@@ -221,7 +232,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int], list[str]]:
     return {str(key): value for key, value in values.items()}, lines, problems
 
 
-def _duplicate_keys(node: yaml.Node, path: Path) -> list[str]:
+def _duplicate_keys(node: yaml.Node, path: Path | str) -> list[str]:
     problems = []
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
@@ -242,8 +253,11 @@ def _apply_override(values: dict[str, Any], where: dict[str, str], override: str
     if not equals or not key:
         return [f"override {override!r} is not of the form key=value"]
     try:
-        value = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError):
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        problems = [] if node is None else _duplicate_keys(node, f"override {override!r}")
+        value = None if node is None else loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError):
         return [f"override {override!r}: {text!r} is not a YAML value"]
     *parents, last = key.split(".")
     target = values
@@ -254,7 +268,7 @@ def _apply_override(values: dict[str, Any], where: dict[str, str], override: str
         target = target[parent]
     target[last] = value
     where[key.split(".")[0]] = f"override {override}"
-    return []
+    return problems
 
 
 def _field_problems(error: ValidationError, where: dict[str, str], path: Path) -> list[str]:
@@ -297,12 +311,25 @@ def _term_problems(terms: Any, place: str) -> list[str]:
         return [f"{place}: terms of weighted_sum is {form}"]
     problems = []
     for term in terms:
-        if not isinstance(term, dict) or not {"criterion"} <= term.keys() <= {"criterion", "factor", "criterion_args"}:
+        if not _is_term(term):
             problems.append(f"{place}: terms of weighted_sum is {form}, not {term!r}")
-        else:
-            found = TABLES["criterion"].problems(str(term["criterion"]), term.get("criterion_args") or {})
-            problems += [f"{place}: {problem}" for problem in found]
+            continue
+        arguments = term.get("criterion_args") or {}
+        found = TABLES["criterion"].problems(term["criterion"], arguments)
+        problems += [f"{place}: {problem}" for problem in found]
+        if term["criterion"] == "weighted_sum" and "terms" in arguments:
+            problems += _term_problems(arguments["terms"], place)
     return problems
+
+
+def _is_term(term: Any) -> bool:
+    return (
+        isinstance(term, dict)
+        and {"criterion"} <= term.keys() <= {"criterion", "factor", "criterion_args"}
+        and isinstance(term["criterion"], str)
+        and isinstance(term.get("factor", 1), int | float)
+        and isinstance(term.get("criterion_args") or {}, dict)
+    )
 
 
 def _contradictions(config: Config, where: dict[str, str]) -> list[str]:
@@ -312,7 +339,7 @@ def _contradictions(config: Config, where: dict[str, str]) -> list[str]:
         return f"{where.get(key, key)}: {text}"
 
     output = config.dataset_args.get("output")
-    if output not in labels.OUTPUT_HEADS:
+    if not isinstance(output, str) or output not in labels.OUTPUT_HEADS:
         known = ", ".join(labels.OUTPUT_HEADS)
         near = did_you_mean(str(output), list(labels.OUTPUT_HEADS)) if output is not None else ""
         return [problem("dataset_args", f"output is {output!r}.{near} It is one of: {known}")]

@@ -70,7 +70,7 @@ class Table:
             []
             if known.is_open
             else [
-                f"{self.kind}_args: {name} takes no {argument!r}.{did_you_mean(argument, offered)} "
+                f"{self.kind}_args: {name} takes no {argument!r}.{did_you_mean(str(argument), offered)} "
                 f"It takes: {', '.join(offered) or 'nothing'}"
                 for argument in arguments
                 if argument not in offered

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import affine_grid, grid_sample
+from torch.nn.functional import affine_grid, grid_sample, interpolate
+
+from maskcls.errors import UserError
 
 # Draws of one photo, by name -> column of keyed_uniform's result.
 DRAWS = (
-    "top", "left", "flip", "turn", "zoom", "stretch", "brightness", "contrast", "saturation", "hue",
-    "erase", "erase_area", "erase_ratio", "erase_top", "erase_left", "mix", "mix_share", "mix_top", "mix_left",
+    "top", "left", "area", "ratio", "flip", "turn", "zoom", "stretch",
+    "brightness", "contrast", "saturation", "hue", "blur", "erase", "erase_area", "erase_ratio", "erase_top", "erase_left", "mix", "mix_share", "mix_top", "mix_left",
 )  # fmt: skip
 
 
@@ -41,16 +43,21 @@ def _mixed(x: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Strengths; 0 switches a thing off. Geometry and colour follow torchvision's meanings.
+    """Strengths; 0 (1 for min_area) switches a thing off. Geometry and colour follow torchvision's meanings.
 
-    shift: cut image_size out of the stored pixels at random (else at the centre). flip: probability of a mirror image.
-    rotation: up to so many degrees either way. zoom: scale by 1 +- zoom. stretch: width against height by 1 +- stretch.
-    brightness, contrast, saturation: factor 1 +- it. hue: turned by up to so many full circles either way.
-    erase: probability of a rectangle of 2 to 20 % of the area filled with the mean colour.
-    mixup: probability that a pair of photos is blended; cutmix: that a rectangle is exchanged between them.
+    shift: cut image_size out of the stored pixels at random (else at the centre). min_area: instead cut a part of this
+    share of the area to 1, of shape 3:4 to 4:3, and resize it. flip: probability of a mirror image. rotation: up to so
+    many degrees either way. zoom: scale by 1 +- zoom. stretch: width against height by 1 +- stretch. brightness,
+    contrast, saturation: factor 1 +- it. hue: turned by up to so many full circles either way. blur: up to this share
+    of the neighbours' mean. erase: probability of a rectangle of 2 to 20 % of the area filled with the mean colour.
+
+    mixup: probability that a pair of photos is blended; cutmix: that a rectangle is exchanged between them;
+    half_cutmix: that the right side is, from a share of the width within half_range on. None of the three happens
+    after epoch mixing_epochs.
     """
 
     shift: bool = False
+    min_area: float = 1.0
     flip: float = 0.0
     rotation: float = 0.0
     zoom: float = 0.0
@@ -59,9 +66,29 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    blur: float = 0.0
     erase: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    half_cutmix: float = 0.0
+    half_range: Sequence[float] = (0.4, 0.6)
+    mixing_epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            least, most = {"rotation": (0, 180), "half_range": (0, 1), "mixing_epochs": (0, math.inf)}.get(name, (0, 1))
+            numbers = value if isinstance(value, Sequence) else [0 if value is None else value]
+            if not all(isinstance(number, int | float) and least <= number <= most for number in numbers):
+                raise UserError(f"augmentation_args: {name} is {value!r}; it goes from {least} to {most}")
+        if len(self.half_range) != 2 or self.half_range[0] > self.half_range[1]:
+            raise UserError(f"augmentation_args: half_range is {self.half_range!r}; it is [least, most]")
+        if self.mixup + self.cutmix + self.half_cutmix > 1:
+            raise UserError("augmentation_args: the probabilities mixup, cutmix and half_cutmix add up to more than 1")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether neighbours in a batch are mixed, so that they have to stay together."""
+        return self.mixup + self.cutmix + self.half_cutmix > 0
 
 
 class Transform:
@@ -93,12 +120,13 @@ class Transform:
             return self.plain(pixels)
         draws = keyed_uniform(photos, len(DRAWS), seed=self.seed, epoch=epoch)
         draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
-        if strength.rotation or strength.zoom or strength.stretch:
+        if strength.rotation or strength.zoom or strength.stretch or (strength.min_area < 1 and pixels.is_cuda):
             x = self._turned(pixels.permute(0, 3, 1, 2), draw)
         else:
-            x = self._cut(pixels, draw).permute(0, 3, 1, 2)
+            x = (self._resized_parts if strength.min_area < 1 else self._cut)(pixels, draw)
             x = torch.where((draw["flip"] < strength.flip)[:, None, None, None], x.flip(3), x)
         x = self._coloured(x, draw)
+        x = _blurred(x, draw["blur"] * strength.blur) if strength.blur else x
         return self._erased(x, draw) if strength.erase else x
 
     def _normalised(self, x: torch.Tensor) -> torch.Tensor:
@@ -110,24 +138,50 @@ class Transform:
         return mean[:, None, None], std[:, None, None]
 
     def _cut(self, pixels: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Returns (B, H, W, 3) uint8 windows of the stored pixels."""
+        """Returns (B, 3, H, W) uint8: windows of the stored pixels, channels last in memory."""
         height, width = self.image_size
         spare_top, spare_left = pixels.shape[1] - height, pixels.shape[2] - width
         if not self.augmentation.shift:
             top, left = spare_top // 2, spare_left // 2
-            return pixels[:, top : top + height, left : left + width]
+            return pixels[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
         tops, lefts = (draw["top"] * (spare_top + 1)).long(), (draw["left"] * (spare_left + 1)).long()
         if pixels.is_cuda:  # one gather; a loop of copies would launch a kernel per photo
             rows = (tops[:, None] + torch.arange(height, device=pixels.device))[:, :, None]
             columns = (lefts[:, None] + torch.arange(width, device=pixels.device))[:, None, :]
-            return pixels[torch.arange(len(pixels), device=pixels.device)[:, None, None], rows, columns]
+            photos = torch.arange(len(pixels), device=pixels.device)[:, None, None]
+            return pixels[photos, rows, columns].permute(0, 3, 1, 2)
         windows = pixels.new_empty(len(pixels), height, width, 3)
         for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
             windows[i] = pixels[i, top : top + height, left : left + width]
-        return windows
+        return windows.permute(0, 3, 1, 2)
+
+    def _part(self, stored_size: Sequence[int], draw: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Returns top, left, height, width, (B,) float32 each, in stored pixels: RandomResizedCrop's part.
+
+        Source: Szegedy et al., arXiv:1409.4842, as in torchvision, but clamped to the photo instead of drawn again.
+        """
+        stored_height, stored_width = stored_size
+        least = self.augmentation.min_area
+        area = (least + (1 - least) * draw["area"]) * stored_height * stored_width
+        ratio = torch.exp((draw["ratio"] * 2 - 1) * math.log(4 / 3)) * stored_width / stored_height
+        height = (area / ratio).sqrt().clamp(max=stored_height)
+        width = (area * ratio).sqrt().clamp(max=stored_width)
+        return draw["top"] * (stored_height - height), draw["left"] * (stored_width - width), height, width
+
+    def _resized_parts(self, pixels: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Returns (B, 3, H, W) uint8: a random part of each photo, resized antialiased; cheaper than _turned on CPU."""
+        parts = torch.stack(self._part(pixels.shape[1:3], draw), 1).round().int().tolist()
+        x = pixels.permute(0, 3, 1, 2)
+        return torch.cat([
+            interpolate(
+                x[i : i + 1, :, top : top + max(height, 1), left : left + max(width, 1)],
+                self.image_size, mode="bilinear", antialias=True,
+            )
+            for i, (top, left, height, width) in enumerate(parts)
+        ])  # fmt: skip
 
     def _turned(self, x: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Returns (B, 3, H, W) float32, 0..255: shift, flip, rotation, zoom and stretch in one sampling step."""
+        """Returns (B, 3, H, W) float32, 0..255: cut, flip, rotation, zoom and stretch in one sampling step."""
         strength = self.augmentation
         stored_height, stored_width = x.shape[2:]
         height, width = self.image_size
@@ -137,10 +191,14 @@ class Transform:
         mirror = 1 - 2 * (draw["flip"] < strength.flip).float()
         # Output pixel (u, v), in pixels from the centre, shows the stored pixel A (u, v) + offset.
         along_x, along_y = mirror / (zoom * stretch), 1 / zoom
-        a, b = along_x * angle.cos(), -along_y * angle.sin()
-        c, d = along_x * angle.sin(), along_y * angle.cos()
         offset_x = (draw["left"] - 0.5) * (stored_width - width) * strength.shift
         offset_y = (draw["top"] - 0.5) * (stored_height - height) * strength.shift
+        if strength.min_area < 1:
+            top, left, part_height, part_width = self._part((stored_height, stored_width), draw)
+            along_x, along_y = along_x * part_width / width, along_y * part_height / height
+            offset_x, offset_y = left + part_width / 2 - stored_width / 2, top + part_height / 2 - stored_height / 2
+        a, b = along_x * angle.cos(), -along_y * angle.sin()
+        c, d = along_x * angle.sin(), along_y * angle.cos()
         # torch measures both pictures in halves of their own width and height.
         theta = torch.stack([
             torch.stack([a * width / stored_width, b * height / stored_width, offset_x * 2 / stored_width], 1),
@@ -195,34 +253,51 @@ class Transform:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Returns x and the soft targets, head -> (B, K), with neighbours (0 and 1, 2 and 3, ...) mixed pairwise."""
         strength = self.augmentation
-        if not (strength.mixup or strength.cutmix) or len(x) < 2:
+        is_over = strength.mixing_epochs is not None and epoch > strength.mixing_epochs
+        if not strength.mixes or is_over or len(x) < 2:
             return x, targets
         partner = torch.arange(len(x), device=x.device) ^ 1
-        partner = torch.where(partner < len(x), partner, torch.arange(len(x), device=x.device))
+        partner = torch.where(partner < len(x), partner, partner - 1)  # the last of an odd number is alone
         draws = keyed_uniform(torch.minimum(photos, photos[partner]), len(DRAWS), seed=self.seed, epoch=epoch)
         draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
+        is_blend = draw["mix"] < strength.mixup
+        is_cut = ~is_blend & (draw["mix"] < strength.mixup + strength.cutmix)
+        is_half = ~is_blend & ~is_cut & (draw["mix"] < strength.mixup + strength.cutmix + strength.half_cutmix)
+
         height, width = x.shape[2:]
-        own = 0.5 + 0.5 * draw["mix_share"]  # each keeps the greater part of itself
-        side = (1 - own).sqrt()
-        inside = _box(x, draw["mix_top"], draw["mix_left"], (side * height).round(), (side * width).round())
-        is_cut = (draw["mix"] >= strength.mixup) & (draw["mix"] < strength.mixup + strength.cutmix)
-        is_blended = draw["mix"] < strength.mixup
-        cut_share = 1 - inside.float().mean((1, 2, 3))
-        share = torch.where(is_blended, own, torch.where(is_cut, cut_share, torch.ones_like(own)))
-        weight = torch.where(is_cut[:, None, None, None], 1 - inside.float(), share[:, None, None, None])
-        x = weight * x + (1 - weight) * x[partner]
-        return x, {h: share[:, None] * t + (1 - share[:, None]) * t[partner] for h, t in targets.items()}
+        share = 0.5 + 0.5 * draw["mix_share"]  # each keeps the greater part of itself
+        side = (1 - share).sqrt()
+        cut = _box(x, draw["mix_top"], draw["mix_left"], side * height, side * width)
+        first, last = strength.half_range
+        edge = ((first + (last - first) * draw["mix_share"]) * width).round()
+        half = (torch.arange(width, device=x.device) >= edge[:, None])[:, None, None, :].expand_as(cut)
+        given = (cut & is_cut[:, None, None, None]) | (half & is_half[:, None, None, None])  # pixels of the partner
+        own = torch.where(is_blend[:, None, None, None], share[:, None, None, None], 1 - given.float())
+        kept = own.mean((1, 2, 3))[:, None]
+        x = own * x + (1 - own) * x[partner]
+        return x, {head: kept * target + (1 - kept) * target[partner] for head, target in targets.items()}
+
+
+def _blurred(x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Returns x (B, 3, H, W), each pixel moved by share (B,) towards the mean of its neighbours, along both axes."""
+    for axis in (2, 3):
+        last = x.shape[axis] - 1
+        before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, last)], axis)
+        after = torch.cat([x.narrow(axis, 1, last), x.narrow(axis, last, 1)], axis)
+        x = torch.lerp(x, (before + after) / 2, share[:, None, None, None])
+    return x
 
 
 def _box(
     x: torch.Tensor, top: torch.Tensor, left: torch.Tensor, height: torch.Tensor, width: torch.Tensor
 ) -> torch.Tensor:
     """Returns (B, 1, H, W) bool: inside each photo's rectangle, placed by top and left in [0, 1)."""
-    first_row, first_column = top * (x.shape[2] - height), left * (x.shape[3] - width)
+    height, width = height.round(), width.round()
+    first_row, first_column = (top * (x.shape[2] - height + 1)).floor(), (left * (x.shape[3] - width + 1)).floor()
     rows = torch.arange(x.shape[2], device=x.device)[None, :]
     columns = torch.arange(x.shape[3], device=x.device)[None, :]
-    in_rows = (rows >= first_row[:, None].floor()) & (rows < (first_row + height)[:, None].floor())
-    in_columns = (columns >= first_column[:, None].floor()) & (columns < (first_column + width)[:, None].floor())
+    in_rows = (rows >= first_row[:, None]) & (rows < (first_row + height)[:, None])
+    in_columns = (columns >= first_column[:, None]) & (columns < (first_column + width)[:, None])
     return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
 
 
@@ -240,31 +315,33 @@ def none() -> Augmentation:
     return Augmentation()
 
 
-def light(*, shift: bool = True, flip: float = 0.5, brightness: float = 0.1) -> Augmentation:
+def light(
+    *, shift: bool = True, min_area: float = 1.0, flip: float = 0.5, brightness: float = 0.1, erase: float = 0.0,
+    mixup: float = 0.0, cutmix: float = 0.0, half_cutmix: float = 0.0, half_range: Sequence[float] = (0.4, 0.6),
+    mixing_epochs: int | None = None,
+) -> Augmentation:  # fmt: skip
     """Small shift, mirror image, slight brightness: what the best public entries on this task found to help."""
-    return Augmentation(shift=shift, flip=flip, brightness=brightness)
+    return Augmentation(**locals())
 
 
 def standard(
-    *, shift: bool = True, flip: float = 0.5, rotation: float = 10.0, zoom: float = 0.1, stretch: float = 0.05,
-    brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.02,
-    erase: float = 0.0, mixup: float = 0.0, cutmix: float = 0.0,
+    *, shift: bool = True, min_area: float = 1.0, flip: float = 0.5, rotation: float = 10.0, zoom: float = 0.1,
+    stretch: float = 0.05, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.02,
+    blur: float = 0.0, erase: float = 0.0, mixup: float = 0.0, cutmix: float = 0.0, half_cutmix: float = 0.0,
+    half_range: Sequence[float] = (0.4, 0.6), mixing_epochs: int | None = None,
 ) -> Augmentation:  # fmt: skip
     """Turned, zoomed and recoloured a little."""
-    return Augmentation(
-        shift, flip, rotation, zoom, stretch, brightness, contrast, saturation, hue, erase, mixup, cutmix
-    )
+    return Augmentation(**locals())
 
 
 def strong(
-    *, shift: bool = True, flip: float = 0.5, rotation: float = 15.0, zoom: float = 0.2, stretch: float = 0.1,
-    brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, hue: float = 0.05,
-    erase: float = 0.25, mixup: float = 0.0, cutmix: float = 0.0,
+    *, shift: bool = True, min_area: float = 1.0, flip: float = 0.5, rotation: float = 15.0, zoom: float = 0.2,
+    stretch: float = 0.1, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, hue: float = 0.05,
+    blur: float = 0.3, erase: float = 0.25, mixup: float = 0.0, cutmix: float = 0.0, half_cutmix: float = 0.0,
+    half_range: Sequence[float] = (0.4, 0.6), mixing_epochs: int | None = None,
 ) -> Augmentation:  # fmt: skip
     """For training from scratch, where the network has seen nothing else."""
-    return Augmentation(
-        shift, flip, rotation, zoom, stretch, brightness, contrast, saturation, hue, erase, mixup, cutmix
-    )
+    return Augmentation(**locals())
 
 
 AUGMENTATIONS = {"none": none, "light": light, "standard": standard, "strong": strong}

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 
@@ -127,7 +128,10 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
     from datasets import Dataset
 
     paths = [os.path.abspath(data_dir / photo.profile / photo.file) for photo in photos]
-    stats = [os.stat(path) for path in paths]
+    try:
+        stats = [os.stat(path) for path in paths]
+    except OSError as error:
+        raise UserError(f"photo {error.filename} cannot be read: {error.strerror}") from None
     signs = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
     labels_read = [(photo.mask, photo.gender, photo.age) for photo in photos]
     file = cache_dir.expanduser() / "tables" / f"{content_key(signs, labels_read, sorted(features()))}.arrow"
@@ -146,7 +150,7 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
         # Not save_to_disk: that would copy every photo into the cache.
         columns = {name: columns[name] for name in features()}
         table = Dataset.from_dict(columns, features=features()).data.table.cast(features().arrow_schema)
-        unfinished = file.with_suffix(f".unfinished-{os.getpid()}")
+        unfinished = file.with_suffix(f".unfinished-{uuid4().hex}")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with pyarrow.OSFile(str(unfinished), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
@@ -179,13 +183,17 @@ def inference_data(folder: str | Path, cache_dir: str | Path) -> InferenceData:
     folder, cache_dir = Path(folder), Path(cache_dir)
     if not folder.is_dir():
         raise UserError(f"infer_data_dir {folder} does not exist")
-    if (folder / "images").is_dir():
-        info = folder / "info.csv"
-        names = _image_ids(info, folder / "images") if info.exists() else _images_in(folder / "images")
-        return InferenceData(_plain_table([folder / "images" / name for name in names]), names, None)
-    if names := _images_in(folder, may_be_empty=True):
-        return InferenceData(_plain_table([folder / name for name in names]), names, None)
-    photos, _ = profiles.find_photos(folder, profiles.profile_folders(folder))
+    images, info = folder / "images" if (folder / "images").is_dir() else folder, folder / "info.csv"
+    names = _image_ids(info, images) if info.exists() else _images_in(images)
+    if names:
+        return InferenceData(_plain_table([images / name for name in names]), names, None)
+    if images != folder:
+        raise UserError(f"{images} holds no images")
+    try:
+        people = profiles.profile_folders(folder)
+    except UserError:
+        raise UserError(f"infer_data_dir {folder} holds no images/, no photos and no profile folders") from None
+    photos, _ = profiles.find_photos(folder, people)
     table = build_table(photos, folder, cache_dir)
     return InferenceData(table, [f"{photo.profile}/{photo.file}" for photo in photos], table_labels(table))
 
@@ -197,15 +205,12 @@ def _plain_table(paths: Sequence[Path]) -> Dataset:
     return Dataset.from_dict(columns, features=Features({"image": Image()}))
 
 
-def _images_in(folder: Path, *, may_be_empty: bool = False) -> list[str]:
-    names = sorted(
+def _images_in(folder: Path) -> list[str]:
+    return sorted(
         entry.name for entry in os.scandir(folder)
         if entry.is_file() and not entry.name.startswith(".")
         and Path(entry.name).suffix.lower() in profiles.IMAGE_EXTENSIONS
     )  # fmt: skip
-    if not names and not may_be_empty:
-        raise UserError(f"{folder} holds no images")
-    return names
 
 
 def _image_ids(info: Path, images: Path) -> list[str]:
@@ -217,15 +222,15 @@ def _image_ids(info: Path, images: Path) -> list[str]:
                 raise UserError(
                     f"{info} has no column ImageID; its columns are {', '.join(reader.fieldnames or []) or 'none'}"
                 )
-            names = [row["ImageID"] for row in reader]
+            lines = [(reader.line_num, row["ImageID"]) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{info} cannot be read as UTF-8 CSV: {error}") from None
-    if not names:
+    if not lines:
         raise UserError(f"{info} has no rows")
     problems = []
     present = {entry.name for entry in os.scandir(images)}
     seen: dict[str, int] = {}
-    for line, name in enumerate(names, start=2):
+    for line, name in lines:
         if not name or Path(name).name != name or name in (".", ".."):
             problems.append(f"line {line}: {name!r} is not the name of a file in images/")
         elif name in seen:
@@ -235,7 +240,7 @@ def _image_ids(info: Path, images: Path) -> list[str]:
         seen.setdefault(name, line)
     if problems:
         raise UserError(joined([f"{info}, {problem}" for problem in problems], f"problems in {info}"))
-    return names
+    return [name for _, name in lines]
 
 
 DATASETS = {"CustomDatasetSplitByProfile": custom_dataset_split_by_profile}

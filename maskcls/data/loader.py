@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
 
@@ -26,7 +26,9 @@ class BatchPlan:
 
     num_photos: of the training split. batch_size: photos of one optimizer update over all devices; the last partial
     batch of an epoch is dropped, other photos each time. max_device_batch_size: what one device takes at once; more is
-    accumulated. Raises UserError when the numbers cannot be met.
+    accumulated. balanced_over: (num_photos,) int, the classes of which an epoch takes equally many photos, or None.
+    unit: so many neighbours stay on one device and in one pass (2 when pairs are mixed). Raises UserError when the
+    numbers cannot be met.
     """
 
     num_photos: int
@@ -34,12 +36,22 @@ class BatchPlan:
     seed: int
     num_devices: int = 1
     max_device_batch_size: int | None = None
+    balanced_over: np.ndarray | None = field(default=None, compare=False)
+    unit: int = 1
 
     def __post_init__(self) -> None:
         if self.batch_size > self.num_photos:
             raise UserError(f"train_batch_size is {self.batch_size}, but there are {self.num_photos} training photos")
-        if self.batch_size < self.num_devices:
-            raise UserError(f"train_batch_size is {self.batch_size}, too few for {self.num_devices} devices")
+        if self.batch_size < self.num_devices * self.unit:
+            pairs = ", each with a pair to mix" if self.unit > 1 else ""
+            raise UserError(f"train_batch_size is {self.batch_size}, too few for {self.num_devices} devices{pairs}")
+        if self.max_device_batch_size is not None and self.max_device_batch_size < self.unit:
+            raise UserError(f"max_device_batch_size is {self.max_device_batch_size}, too few for a pair to mix")
+        if _parts_needed(self.batch_size, self.unit) // self.num_devices < self.num_accumulated:
+            raise UserError(
+                f"train_batch_size {self.batch_size} on {self.num_devices} devices, {self.max_device_batch_size} photos "
+                "at once, leaves a device without photos: make it a multiple of the other two's product"
+            )
 
     @property
     def num_updates(self) -> int:
@@ -49,24 +61,47 @@ class BatchPlan:
     @property
     def num_accumulated(self) -> int:
         """Passes that a device makes for one update."""
-        largest_share = -(-self.batch_size // self.num_devices)
-        return -(-largest_share // (self.max_device_batch_size or largest_share))
+        share = _parts_needed(
+            _parts_needed(self.batch_size, self.unit), self.num_devices
+        )  # units of the fullest device
+        return _parts_needed(share, self.max_device_batch_size // self.unit) if self.max_device_batch_size else 1
 
     def order(self, epoch: int) -> np.ndarray:
-        """Returns the permutation (num_photos,) of epoch `epoch`."""
-        return np.random.Generator(np.random.Philox(key=[self.seed, epoch])).permutation(self.num_photos)
+        """Returns the keys (num_photos,) of epoch `epoch`, in order: repeat * num_photos + position in the split.
+
+        A permutation of the positions; balanced, a photo of a rare class comes several times, as repeat 0, 1, ...,
+        and is augmented otherwise each time.
+        """
+        random = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        if self.balanced_over is None:
+            return random.permutation(self.num_photos)
+        classes = np.unique(self.balanced_over)
+        shares = np.array_split(np.arange(self.num_photos), len(classes))
+        keys = []
+        for label, share in zip(random.permutation(classes), shares, strict=True):
+            photos = np.flatnonzero(self.balanced_over == label)
+            repeats = range(_parts_needed(len(share), len(photos)))
+            rounds = [random.permutation(photos) + repeat * self.num_photos for repeat in repeats]
+            keys.append(np.concatenate(rounds)[: len(share)])
+        return random.permutation(np.concatenate(keys))
 
     def parts(self, epoch: int, device: int, *, first_update: int = 0) -> Iterator[list[np.ndarray]]:
-        """Yields, update by update, the positions in the split that `device` takes, as one array per pass."""
+        """Yields, update by update, the keys that `device` takes, as one array per pass."""
         order = self.order(epoch)
         for update in range(first_update, self.num_updates):
             batch = order[update * self.batch_size : (update + 1) * self.batch_size]
-            yield split_evenly(split_evenly(batch, self.num_devices)[device], self.num_accumulated)
+            share = split_evenly(batch, self.num_devices, unit=self.unit)[device]
+            yield split_evenly(share, self.num_accumulated, unit=self.unit)
 
 
-def split_evenly(rows: np.ndarray, num_parts: int) -> list[np.ndarray]:
-    """Returns consecutive parts whose sizes differ by one at most."""
-    return np.array_split(rows, num_parts)
+def split_evenly(rows: np.ndarray, num_parts: int, *, unit: int = 1) -> list[np.ndarray]:
+    """Returns consecutive parts of whole units; their numbers of units differ by one at most."""
+    units = np.array_split(np.arange(_parts_needed(len(rows), unit)), num_parts)
+    return np.split(rows, np.cumsum([len(part) * unit for part in units])[:-1])
+
+
+def _parts_needed(whole: int, part: int) -> int:
+    return -(-whole // part)
 
 
 def map_ahead(

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 GREY = 128  # what fills the border of fit: pad
 SHARD_PHOTOS = 1024  # a kill while decoding costs at most so many photos
-FORMAT = 1  # raised when the same photo and geometry would give other pixels
+ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 are turned by 90 degrees
+# A JPEG may be shrunk while it is decoded (DCT scaling, 2 to 3 times faster) to no less than so many times the pixels
+# that are kept: on photos the result differs by less than half a level on average.
+DRAFT = 2
+FORMAT = 2  # raised when the same photo and geometry would give other pixels
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,9 @@ def decode(image: dict[str, Any], geometry: Geometry) -> np.ndarray:
     name = image["path"] or "an embedded photo"
     try:
         with Image.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"]) as opened:
+            if geometry.crop_box is None and opened.getexif().get(ORIENTATION, 1) < 5:
+                height, width = geometry.stored_size
+                opened.draft("RGB", (DRAFT * width, DRAFT * height))
             return geometry.apply(ImageOps.exif_transpose(opened))
     except Exception as error:  # Pillow's decoders raise a dozen kinds: OSError, SyntaxError, ValueError, struct.error
         reason = "is not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)

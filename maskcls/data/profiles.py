@@ -46,7 +46,7 @@ class Profile:
 def parse_profile(name: str) -> Profile:
     """Returns what `id_gender_race_age` says. Raises UserError when it says something else."""
     parts = name.split("_")
-    if len(parts) != 4 or not all(parts):
+    if len(parts) != 4 or not all(parts) or "/" in name or "\0" in name:
         raise UserError(f"{name!r} is not id_gender_race_age, for example 000001_female_Asian_45")
     _, gender, race, age = parts
     if gender not in GENDERS:
@@ -119,7 +119,7 @@ def _photos_of(data_dir: Path, profile: Profile) -> tuple[list[Photo], int]:
     folder = data_dir / profile.name
     try:
         files = sorted(entry.name for entry in os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         raise UserError(f"{profile.name} is listed, but {data_dir} has no such folder") from None
     images = [file for file in files if not file.startswith(".") and Path(file).suffix.lower() in IMAGE_EXTENSIONS]
     if not images:

@@ -71,8 +71,10 @@ def batch_pictures(
     train: Photos, valid: Photos, transform: Transform, plan: BatchPlan, output: str
 ) -> dict[str, np.ndarray]:
     """Returns the first augmented training photos and some validation photos, as the model sees them."""
-    first = next(plan.parts(1, 0))[0][:16]
-    x = transform.augmented(train.pixels(train.rows[first]), torch.from_numpy(train.rows[first]), epoch=1)
+    keys = plan.order(1)[: min(16, plan.batch_size)]
+    first = keys % plan.num_photos
+    x = transform.augmented(train.pixels(train.rows[first]), torch.from_numpy(keys), epoch=1)
+    x, _ = transform.mixed(x, {}, torch.from_numpy(keys), epoch=1)
     spread = np.linspace(0, len(valid.rows) - 1, min(16, len(valid.rows))).astype(int)
     y = transform.plain(valid.pixels(valid.rows[spread]))
     return {

@@ -103,8 +103,8 @@ def train_one_epoch(
     learner.model.train()
     device, output = accelerator.device, losses.output
 
-    def load(passes: Sequence[np.ndarray]) -> list[tuple[Tensor, Tensor]]:
-        return [(photos.pixels(photos.rows[positions]), torch.from_numpy(positions)) for positions in passes]
+    def load(passes: Sequence[np.ndarray]) -> list[tuple[Tensor, Tensor]]:  # pixels and keys of each pass
+        return [(photos.pixels(photos.rows[keys % plan.num_photos]), torch.from_numpy(keys)) for keys in passes]
 
     ahead = num_workers + 1
     updates = map_ahead(load, plan.parts(epoch, accelerator.process_index), num_threads=num_workers, ahead=ahead)
@@ -112,10 +112,10 @@ def train_one_epoch(
     for update in range(1, plan.num_updates + 1):
         with interval.waiting():
             passes = next(updates)
-        for number, (pixels, positions) in enumerate(passes, start=1):
+        for number, (pixels, keys) in enumerate(passes, start=1):
             seed_dropout(plan.seed, learner.num_updates, number, accelerator.process_index)
-            keys = torch.from_numpy(photos.rows)[positions].to(device)
-            labels = targets_of(photos.labels[positions].to(device), output)
+            labels = targets_of(photos.labels[keys % plan.num_photos].to(device), output)
+            keys = keys.to(device)
             x = transform.augmented(pixels.to(device, non_blocking=True), keys, epoch=epoch)
             targets = {head: soft(labels[head], head) for head in OUTPUT_HEADS[output]}
             x, targets = transform.mixed(x, targets, keys, epoch=epoch)
@@ -222,4 +222,4 @@ def _gathered(accelerator: Accelerator, own: Tensor, lengths: Sequence[int]) -> 
 
 def seed_dropout(seed: int, update: int, number: int, device: int) -> None:
     """Keys torch's generator, which dropout and drop path draw from, so that a resumed run draws what it would have."""
-    torch.manual_seed(((seed * 1_000_003 + update) * 1_009 + number) * 1_009 + device)
+    torch.manual_seed((((seed * 1_000_003 + update) * 1_009 + number) * 1_009 + device) % 2**63)

@@ -74,8 +74,9 @@ def test_any_number_of_devices_makes_the_same_updates(num_devices: int, bound: i
     assert many.num_updates == one.num_updates == 8
 
 
-@pytest.mark.parametrize("bound", BOUNDS)
-@pytest.mark.parametrize("num_devices", [*DEVICES, 5])
+@pytest.mark.parametrize(
+    ("num_devices", "bound"), [(devices, bound) for devices in DEVICES for bound in BOUNDS] + [(5, None), (5, 2)]
+)
 def test_passes_keep_the_bound_and_are_as_many_on_every_device(num_devices: int, bound: int | None) -> None:
     plan = make_plan(num_devices, bound)
     num_checked = 0
@@ -89,6 +90,24 @@ def test_passes_keep_the_bound_and_are_as_many_on_every_device(num_devices: int,
     assert num_checked == plan.num_updates * num_devices
     share = -(-BATCH_SIZE // num_devices)
     assert plan.num_accumulated == (1 if bound is None else -(-share // bound))
+
+
+def test_no_pass_is_empty() -> None:
+    """The model cannot run on none: such numbers are refused, or the photos are dealt otherwise."""
+    num_checked = 0
+    for batch_size in range(1, 14):
+        for num_devices in range(1, batch_size + 1):
+            for bound in (None, 1, 2, 3, 5):
+                try:
+                    plan = BatchPlan(NUM_PHOTOS, batch_size, 0, num_devices=num_devices, max_device_batch_size=bound)
+                except UserError:
+                    assert bound == 1
+                    assert batch_size % num_devices
+                    continue
+                parts = [next(plan.parts(1, device)) for device in range(num_devices)]
+                assert min(len(part) for passes in parts for part in passes) > 0, (batch_size, num_devices, bound)
+                num_checked += 1
+    assert num_checked > 13 * 14 / 2 * 4
 
 
 def test_a_bound_that_is_never_reached_changes_nothing() -> None:
@@ -207,3 +226,40 @@ def test_a_caller_that_stops_early_leaves_no_threads_and_no_work() -> None:
 
 def loader_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def test_a_balanced_epoch_takes_equally_many_photos_of_each_class_and_repeats_evenly() -> None:
+    classes = np.repeat([0, 1, 2], [70, 20, 6])
+    plan = BatchPlan(96, 12, seed=3, balanced_over=classes)
+    keys = plan.order(1)
+    assert len(keys) == 96
+    assert len(set(keys.tolist())) == 96  # a repeated photo has another key, so it is augmented otherwise
+    positions = keys % 96
+    assert np.bincount(classes[positions]).tolist() == [32, 32, 32]
+    for label, size in ((0, 70), (1, 20), (2, 6)):
+        counts = np.bincount(positions[classes[positions] == label], minlength=96)[classes == label]
+        assert counts.max() - counts.min() <= 1
+        assert (keys // 96)[classes[positions] == label].max() == -(-32 // size) - 1
+    assert not np.array_equal(plan.order(2), keys)
+    np.testing.assert_array_equal(BatchPlan(96, 12, seed=3, num_devices=4, balanced_over=classes).order(1), keys)
+
+
+@pytest.mark.parametrize("num_devices", [1, 2, 3])
+@pytest.mark.parametrize("most", [None, 2, 5])
+def test_pairs_to_mix_stay_together_on_any_number_of_devices(num_devices: int, most: int | None) -> None:
+    plan = BatchPlan(50, 24, seed=1, num_devices=num_devices, max_device_batch_size=most, unit=2)
+    batch = plan.order(1)[:24].reshape(-1, 2).tolist()
+    pairs = []
+    for device in range(num_devices):
+        passes = next(plan.parts(1, device))
+        assert len(passes) == plan.num_accumulated
+        assert all(len(keys) <= (most or 24) for keys in passes)
+        pairs += [pair for keys in passes for pair in keys.reshape(-1, 2).tolist()]
+    assert pairs == batch
+
+
+def test_a_pair_needs_room_for_two() -> None:
+    with pytest.raises(UserError, match="max_device_batch_size is 1, too few for a pair to mix"):
+        BatchPlan(50, 24, seed=1, max_device_batch_size=1, unit=2)
+    with pytest.raises(UserError, match="train_batch_size is 3, too few for 2 devices, each with a pair to mix"):
+        BatchPlan(50, 3, seed=1, num_devices=2, unit=2)

@@ -16,6 +16,7 @@ import pytest
 import torch
 from datasets import Dataset
 from PIL import Image as Pillow
+from PIL import ImageOps
 from PIL.Image import Image, Resampling
 
 from maskcls.data import pixels, profiles
@@ -42,6 +43,12 @@ def stripes(*colours: tuple[int, int, int], height: int = 20, width: int = 20) -
     """Returns stripes side by side, each `width` wide."""
     row = np.repeat(np.array(colours, np.uint8), width, axis=0)
     return Pillow.fromarray(np.repeat(row[None], height, axis=0))
+
+
+def waves(height: int, width: int) -> np.ndarray:
+    """Returns a smooth picture (H, W, 3) uint8 with details of a few pixels."""
+    y, x = np.mgrid[:height, :width]
+    return (128 + 90 * np.stack([np.sin(x / 3), np.cos(y / 3), np.sin((x + y) / 4)], 2)).astype(np.uint8)
 
 
 def is_all(picture: np.ndarray, colour: tuple[int, int, int]) -> bool:
@@ -77,6 +84,11 @@ def decoded_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def levels_apart(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns the mean absolute difference; two photos of the sample are tens of levels apart."""
+    return float(np.abs(first.astype(int) - second.astype(int)).mean())
+
+
 # Geometry
 
 
@@ -84,7 +96,9 @@ def decoded_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ("size", "margin", "stored"),
     [((80, 60), 0.0, (80, 60)), ((80, 60), 0.125, (90, 68)), ((224, 224), 0.125, (252, 252)), ((8, 8), 1.0, (16, 16))],
 )
-def test_the_stored_size_has_the_margin_around_it(size: tuple[int, int], margin: float, stored: tuple[int, int]) -> None:
+def test_the_stored_size_has_the_margin_around_it(
+    size: tuple[int, int], margin: float, stored: tuple[int, int]
+) -> None:
     geometry = Geometry(size, margin=margin)
     assert geometry.stored_size == stored
     picture = geometry.apply(stripes(RED))
@@ -130,7 +144,12 @@ def test_a_photo_of_the_right_shape_is_the_same_under_every_fit() -> None:
 
 @pytest.mark.parametrize(
     ("box", "colour"),
-    [((0, 0, 1 / 3, 1), RED), ((1 / 3, 0, 2 / 3, 1), GREEN), ((2 / 3, 0.2, 1, 0.6), BLUE), ([0.4, 0, 0.41, 0.01], GREEN)],
+    [
+        ((0, 0, 1 / 3, 1), RED),
+        ((1 / 3, 0, 2 / 3, 1), GREEN),
+        ((2 / 3, 0.2, 1, 0.6), BLUE),
+        ([0.4, 0, 0.41, 0.01], GREEN),
+    ],
 )
 @pytest.mark.parametrize("fit", ["squash", "pad", "crop"])
 def test_a_crop_box_is_in_fractions_of_width_and_height(box: tuple[float, ...], colour: tuple, fit: str) -> None:
@@ -222,6 +241,52 @@ def test_every_kind_of_picture_becomes_three_colours(name: str, photo: Image, co
     assert np.abs(decoded.astype(int) - np.array(colour)).max() <= 1
 
 
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        SMALL,
+        Geometry((80, 60)),
+        Geometry((80, 60), margin=0.125),
+        Geometry((96, 96), "crop"),
+        Geometry((96, 96), "pad"),
+        Geometry((80, 60), crop_box=(0.25, 0.25, 0.75, 0.75)),
+        Geometry((64, 48), crop_box=(0.1, 0.1, 0.9, 0.9)),
+        Geometry((80, 60), crop_box=(0.2, 0.2, 0.7, 0.8)),
+    ],
+    ids=str,
+)
+def test_a_jpeg_that_is_shrunk_while_it_is_decoded_differs_by_less_than_a_level(
+    geometry: Geometry, sample: Path
+) -> None:
+    paths = sorted((sample / "images").glob("*/normal.jpg"))
+    for path in paths:
+        with Pillow.open(path) as photo:
+            whole = geometry.apply(photo)
+        assert levels_apart(decode({"path": str(path), "bytes": None}, geometry), whole) < 1
+    assert len(paths) > 5
+
+
+def test_a_jpeg_that_is_hardly_larger_than_its_pixels_is_not_shrunk(sample: Path) -> None:
+    path = next((sample / "images").glob("*/normal.jpg"))
+    for size in [(200, 150), (512, 384), (600, 600)]:
+        with Pillow.open(path) as photo:
+            assert np.array_equal(
+                decode({"path": str(path), "bytes": None}, Geometry(size)), Geometry(size).apply(photo)
+            )
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_turned_jpeg_is_shrunk_by_its_upright_shape(orientation: int, tmp_path: Path) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    Pillow.fromarray(waves(400, 100)).save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    with Pillow.open(tmp_path / "photo.jpg") as photo:
+        upright = ImageOps.exif_transpose(photo)
+        size = (upright.height // 8, upright.width // 2)
+        decoded = decode({"path": str(tmp_path / "photo.jpg"), "bytes": None}, Geometry(size))
+        assert levels_apart(decoded, Geometry(size).apply(upright)) < 1
+
+
 def test_a_photo_may_come_as_bytes(tmp_path: Path) -> None:
     stripes(RED).save(tmp_path / "photo.png")
     content = (tmp_path / "photo.png").read_bytes()
@@ -230,7 +295,9 @@ def test_a_photo_may_come_as_bytes(tmp_path: Path) -> None:
         decode({"path": None, "bytes": b"not a photo"}, Geometry((6, 6)))
 
 
-def test_the_cache_and_the_fly_give_the_same_bits(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_and_the_fly_give_the_same_bits(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pixels, "SHARD_PHOTOS", 32)
     table = table_of(sample / "images", tmp_path)
     build_cache(table, SMALL, tmp_path, num_workers=2)
@@ -242,7 +309,7 @@ def test_the_cache_and_the_fly_give_the_same_bits(sample: Path, tmp_path: Path, 
         assert torch.equal(from_cache, on_the_fly)
         for row, picture in list(zip(rows, from_cache, strict=True))[:3]:  # and they are those of the photo
             with Pillow.open(table["path"][int(row)]) as photo:
-                assert np.array_equal(SMALL.apply(photo), picture.numpy())
+                assert levels_apart(SMALL.apply(photo), picture.numpy()) < 1
     assert len(list(cache_folder(table, SMALL, tmp_path).glob("*.arrow"))) == 3
     assert len({bytes(picture.numpy()) for picture in mapped(np.arange(84))}) == 84  # no row stands for another
 
@@ -252,7 +319,7 @@ def test_the_evaluation_folder_is_decoded_on_the_fly(sample: Path, tmp_path: Pat
     read = DecodedPixels(data.table, SMALL)(np.array([3, 1]))
     for picture, row in zip(read, (3, 1), strict=True):
         with Pillow.open(sample / "eval" / "images" / data.image_ids[row]) as photo:
-            assert np.array_equal(SMALL.apply(photo), picture.numpy())
+            assert levels_apart(SMALL.apply(photo), picture.numpy()) < 1
 
 
 def test_a_batch_from_the_cache_belongs_to_the_caller(images: Path, tmp_path: Path) -> None:
@@ -263,14 +330,6 @@ def test_a_batch_from_the_cache_belongs_to_the_caller(images: Path, tmp_path: Pa
     before = first.clone()
     first.zero_()
     assert torch.equal(mapped(np.arange(7)), before)
-
-
-def test_a_pass_without_photos_is_an_empty_batch(images: Path, tmp_path: Path) -> None:
-    """BatchPlan makes such passes: 5 photos on 4 devices, one at a time, are 2 passes on each."""
-    table = table_of(images, tmp_path)
-    build_cache(table, SMALL, tmp_path, num_workers=0)
-    for read in (open_cache(table, SMALL, tmp_path), DecodedPixels(table, SMALL)):
-        assert read(np.array([], np.int64)).shape == (0, 27, 20, 3)
 
 
 # The cache
@@ -328,7 +387,7 @@ def test_photos_that_cannot_be_read_are_all_named_in_one_message(images: Path, t
         with pytest.raises(BadPhotos) as error:
             read()
         assert str(error.value).splitlines()[0] == "4 photos cannot be read:"
-        assert len(error.value.problems) == 4
+        assert len(error.value.args) == 4
         for problem, path in zip(str(error.value).splitlines()[1:], bad, strict=True):
             assert problem.startswith(f"  - {path}: ")
         assert f"{bad[1]}: is not an image" in str(error.value)
@@ -336,6 +395,17 @@ def test_photos_that_cannot_be_read_are_all_named_in_one_message(images: Path, t
         assert not (cache_folder(table, SMALL, tmp_path) / "complete").exists()
         assert not (cache_folder(table, SMALL, tmp_path) / "readable").exists()
     assert DecodedPixels(table, SMALL)(np.array([0])).shape == (1, 27, 20, 3)  # the others can be read
+
+
+def test_no_shard_is_written_after_a_bad_photo(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would hold the pixels of the wrong photos, and a later launch would take them for finished."""
+    monkeypatch.setattr(pixels, "SHARD_PHOTOS", 2)
+    names = sorted(f"{stem}.png" for stem in profiles.MASK_OF_STEM)
+    (images / PERSON / names[2]).write_text("not a photo")
+    table = table_of(images, tmp_path)
+    with pytest.raises(BadPhotos):
+        build_cache(table, SMALL, tmp_path, num_workers=2)
+    assert [path.name for path in cache_folder(table, SMALL, tmp_path).glob("*.arrow")] == ["00000000.arrow"]
 
 
 def test_a_cache_is_whole_after_the_bad_photo_is_mended(images: Path, tmp_path: Path) -> None:

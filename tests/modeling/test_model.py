@@ -33,6 +33,7 @@ SIZES = [(64, 64), (64, 48)]
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # for when it has been imported already
 
 
 def build(

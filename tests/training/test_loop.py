@@ -62,7 +62,7 @@ class MemoryPixels:
     def __call__(self, rows: np.ndarray) -> torch.Tensor:
         self.read += rows.tolist()
         if problems := [f"photo{row}.jpg: is not an image" for row in rows.tolist() if row in self.bad]:
-            raise BadPhotos(problems)
+            raise BadPhotos(*problems)
         return self.table[rows]
 
 
@@ -150,7 +150,7 @@ def test_predict_names_every_bad_photo_and_not_only_the_first(accelerator: Accel
     pixels = MemoryPixels(12, bad=[1, 2, 10])
     with pytest.raises(BadPhotos) as caught:
         predict(accelerator, toy(), pixels, np.arange(12), transform(), batch_size=3, num_workers=num_workers)
-    assert sorted(caught.value.problems) == [f"photo{row}.jpg: is not an image" for row in (1, 10, 2)]
+    assert sorted(caught.value.args) == [f"photo{row}.jpg: is not an image" for row in (1, 10, 2)]
     assert str(caught.value).startswith("3 photos cannot be read:\n  - photo1.jpg: is not an image\n")
     assert sorted(pixels.read) == list(range(12))
 

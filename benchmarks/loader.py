@@ -1,0 +1,88 @@
+"""Host CPU time per photo of the data path, one core: python benchmarks/loader.py FOLDER [ROUNDS].
+
+FOLDER holds profile folders (`maskcls sample-data` draws some). The standard recipe is Pillow decode,
+RandomResizedCrop, flip, float, normalise, photo by photo, as training scripts do it in workers.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from measure import machine, print_table
+from PIL import Image
+
+from maskcls.data import profiles
+from maskcls.data.augmentation import Augmentation, Transform, light
+from maskcls.data.dataset import build_table
+from maskcls.data.pixels import DecodedPixels, Geometry, build_cache, open_cache
+
+SIZE, BATCH = 224, 64
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+
+
+def standard_recipe(path: str, random: np.random.Generator, size: int = SIZE) -> np.ndarray:
+    """Returns (3, size, size) float32: what torchvision's usual training transform does, with Pillow."""
+    image = Image.open(path).convert("RGB")
+    area = image.width * image.height * random.uniform(0.08, 1)
+    ratio = np.exp(random.uniform(np.log(3 / 4), np.log(4 / 3)))
+    width, height = min(int((area * ratio) ** 0.5), image.width), min(int((area / ratio) ** 0.5), image.height)
+    left, top = random.integers(image.width - width + 1), random.integers(image.height - height + 1)
+    image = image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + width, top + height))
+    if random.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    pixels = np.asarray(image, np.float32) / 255
+    return np.ascontiguousarray(((pixels - MEAN) / STD).transpose(2, 0, 1))
+
+
+def main() -> None:
+    """Measures every path in turn."""
+    folder, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    torch.set_num_threads(1)
+    photos, _ = profiles.find_photos(folder, profiles.profile_folders(folder)[:60])
+    with tempfile.TemporaryDirectory() as cache:
+        table = build_table(photos, Path(folder), Path(cache))
+        paths, rows = table["path"], np.arange(len(table) // BATCH * BATCH)
+        keep, exact = Geometry((SIZE, SIZE), margin=0.125), Geometry((SIZE, SIZE))
+        build_cache(table, keep, cache, num_workers=1)
+        mapped, decoded = open_cache(table, keep, cache), DecodedPixels(table, exact)
+        random = np.random.default_rng(0)
+
+        def transform(augmentation: Augmentation) -> Transform:
+            return Transform(augmentation, image_size=(SIZE, SIZE), mean=MEAN.tolist(), std=STD.tolist(), seed=0)
+
+        crop, soft, plain = (
+            transform(Augmentation(min_area=0.08, flip=0.5)),
+            transform(light()),
+            transform(Augmentation()),
+        )
+        paths_of: dict[str, Callable[[np.ndarray], object]] = {
+            "standard recipe": lambda batch: torch.from_numpy(
+                np.stack([standard_recipe(paths[int(i)], random) for i in batch])
+            ),
+            "uncached, uint8 to the device": lambda batch: decoded(batch),
+            "uncached, light": lambda batch: soft.augmented(decoded(batch), torch.from_numpy(batch), epoch=1),
+            "uncached, resized crop": lambda batch: crop.augmented(decoded(batch), torch.from_numpy(batch), epoch=1),
+            "cached, uint8 to the device": lambda batch: mapped(batch),
+            "cached, normalised": lambda batch: plain.plain(mapped(batch)),
+            "cached, light": lambda batch: soft.augmented(mapped(batch), torch.from_numpy(batch), epoch=1),
+            "cached, resized crop": lambda batch: crop.augmented(mapped(batch), torch.from_numpy(batch), epoch=1),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in paths_of}
+        for _ in range(rounds):
+            for name, path_of in paths_of.items():
+                started = time.process_time()
+                for batch in random.permutation(rows).reshape(-1, BATCH):
+                    path_of(batch)
+                rates[name].append(len(rows) / (time.process_time() - started))
+    print(f"{len(table)} photos of {Image.open(paths[0]).size}, {SIZE} pixels, one core; {machine()}")
+    print_table(rates, unit="photos/s of CPU time", baseline="standard recipe")
+
+
+if __name__ == "__main__":
+    main()

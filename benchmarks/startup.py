@@ -1,0 +1,62 @@
+"""Seconds until something happens: python benchmarks/startup.py FOLDER [ROUNDS]; FOLDER as sample-data writes it.
+
+`--help`, the message of a config error, the end of a run of one update (warm cache), and of one prediction.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from measure import ROOT, machine
+
+TINY = "{patch_size: 16, hidden_size: 192, num_attention_heads: 3, intermediate_size: 768}"
+
+
+def main() -> None:
+    """Measures each in turn."""
+    folder, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    with tempfile.TemporaryDirectory() as work:
+        train = ["train.py", "--config", "configs/exp.yaml"]
+        small = [
+            f"data_dir={folder}/images", f"valid_profile={folder}/valid_profiles.txt", f"model_dir={work}/runs",
+            f"cache_dir={work}/cache", f"model_args={TINY}", "epochs=1", "train_batch_size=32", "wandb=disabled",
+        ]  # fmt: skip
+        subprocess.run([sys.executable, *train, *small], cwd=ROOT, check=True, capture_output=True)  # warms the cache
+        commands = {
+            "--help": ["train.py", "--help"],
+            "a config error": [*train, "epochz=3"],
+            "first update": [*train, *small],
+            "first prediction": ["infer.py", "--model_dir", f"{work}/runs/exp", "--infer_data_dir", f"{folder}/eval"],
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(rounds):
+            for name, command in commands.items():
+                seconds[name].append(_seconds_until_it_shows(command, name))
+    print(f"{machine()}\n\n| until | seconds, median | range |\n|---|---|---|")
+    for name, values in seconds.items():
+        print(f"| {name} | {median(values):.2f} | {min(values):.2f} to {max(values):.2f} |")
+
+
+def _seconds_until_it_shows(command: list[str], name: str) -> float:
+    """Returns the time to the end of the process, or to the first batch on the progress bar."""
+    sign = {"first update": b" 1/", "first prediction": b"photo/s"}.get(name)
+    started = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
+        seen = b""
+        while process.stderr and (character := process.stderr.read(1)):
+            seen += character
+            if sign and sign in seen:
+                process.kill()
+                break
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
