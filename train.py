@@ -41,6 +41,7 @@ def train(config: Config) -> None:
         build_cache,
         find_bad_photos,
         mean_and_std,
+        on_device,
         open_cache,
     )
     from maskcls.evaluation.selection import BestScore
@@ -80,10 +81,8 @@ def train(config: Config) -> None:
     pixels: Pixels = DecodedPixels(data.table, geometry)
     load_threads = config.num_workers
     if config.cache == "memory_map":
-        pixels, load_threads = (
-            open_cache(data.table, geometry, config.cache_dir),
-            0,
-        )  # a copy from memory needs no thread
+        mapped = open_cache(data.table, geometry, config.cache_dir)
+        pixels, load_threads = on_device(mapped, accelerator.device)
     mean, std = data.mean, data.std
     if mean is None or std is None:
         computed = on_main_process(accelerator, lambda: mean_and_std(pixels, data.train_rows))
@@ -93,7 +92,9 @@ def train(config: Config) -> None:
     train_photos = Photos(pixels, data.train_rows, labels[data.train_rows])
     valid_photos = Photos(pixels, data.valid_rows, labels[data.valid_rows])
     augmentation = TABLES["augmentation"].builder(config.augmentation)(**config.augmentation_args)
-    transform = Transform(augmentation, image_size=config.height_width, mean=mean, std=std, seed=config.seed)
+    transform = Transform(
+        augmentation, image_size=config.height_width, mean=mean, std=std, seed=config.seed, device=accelerator.device
+    )
     balanced_over = None
     if config.sampling != "shuffle":
         balanced_over = targets_of(train_photos.labels, "all")[config.sampling.removeprefix("balanced_")].numpy()
@@ -149,6 +150,8 @@ def train(config: Config) -> None:
                 log_interval=config.log_interval, max_grad_norm=config.max_grad_norm, num_workers=load_threads,
             ):  # fmt: skip
                 bar.set_postfix(console.postfix(values), refresh=False)
+                if learner.num_updates == config.log_interval:
+                    say(console.advice(values, accelerator, uses_cache=config.cache == "memory_map"), end="")
                 tracking.log(values, epoch=epoch, update=learner.num_updates)
 
         # Every process holds the same gathered logits, so every process takes the same decisions below.

@@ -25,9 +25,9 @@ def ours(folder: str, size: int, work: Path, cache: Path) -> float:
     (work / "train.txt").write_text("\n".join(names[:NUM_TRAIN]))
     (work / "valid.txt").write_text("\n".join(names[NUM_TRAIN : NUM_TRAIN + NUM_VALID]))
     overrides = [
-        f"data_dir={folder}", f"train_profile={work}/train.txt", f"valid_profile={work}/valid.txt", f"image_size={size}",
-        f"model_dir={work}/runs", f"cache_dir={cache}", "epochs=1", "train_batch_size=32", "model=vit",
-        f"model_args={TINY}", "lr=1e-3", "wandb=disabled",
+        f"data_dir={folder}", f"train_profile={work}/train.txt", f"valid_profile={work}/valid.txt",
+        f"image_size={size}", f"model_dir={work}/runs", f"cache_dir={cache}", "epochs=1", "train_batch_size=32",
+        "model=vit", f"model_args={TINY}", "lr=1e-3", "wandb=disabled",
     ]  # fmt: skip
     launch = [
         sys.executable,

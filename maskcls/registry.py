@@ -17,7 +17,7 @@ from typing import Any
 
 from maskcls.errors import UserError, did_you_mean
 
-# Base classes, and classes whose arguments are functions or other schedulers, which a YAML cannot hold.
+# Base classes; classes whose arguments a YAML cannot hold; optimizers that want a closure, sparse or 2-D weights only.
 _NOT_FROM_YAML = {
     "Optimizer",
     "LRScheduler",
@@ -26,6 +26,8 @@ _NOT_FROM_YAML = {
     "SequentialLR",
     "ChainedScheduler",
     "LBFGS",
+    "SparseAdam",
+    "Muon",
 }
 
 

@@ -20,7 +20,8 @@ TORCH_TABLES = {key: table for key, table in TABLES.items() if table.torch_modul
 
 # Base classes, and what takes functions, a closure or other schedulers.
 NOT_FROM_YAML = [
-    "ChainedScheduler", "LBFGS", "LRScheduler", "LambdaLR", "MultiplicativeLR", "Optimizer", "SequentialLR",
+    "ChainedScheduler", "LBFGS", "LRScheduler", "LambdaLR", "MultiplicativeLR", "Muon", "Optimizer", "SequentialLR",
+    "SparseAdam",
 ]  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from maskcls.errors import UserError
 # Draws of one photo, by name -> column of keyed_uniform's result.
 DRAWS = (
     "top", "left", "area", "ratio", "flip", "turn", "zoom", "stretch",
-    "brightness", "contrast", "saturation", "hue", "blur", "erase", "erase_area", "erase_ratio", "erase_top", "erase_left", "mix", "mix_share", "mix_top", "mix_left",
+    "brightness", "contrast", "saturation", "hue", "blur",
+    "erase", "erase_area", "erase_ratio", "erase_top", "erase_left", "mix", "mix_share", "mix_top", "mix_left",
 )  # fmt: skip
 
 
@@ -28,9 +29,9 @@ def keyed_uniform(photos: torch.Tensor, num_draws: int, *, seed: int, epoch: int
     photos: (B,) int64. Source: the finalizer of SplitMix64 (Steele, Lea and Flood, 2014), applied once per key.
     """
     draws = torch.arange(num_draws, device=photos.device)
-    key = _mixed(_mixed(torch.tensor(seed, device=photos.device)) + epoch)
-    key = _mixed(_mixed(key + photos)[:, None] + draws)
-    return ((key >> 40) & 0xFFFFFF).float() / 2**24  # 24 bits: what float32 holds
+    start = int(_mixed(_mixed(torch.tensor(seed)) + epoch))  # on the CPU: a number from there needs no device sync
+    keys = _mixed(_mixed(photos + start)[:, None] + draws)
+    return ((keys >> 40) & 0xFFFFFF).float() / 2**24  # 24 bits: what float32 holds
 
 
 def _mixed(x: torch.Tensor) -> torch.Tensor:
@@ -102,10 +103,19 @@ class Transform:
         mean: Sequence[float],
         std: Sequence[float],
         seed: int,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.augmentation = augmentation
         self.image_size = image_size
-        self.mean, self.std, self.seed = mean, std, seed
+        self.seed = seed
+        # Constants are made once: to make one on a GPU waits for the GPU.
+        self.mean = torch.tensor(mean, device=device)[:, None, None]
+        self.std = torch.tensor(std, device=device)[:, None, None]
+        self._luma = torch.tensor([0.299, 0.587, 0.114], device=device)
+        self._to_yiq = torch.tensor(
+            [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], device=device
+        )
+        self._from_yiq = torch.linalg.inv(self._to_yiq)
 
     def plain(self, pixels: torch.Tensor) -> torch.Tensor:
         """Returns (B, 3, H, W) float32, the normalised centre, from stored pixels (B, H', W', 3) uint8."""
@@ -130,12 +140,8 @@ class Transform:
         return self._erased(x, draw) if strength.erase else x
 
     def _normalised(self, x: torch.Tensor) -> torch.Tensor:
-        mean, std = self._statistics(x.device)
-        return torch.addcmul(-mean / std, x.to(torch.float32, memory_format=torch.contiguous_format), 1 / (255 * std))
-
-    def _statistics(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        mean, std = torch.tensor(self.mean, device=device), torch.tensor(self.std, device=device)
-        return mean[:, None, None], std[:, None, None]
+        x = x.to(torch.float32, memory_format=torch.contiguous_format)
+        return torch.addcmul(-self.mean / self.std, x, 1 / (255 * self.std))
 
     def _cut(self, pixels: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
         """Returns (B, 3, H, W) uint8: windows of the stored pixels, channels last in memory."""
@@ -213,7 +219,7 @@ class Transform:
         All four changes and the normalisation are one affine map of (red, green, blue): one 3x3 product per pixel.
         """
         strength = self.augmentation
-        mean, std = self._statistics(x.device)
+        mean, std, luma = self.mean, self.std, self._luma
         if not (strength.brightness or strength.contrast or strength.saturation or strength.hue):
             return self._normalised(x)
         batch, (height, width) = len(x), x.shape[2:]
@@ -223,7 +229,6 @@ class Transform:
             return 1 + (draw[name] * 2 - 1)[:, None, None] * getattr(strength, name)
 
         identity = torch.eye(3, device=x.device)
-        luma = x.new_tensor([0.299, 0.587, 0.114])
         matrix = factor("brightness") * identity.expand(batch, 3, 3)
         offset = x.new_zeros(batch, 3, 1)
         if strength.contrast:  # towards the mean luma of the photo, as Pillow and torchvision do
@@ -233,7 +238,7 @@ class Transform:
             towards = factor("saturation") * identity + (1 - factor("saturation")) * luma.expand(3, 3)
             matrix, offset = towards @ matrix, towards @ offset
         if strength.hue:
-            turn = _hue_rotation((draw["hue"] * 2 - 1) * strength.hue)
+            turn = self._from_yiq @ _plane_rotation((draw["hue"] * 2 - 1) * strength.hue) @ self._to_yiq
             matrix, offset = turn @ matrix, turn @ offset
         scale = 1 / (255 * std[:, :, 0])  # (3, 1)
         x = torch.baddbmm(offset * scale - mean[:, :, 0] / std[:, :, 0], matrix * scale, x.flatten(2))
@@ -301,13 +306,11 @@ def _box(
     return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
 
 
-def _hue_rotation(turns: torch.Tensor) -> torch.Tensor:
-    """Returns (B, 3, 3): the rotation of the colour plane of YIQ, by so many full circles."""
-    to_yiq = turns.new_tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+def _plane_rotation(turns: torch.Tensor) -> torch.Tensor:
+    """Returns (B, 3, 3): YIQ's colour plane turned by so many full circles, its brightness kept."""
     cos, sin = (turns * 2 * math.pi).cos(), (turns * 2 * math.pi).sin()
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
-    rotation = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).unflatten(1, (3, 3))
-    return torch.linalg.inv(to_yiq) @ rotation @ to_yiq
+    return torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).unflatten(1, (3, 3))
 
 
 def none() -> Augmentation:

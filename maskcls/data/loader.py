@@ -49,8 +49,8 @@ class BatchPlan:
             raise UserError(f"max_device_batch_size is {self.max_device_batch_size}, too few for a pair to mix")
         if _parts_needed(self.batch_size, self.unit) // self.num_devices < self.num_accumulated:
             raise UserError(
-                f"train_batch_size {self.batch_size} on {self.num_devices} devices, {self.max_device_batch_size} photos "
-                "at once, leaves a device without photos: make it a multiple of the other two's product"
+                f"train_batch_size {self.batch_size} on {self.num_devices} devices, {self.max_device_batch_size} at "
+                "once, leaves a device without photos: make it a multiple of the other two's product"
             )
 
     @property

@@ -162,7 +162,36 @@ class MappedPixels:
         return torch.from_numpy(batch)
 
 
-Pixels = MappedPixels | DecodedPixels
+class DevicePixels:
+    """All pixels of the cache in the memory of the training device: a batch is one gather, nothing is copied there."""
+
+    def __init__(self, mapped: MappedPixels, device: torch.device) -> None:
+        self.shape = mapped.shape
+        self._pixels = torch.empty(mapped.shape, dtype=torch.uint8, device=device)
+        for start in range(0, len(self._pixels), SHARD_PHOTOS):
+            rows = np.arange(start, min(start + SHARD_PHOTOS, len(self._pixels)))
+            self._pixels[start : start + len(rows)] = mapped(rows).to(device)
+
+    def __call__(self, rows: np.ndarray) -> torch.Tensor:
+        """Returns (B, H, W, 3) uint8 on the device."""
+        return self._pixels[torch.from_numpy(rows).to(self._pixels.device, non_blocking=True)]
+
+
+Pixels = MappedPixels | DecodedPixels | DevicePixels
+
+
+def on_device(mapped: MappedPixels, device: torch.device) -> tuple[Pixels, int]:
+    """Returns the best reader of cached pixels for a device, and how many threads should read ahead for it.
+
+    A GPU keeps all pixels when they take less than a third of its free memory, else a thread reads ahead; a CPU reads
+    in place, since a copy from memory is 1 % of a step and a second thread would take a core from it.
+    """
+    if device.type != "cuda":
+        return mapped, 0
+    free, _ = torch.cuda.mem_get_info(device)
+    if np.prod(mapped.shape) < free / 3:
+        return DevicePixels(mapped, device), 0
+    return mapped, 1
 
 
 def cache_folder(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> Path:

@@ -33,7 +33,8 @@ def class_weights(weight: Weight, num_per_class: Sequence[int]) -> Tensor | None
     if weight == "balanced":
         present = counts > 0
         return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0)
-    if isinstance(weight, str) or len(weight) != len(counts):
+    is_numbers = isinstance(weight, Sequence) and all(isinstance(w, int | float) for w in weight)
+    if not is_numbers or len(weight) != len(counts):
         raise UserError(
             f"criterion_args: weight is {weight!r}; it is 'balanced' or {len(counts)} numbers, one per class"
         )
@@ -64,7 +65,7 @@ def focal(*, num_per_class: Sequence[int], gamma: float = 2.0, weight: Weight = 
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         log_p = log_softmax(logits, 1)
-        return -(_weighted(target, weights) * (1 - log_p.exp()) ** gamma * log_p).sum(1)
+        return -(_weighted(target, weights) * (1 - log_p.exp()).clamp(min=1e-7) ** gamma * log_p).sum(1)
 
     return loss
 
@@ -155,11 +156,20 @@ def build_losses(
     """
     losses = {}
     for head in OUTPUT_HEADS[output]:
-        own = dict(arguments)
-        if isinstance(own.get("weight"), Mapping):
-            own["weight"] = own["weight"].get(head)
-        losses[head] = criterion(num_per_class=num_per_class[head], **own)
+        losses[head] = criterion(num_per_class=num_per_class[head], **_of_head(arguments, head))
     return HeadLosses(losses, head_weights, output)
+
+
+def _of_head(arguments: Mapping[str, Any], head: str) -> dict[str, Any]:
+    """Returns a criterion's arguments with the head's own weight in place of a mapping, in weighted_sum's terms too."""
+    own = dict(arguments)
+    if isinstance(weight := own.get("weight"), Mapping):
+        if unknown := [name for name in weight if name not in HEAD_CLASSES]:
+            raise UserError(f"criterion_args: weight names no head: {', '.join(map(str, unknown))}")
+        own["weight"] = weight.get(head)
+    if "terms" in own:
+        own["terms"] = [{**t, "criterion_args": _of_head(t.get("criterion_args") or {}, head)} for t in own["terms"]]
+    return own
 
 
 CRITERIA: dict[str, Callable[..., Loss]] = {

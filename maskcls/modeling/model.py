@@ -78,15 +78,22 @@ def _build(
     if config.model_type not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
         raise UserError(f"transformers has no image classifier of type {config.model_type!r}")
     weights = _pretrained_weights(pretrained) if pretrained else {}
+    stored_size = getattr(config, "image_size", None)  # of the position embeddings
     config.id2label, config.label2id = id2label, {name: i for i, name in id2label.items()}
     if hasattr(config, "image_size"):
         config.image_size = list(image_size)
     try:
-        model = AutoModelForImageClassification.from_config(config, attn_implementation=attention)
-    except (ValueError, TypeError, RuntimeError, AssertionError) as error:  # such as heads that do not divide the width
+        with torch.device("meta"):  # costs nothing, and shows what does not fit before any weight is made
+            trial = AutoModelForImageClassification.from_config(config, attn_implementation=attention).eval()
+    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as error:
         raise UserError(f"model_args: {config.model_type} cannot be built: {error}") from None
+    try:
+        trial(pixel_values=torch.empty(1, 3, *image_size, device="meta"))
+    except RuntimeError as error:
+        raise UserError(f"image_size {list(image_size)} does not fit {config.model_type}: {error}") from None
+    model = AutoModelForImageClassification.from_config(config, attn_implementation=attention)
     if weights:
-        _load(model, weights, str(pretrained))
+        _load(model, weights, str(pretrained), stored_size)
     return model.to(memory_format=torch.channels_last)  # as the pixels lie; convolutions are 1.1 to 1.2 times faster
 
 
@@ -104,8 +111,13 @@ def _config(model_type: str | None, pretrained: str | None, fields: dict[str, An
     for name in fields:
         if not hasattr(known, name):
             raise UserError(f"model_args: {known.model_type} takes no {name!r}.{did_you_mean(name, list(vars(known)))}")
-    if "depths" in fields or "hidden_sizes" in fields:
+    width, heads = (fields.get(name, getattr(known, name, 0)) for name in ("hidden_size", "num_attention_heads"))
+    if isinstance(width, int) and isinstance(heads, int) and heads and width % heads:
+        raise UserError(f"model_args: num_attention_heads {heads} does not divide hidden_size {width}")
+    if ("depths" in fields or "hidden_sizes" in fields) and hasattr(known, "hidden_sizes"):
         depths, sizes = fields.get("depths", known.depths), fields.get("hidden_sizes", known.hidden_sizes)
+        if not isinstance(depths, Sequence) or not isinstance(sizes, Sequence):
+            raise UserError(f"model_args: depths {depths} and hidden_sizes {sizes} are lists")
         if len(depths) != len(sizes):
             raise UserError(f"model_args: depths {depths} and hidden_sizes {sizes} differ in length")
         if hasattr(known, "num_stages"):
@@ -124,13 +136,13 @@ def _pretrained_weights(pretrained: str) -> dict[str, torch.Tensor]:
 
     try:
         return AutoModelForImageClassification.from_pretrained(pretrained).state_dict()
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # json, safetensors, OSError, RuntimeError
         raise UserError(
             f"pretrained model {pretrained!r} cannot be loaded: {str(error).strip().splitlines()[0]}"
         ) from None
 
 
-def _load(model: PreTrainedModel, weights: dict[str, torch.Tensor], source: str) -> None:
+def _load(model: PreTrainedModel, weights: dict[str, torch.Tensor], source: str, stored_size: Any) -> None:
     """Loads pretrained weights; the head is new when its width differs, position embeddings are resized.
 
     Raises UserError when other weights do not fit: changed architecture arguments would silently start from noise.
@@ -141,7 +153,9 @@ def _load(model: PreTrainedModel, weights: dict[str, torch.Tensor], source: str)
     for name, parameter in own.items():
         given = weights.get(name)
         if given is not None and name.endswith("position_embeddings") and given.shape != parameter.shape:
-            weights[name] = _resized_positions(given, model.config)
+            resized = _resized_positions(given, model.config, stored_size)
+            weights[name] = parameter if resized is None else resized
+            misfits += [name] if resized is None else []
         elif given is None or given.shape != parameter.shape:
             weights[name] = parameter
             misfits += [] if name in head else [name]
@@ -152,12 +166,14 @@ def _load(model: PreTrainedModel, weights: dict[str, torch.Tensor], source: str)
     model.load_state_dict({name: weights[name] for name in own})
 
 
-def _resized_positions(positions: torch.Tensor, config: Any) -> torch.Tensor:
+def _resized_positions(positions: torch.Tensor, config: Any, stored_size: Any) -> torch.Tensor | None:
     """Returns (1, 1 + h * w, D) for the config's image size from (1, 1 + s * s, D); the first is the class token's."""
     patch = config.patch_size if isinstance(config.patch_size, int) else config.patch_size[0]
     grid = (config.image_size[0] // patch, config.image_size[1] // patch)
-    side = round((positions.shape[1] - 1) ** 0.5)
-    square = positions[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (1, D, s, s)
+    height, width = (stored_size, stored_size) if isinstance(stored_size, int) else stored_size
+    if positions.shape[1] != 1 + (height // patch) * (width // patch) or positions.shape[2] != config.hidden_size:
+        return None  # another patch size, another width, or more than one token without a place (DeiT)
+    square = positions[:, 1:].unflatten(1, (height // patch, width // patch)).permute(0, 3, 1, 2)  # (1, D, s, s)
     resized = interpolate(square, grid, mode="bicubic", align_corners=False, antialias=True)
     return torch.cat([positions[:, :1], resized.flatten(2).transpose(1, 2)], 1)
 

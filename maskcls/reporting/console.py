@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -63,6 +64,25 @@ def postfix(values: Mapping[str, float]) -> dict[str, str]:
         "loss": f"{values['train/loss']:.3f}", "lr": f"{values['train/lr']:.1e}",
         "images/s": f"{values['train/images_per_second']:.0f}", "waiting": f"{values['train/waiting_share']:.0%}",
     }  # fmt: skip
+
+
+def advice(values: Mapping[str, float], accelerator: Accelerator, *, uses_cache: bool) -> str:
+    """Returns a line when the first interval shows time that a setting would save, else nothing."""
+    lines = []
+    if values["train/waiting_share"] > 0.1:
+        setting = "raise num_workers" if uses_cache else "set cache: memory_map, or raise num_workers"
+        lines.append(f"{values['train/waiting_share']:.0%} of the time waits for photos: {setting}")
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and _has_bf16():
+        lines.append("this processor has bf16: --config_file accelerate_configs/cpu.yaml trains 1.5 to 2 times faster")
+    return "".join(f"advice   {line}\n" for line in lines)
+
+
+def _has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def epoch_line(epoch: int, num_epochs: int, scores: Mapping[str, float], *, seconds: float, is_best: bool) -> str:

@@ -73,10 +73,12 @@ def batch_pictures(
     """Returns the first augmented training photos and some validation photos, as the model sees them."""
     keys = plan.order(1)[: min(16, plan.batch_size)]
     first = keys % plan.num_photos
-    x = transform.augmented(train.pixels(train.rows[first]), torch.from_numpy(keys), epoch=1)
-    x, _ = transform.mixed(x, {}, torch.from_numpy(keys), epoch=1)
+    device = transform.mean.device
+    photos = torch.from_numpy(keys).to(device)
+    x = transform.augmented(train.pixels(train.rows[first]).to(device), photos, epoch=1)
+    x, _ = transform.mixed(x, {}, photos, epoch=1)
     spread = np.linspace(0, len(valid.rows) - 1, min(16, len(valid.rows))).astype(int)
-    y = transform.plain(valid.pixels(valid.rows[spread]))
+    y = transform.plain(valid.pixels(valid.rows[spread]).to(device))
     return {
         "train/batch": photo_sheet(_as_photos(x, transform), _captions(train, first, output)),
         "valid/batch": photo_sheet(_as_photos(y, transform), _captions(valid, spread, output)),
@@ -85,8 +87,8 @@ def batch_pictures(
 
 def _as_photos(x: torch.Tensor, transform: Transform) -> np.ndarray:
     """Returns (B, H, W, 3) uint8 of normalised x (B, 3, H, W)."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (transform.mean, transform.std))
-    return ((x * std + mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    colours = (x * transform.std + transform.mean) * 255
+    return colours.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _captions(photos: Photos, positions: np.ndarray, output: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -79,6 +80,7 @@ class Interval:
             "train/lr": learning_rate,
             "train/images_per_second": float(counts.sum() / seconds),
             "train/waiting_share": self._waited / seconds,
+            "train/peak_memory_gb": peak_memory_gb(self._loss_sum.device),
         }
 
 
@@ -102,9 +104,11 @@ def train_one_epoch(
     """
     learner.model.train()
     device, output = accelerator.device, losses.output
+    all_labels = photos.labels.to(device)
 
     def load(passes: Sequence[np.ndarray]) -> list[tuple[Tensor, Tensor]]:  # pixels and keys of each pass
-        return [(photos.pixels(photos.rows[keys % plan.num_photos]), torch.from_numpy(keys)) for keys in passes]
+        pixels = [photos.pixels(photos.rows[keys % plan.num_photos]) for keys in passes]
+        return [(_pinned(x, device), _pinned(torch.from_numpy(k), device)) for x, k in zip(pixels, passes, strict=True)]
 
     ahead = num_workers + 1
     updates = map_ahead(load, plan.parts(epoch, accelerator.process_index), num_threads=num_workers, ahead=ahead)
@@ -114,8 +118,8 @@ def train_one_epoch(
             passes = next(updates)
         for number, (pixels, keys) in enumerate(passes, start=1):
             seed_dropout(plan.seed, learner.num_updates, number, accelerator.process_index)
-            labels = targets_of(photos.labels[keys % plan.num_photos].to(device), output)
-            keys = keys.to(device)
+            keys = keys.to(device, non_blocking=True)
+            labels = targets_of(all_labels[keys % plan.num_photos], output)
             x = transform.augmented(pixels.to(device, non_blocking=True), keys, epoch=epoch)
             targets = {head: soft(labels[head], head) for head in OUTPUT_HEADS[output]}
             x, targets = transform.mixed(x, targets, keys, epoch=epoch)
@@ -218,6 +222,18 @@ def _gathered(accelerator: Accelerator, own: Tensor, lengths: Sequence[int]) -> 
     padded = torch.cat([own, own.new_zeros(longest - len(own), own.shape[1])])
     parts = accelerator.gather(padded).split(longest)
     return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
+def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns the tensor in memory from which a GPU copies by itself, without making the process wait."""
+    return tensor.pin_memory() if device.type == "cuda" and not tensor.is_cuda else tensor
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Returns the most memory that the process has held so far, in GB: on its GPU, or its resident set on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts in KiB
 
 
 def seed_dropout(seed: int, update: int, number: int, device: int) -> None:

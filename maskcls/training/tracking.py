@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import netrc
 import os
+import shlex
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ class Tracking:
             tensorboard.start()
             trackers.append(tensorboard)
             notes.append(f"tensorboard --logdir {run.path}")
-        if config.wandb != "disabled":
+        if "disabled" not in (config.wandb, os.environ.get("WANDB_MODE")):
             wandb_tracker, note = _start_wandb(config, run.path)
             trackers += [wandb_tracker] if wandb_tracker else []
             notes.append(note)
@@ -72,7 +73,7 @@ class Tracking:
                 action(tracker)
             except Exception as error:  # whatever a tracker's own stack raises: the run goes on without it
                 self._trackers.remove(tracker)
-                later = f" {sync_command(tracker)}" if tracker.name == "wandb" else ""
+                later = f". To upload it later: {sync_command(tracker)}" if tracker.name == "wandb" else ""
                 self.notes.append(f"{tracker.name} stopped: {error}{later}")
                 print(f"warning: {tracker.name} stopped: {error}. The run goes on; metrics.jsonl holds everything.")
 
@@ -137,4 +138,4 @@ def _netrc_has(host: str) -> bool:
 
 def sync_command(tracker: Any) -> str:
     """Returns the command that uploads a run's wandb files later."""
-    return f"wandb sync {Path(tracker.run.dir).parent}"
+    return f"wandb sync {shlex.quote(str(Path(tracker.run.dir).parent))}"

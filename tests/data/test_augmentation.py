@@ -17,7 +17,7 @@ from maskcls.data.augmentation import (
     Augmentation,
     Transform,
     _blurred,
-    _hue_rotation,
+    _plane_rotation,
     keyed_uniform,
     light,
 )
@@ -240,6 +240,12 @@ def test_colours_stay_between_black_and_white() -> None:
     normalised = transform(**strong).augmented(pixels, photos, epoch=EPOCH)
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
     torch.testing.assert_close(normalised * std + mean, colours, rtol=0, atol=1e-4)
+
+
+def _hue_rotation(turns: torch.Tensor) -> torch.Tensor:
+    """Returns (B, 3, 3): what a hue turn does to (red, green, blue)."""
+    made = levels(hue=0.5)
+    return made._from_yiq @ _plane_rotation(turns) @ made._to_yiq
 
 
 def test_a_hue_turn_of_nothing_or_of_full_circles_changes_nothing() -> None:

@@ -297,6 +297,7 @@ def test_every_update_is_in_a_log_line_the_leftovers_too(
         at_line.append(learner.num_updates)
         assert list(values) == [
             "train/loss", "train/acc", "train/f1", "train/lr", "train/images_per_second", "train/waiting_share",
+            "train/peak_memory_gb",
         ]  # fmt: skip
         assert values["train/images_per_second"] > 0 and 0 <= values["train/waiting_share"] <= 1
     assert [later - earlier for earlier, later in pairwise([0, *at_line])] == expected
