@@ -124,8 +124,8 @@ def train(config: Config) -> None:
         TABLES["scheduler"].builder(config.scheduler), config.scheduler_args, optimizer,
         total_updates=plan.num_updates * config.epochs,
     )  # fmt: skip
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    model, optimizer = accelerator.prepare(model, optimizer)
+    network = model  # as it is saved; `model` is what Accelerate makes of it: wrapped, sharded, compiled
+    model, optimizer = accelerator.prepare(network, optimizer)
     average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
     learner = Learner(model, optimizer, scheduler, steps_on_score(scheduler), average)
 
@@ -138,7 +138,7 @@ def train(config: Config) -> None:
         run.save_environment(num_processes=accelerator.num_processes, mixed_precision=accelerator.mixed_precision)
         tracking = Tracking.start(config, run)
         tracking.log_pictures(pictures.batch_pictures(train_photos, valid_photos, transform, plan, output), update=0)
-    facts = console.start_lines(config, data, plan, accelerator, num_parameters=num_parameters)
+    facts = console.start_lines(config, data, plan, accelerator, network)
     say("\n".join([facts, f"run      {run.path}", *(f"         {note}" for note in tracking.notes)]))
 
     best = BestScore(config.best_criterion)
@@ -169,9 +169,9 @@ def train(config: Config) -> None:
             {f"valid/{name}": value for name, value in scores.items()}, epoch=epoch, update=learner.num_updates
         )
         if is_main:
-            save_model(accelerator.unwrap_model(model), run.last, state)
+            save_model(network, run.last, state)
         if is_main and is_best:
-            save_model(accelerator.unwrap_model(model), run.best, state)
+            save_model(network, run.best, state)
             confusion = pictures.confusion_picture(matrices)
             pictures.save_picture(run.path / "confusion_matrix.png", confusion)
             tracking.log_pictures({"valid/confusion_matrix": confusion}, update=learner.num_updates)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from pyarrow import parquet
+from safetensors import safe_open
 from transformers import AutoModelForImageClassification
 
 from infer import infer
@@ -142,34 +143,57 @@ def test_other_optimizers_schedules_and_recipes_train(more: dict[str, object], s
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_predict_as_one_does(sample: Path, tmp_path: Path) -> None:
-    results = []
-    for processes in (1, 2):
-        more = {"name": f"with{processes}", "epochs": 2, "train_batch_size": 13, "max_device_batch_size": 4}
-        arguments = overrides(sample, tmp_path, model="vit", **more)
-        trained = run("train.py", "--config", CONFIGS["multi_head"], *arguments, processes=processes)
+def test_any_number_of_processes_and_passes_gives_the_same_run(sample: Path, tmp_path: Path) -> None:
+    """1, 2 and 4 processes, 1, 2 and 4 passes: the same loss in every update, the same predictions."""
+    results = {}
+    for processes, most in ((1, "null"), (1, 4), (2, "null"), (2, 4), (4, "null")):
+        name = f"{processes}x{most}"
+        more = {
+            "name": name, "epochs": 2, "train_batch_size": 16, "max_device_batch_size": most, "log_interval": 1,
+            "augmentation": "standard", "augmentation_args": "{mixup: 0.4, cutmix: 0.4, erase: 0.5}",
+        }  # fmt: skip
+        trained = run(
+            "train.py", "--config", CONFIGS["multi_head"], *overrides(sample, tmp_path, model="vit", **more),
+            processes=processes,
+        )  # fmt: skip
         assert trained.returncode == 0, trained.stderr
-        folder = tmp_path / "runs" / f"with{processes}"
+        folder = tmp_path / "runs" / name
         assert json.loads((folder / "environment.json").read_text())["num_processes"] == processes
+        results[name] = json_lines(folder / "metrics.jsonl")
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == results.keys()  # one folder a launch
+    lines = results.pop("1xnull")
+    assert len([line for line in lines if "train/loss" in line]) == 8
+    for name, other_lines in results.items():
+        assert len(lines) == len(other_lines)
+        for line, other in zip(lines, other_lines, strict=True):
+            assert line.keys() == other.keys()
+            for key in line.keys() - {"train/images_per_second", "train/waiting_share", "train/peak_memory_gb"}:
+                assert other[key] == pytest.approx(line[key], rel=1e-5, abs=1e-6), (name, key)
+
+    answers = []
+    for processes, name in ((1, "1xnull"), (2, "2x4")):
+        folder = tmp_path / "runs" / name
         predicted = run("infer.py", "--model_dir", folder, "--batch_size", "7", processes=processes)
         assert predicted.returncode == 0, predicted.stderr
-        results.append(
-            (
-                json_lines(folder / "metrics.jsonl"),
-                rows(folder / "output.csv"),
-                parquet.read_table(folder / "probabilities.parquet"),
-            )
+        answers.append((rows(folder / "output.csv"), parquet.read_table(folder / "probabilities.parquet")))
+    (one, probabilities_one), (two, probabilities_two) = answers
+    assert one == two
+    for column in probabilities_one.column_names[1:]:
+        np.testing.assert_allclose(
+            probabilities_one[column].to_numpy(), probabilities_two[column].to_numpy(), atol=1e-5
         )
-    (one, answers_one, table_one), (two, answers_two, table_two) = results
-    assert [path.name for path in sorted((tmp_path / "runs").iterdir())] == ["with1", "with2"]  # one folder a launch
-    assert len(one) == len(two) > 6
-    for line_one, line_two in zip(one, two, strict=True):
-        assert line_one.keys() == line_two.keys()
-        for name in line_one.keys() - {"train/images_per_second", "train/waiting_share", "train/peak_memory_gb"}:
-            assert line_one[name] == pytest.approx(line_two[name], rel=1e-5, abs=1e-6), name
-    assert answers_one == answers_two
-    for name in table_one.column_names[1:]:
-        np.testing.assert_allclose(table_one[name].to_numpy(), table_two[name].to_numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_saved_under_its_own_names(sample: Path, tmp_path: Path) -> None:
+    arguments = overrides(sample, tmp_path, model="vit")
+    trained = run("train.py", "--config", CONFIGS["age"], *arguments, ACCELERATE_DYNAMO_BACKEND="EAGER")
+    assert trained.returncode == 0, trained.stderr
+    with safe_open(tmp_path / "runs" / "exp" / "best" / "model.safetensors", "pt") as weights:
+        names = list(weights.keys())
+    assert names
+    assert not [name for name in names if "_orig_mod" in name or name.startswith("module.")]
+    infer(str(tmp_path / "runs" / "exp"), None, batch_size=None, output_dir=None)
 
 
 @pytest.mark.slow

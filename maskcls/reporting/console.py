@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import numpy as np
 from accelerate import Accelerator
+from torch import nn
 from tqdm import tqdm
 
 from maskcls.config import Config
@@ -33,14 +34,13 @@ def split_table(labels: np.ndarray, splits: Mapping[str, np.ndarray], people: Ma
     return "\n".join(lines)
 
 
-def start_lines(
-    config: Config, data: FaceData, plan: BatchPlan, accelerator: Accelerator, *, num_parameters: int
-) -> str:
+def start_lines(config: Config, data: FaceData, plan: BatchPlan, accelerator: Accelerator, network: nn.Module) -> str:
     """Returns what a person wants to see before a run starts: on which photos, what runs where, and how it is split."""
     height, width = config.height_width
     rows = {"train": data.train_rows, "valid": data.valid_rows}
     people = {name: len(data.people(split)) for name, split in rows.items()}
     share = plan.batch_size / plan.num_devices / plan.num_accumulated
+    num_parameters = sum(parameter.numel() for parameter in network.parameters())
     num_passed_over = data.num_passed_over
     return "\n".join([
         split_table(data.labels(), rows, people),

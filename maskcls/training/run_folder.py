@@ -108,7 +108,8 @@ def save_model(model: Any, folder: Path, state: Mapping[str, Any]) -> None:
     """Writes safetensors and config beside `folder` and renames them into place. Call it in one process of a launch."""
     unfinished, former = folder.with_name(f".{folder.name}.unfinished"), folder.with_name(f".{folder.name}.former")
     shutil.rmtree(unfinished, ignore_errors=True)
-    model.save_pretrained(unfinished, state_dict=dict(state))  # transformers empties the dict that it is given
+    own_names = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}  # as before torch.compile
+    model.save_pretrained(unfinished, state_dict=own_names)
     shutil.rmtree(former, ignore_errors=True)
     if folder.exists():
         os.rename(folder, former)
