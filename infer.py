@@ -98,6 +98,7 @@ def infer(model_dir: str, infer_data_dir: str | None, *, batch_size: int | None,
             print("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         print(f"{len(logits):,} photos in {console.duration(time.time() - started)}")
         print(f"answers {target / 'output.csv'}, probabilities {target / 'probabilities.parquet'}")
+    accelerator.wait_for_everyone()  # gloo has been seen to abort a process that left before the others
     accelerator.end_training()
 
 

@@ -184,6 +184,7 @@ def train(config: Config) -> None:
         pictures.save_picture(run.path / "curves.png", pictures.curves_picture(run.history()))
         tracking.finish()
     say(console.end_lines(run, best, seconds=time.time() - started, notes=tracking.notes))
+    accelerator.wait_for_everyone()  # gloo has been seen to abort a process that left before the others
     accelerator.end_training()
 
 
