@@ -21,6 +21,7 @@ from maskcls.data import profiles
 from maskcls.data.augmentation import Augmentation, Transform, light
 from maskcls.data.dataset import build_table
 from maskcls.data.pixels import DecodedPixels, Geometry, build_cache, open_cache
+from maskcls.training.memory import keep_freed_memory
 
 SIZE, BATCH = 224, 64
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
@@ -44,6 +45,7 @@ def main() -> None:
     """Measures every path in turn."""
     folder, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
     torch.set_num_threads(1)
+    keep_freed_memory()  # for the standard recipe too
     photos, _ = profiles.find_photos(folder, profiles.profile_folders(folder)[:60])
     with tempfile.TemporaryDirectory() as cache:
         table = build_table(photos, Path(folder), Path(cache))

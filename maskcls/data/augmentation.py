@@ -116,12 +116,15 @@ class Transform:
             [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], device=device
         )
         self._from_yiq = torch.linalg.inv(self._to_yiq)
+        # x * scale + shift normalises a row of pixels, (W * 3,), as they lie in memory: not a plane at a time.
+        self._row_scale = (1 / (255 * self.std)).flatten().repeat(image_size[1])
+        self._row_shift = (-self.mean / self.std).flatten().repeat(image_size[1])
 
     def plain(self, pixels: torch.Tensor) -> torch.Tensor:
         """Returns (B, 3, H, W) float32, the normalised centre, from stored pixels (B, H', W', 3) uint8."""
         height, width = self.image_size
         top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
-        return self._normalised(pixels[:, top : top + height, left : left + width].permute(0, 3, 1, 2))
+        return self._normalised(pixels[:, top : top + height, left : left + width])
 
     def augmented(self, pixels: torch.Tensor, photos: torch.Tensor, *, epoch: int) -> torch.Tensor:
         """Returns (B, 3, H, W) float32, augmented and normalised; photos (B,) int64 key the random numbers."""
@@ -131,35 +134,45 @@ class Transform:
         draws = keyed_uniform(photos, len(DRAWS), seed=self.seed, epoch=epoch)
         draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
         if strength.rotation or strength.zoom or strength.stretch or (strength.min_area < 1 and pixels.is_cuda):
-            x = self._turned(pixels.permute(0, 3, 1, 2), draw)
+            x = self._coloured(self._turned(pixels.permute(0, 3, 1, 2), draw), draw)
         else:
             x = (self._resized_parts if strength.min_area < 1 else self._cut)(pixels, draw)
-            x = torch.where((draw["flip"] < strength.flip)[:, None, None, None], x.flip(3), x)
-        x = self._coloured(x, draw)
+            x = _mirrored(x, draw["flip"] < strength.flip)
+            if strength.contrast or strength.saturation or strength.hue:
+                x = self._coloured(x.permute(0, 3, 1, 2), draw)
+            else:
+                x = self._normalised(x, 1 + (draw["brightness"] * 2 - 1) * strength.brightness)
         x = _blurred(x, draw["blur"] * strength.blur) if strength.blur else x
         return self._erased(x, draw) if strength.erase else x
 
-    def _normalised(self, x: torch.Tensor) -> torch.Tensor:
-        x = x.to(torch.float32, memory_format=torch.contiguous_format)
-        return torch.addcmul(-self.mean / self.std, x, 1 / (255 * self.std))
+    def _normalised(self, x: torch.Tensor, brightness: torch.Tensor | None = None) -> torch.Tensor:
+        """Returns (B, 3, H, W) float32, channels last, of x (B, H, W, 3) uint8 times brightness (B,), cut at white."""
+        batch, height, width, _ = x.shape
+        rows = torch.empty(batch, height, width * 3, device=x.device)
+        # On a CPU photo by photo, so that all passes over one find it in the processor's cache.
+        for i in [slice(None)] if x.is_cuda else range(batch):
+            part = rows[i]
+            part.view(x[i].shape).copy_(x[i])
+            if brightness is not None:
+                part.mul_(brightness[i, None, None]).clamp_(max=255)
+            torch.addcmul(self._row_shift, part, self._row_scale, out=part)
+        return rows.view(batch, height, width, 3).permute(0, 3, 1, 2)
 
     def _cut(self, pixels: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Returns (B, 3, H, W) uint8: windows of the stored pixels, channels last in memory."""
+        """Returns (B, H, W, 3) uint8: windows of the stored pixels."""
         height, width = self.image_size
         spare_top, spare_left = pixels.shape[1] - height, pixels.shape[2] - width
-        if not self.augmentation.shift:
-            top, left = spare_top // 2, spare_left // 2
-            return pixels[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
-        tops, lefts = (draw["top"] * (spare_top + 1)).long(), (draw["left"] * (spare_left + 1)).long()
+        shift = self.augmentation.shift
+        tops = (draw["top"] * (spare_top + 1)).long() if shift else torch.full_like(draw["top"], spare_top // 2).long()
+        lefts = (draw["left"] * (spare_left + 1)).long() if shift else torch.full_like(tops, spare_left // 2)
         if pixels.is_cuda:  # one gather; a loop of copies would launch a kernel per photo
             rows = (tops[:, None] + torch.arange(height, device=pixels.device))[:, :, None]
             columns = (lefts[:, None] + torch.arange(width, device=pixels.device))[:, None, :]
-            photos = torch.arange(len(pixels), device=pixels.device)[:, None, None]
-            return pixels[photos, rows, columns].permute(0, 3, 1, 2)
+            return pixels[torch.arange(len(pixels), device=pixels.device)[:, None, None], rows, columns]
         windows = pixels.new_empty(len(pixels), height, width, 3)
         for i, (top, left) in enumerate(zip(tops.tolist(), lefts.tolist(), strict=True)):
             windows[i] = pixels[i, top : top + height, left : left + width]
-        return windows.permute(0, 3, 1, 2)
+        return windows
 
     def _part(self, stored_size: Sequence[int], draw: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Returns top, left, height, width, (B,) float32 each, in stored pixels: RandomResizedCrop's part.
@@ -175,16 +188,13 @@ class Transform:
         return draw["top"] * (stored_height - height), draw["left"] * (stored_width - width), height, width
 
     def _resized_parts(self, pixels: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Returns (B, 3, H, W) uint8: a random part of each photo, resized antialiased; cheaper than _turned on CPU."""
+        """Returns (B, H, W, 3) uint8: a random part of each photo, resized antialiased; for CPUs."""
         parts = torch.stack(self._part(pixels.shape[1:3], draw), 1).round().int().tolist()
-        x = pixels.permute(0, 3, 1, 2)
-        return torch.cat([
-            interpolate(
-                x[i : i + 1, :, top : top + max(height, 1), left : left + max(width, 1)],
-                self.image_size, mode="bilinear", antialias=True,
-            )
-            for i, (top, left, height, width) in enumerate(parts)
-        ])  # fmt: skip
+        resized = pixels.new_empty(len(pixels), *self.image_size, 3)
+        for i, (top, left, height, width) in enumerate(parts):
+            part = pixels[i : i + 1, top : top + max(height, 1), left : left + max(width, 1)].permute(0, 3, 1, 2)
+            resized[i] = interpolate(part, self.image_size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+        return resized
 
     def _turned(self, x: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
         """Returns (B, 3, H, W) float32, 0..255: cut, flip, rotation, zoom and stretch in one sampling step."""
@@ -220,8 +230,6 @@ class Transform:
         """
         strength = self.augmentation
         mean, std, luma = self.mean, self.std, self._luma
-        if not (strength.brightness or strength.contrast or strength.saturation or strength.hue):
-            return self._normalised(x)
         batch, (height, width) = len(x), x.shape[2:]
         x = x.to(torch.float32, memory_format=torch.contiguous_format)
 
@@ -281,6 +289,15 @@ class Transform:
         kept = own.mean((1, 2, 3))[:, None]
         x = own * x + (1 - own) * x[partner]
         return x, {head: kept * target + (1 - kept) * target[partner] for head, target in targets.items()}
+
+
+def _mirrored(x: torch.Tensor, is_mirrored: torch.Tensor) -> torch.Tensor:
+    """Returns x (B, H, W, 3), those photos mirrored; on a CPU one by one, a form for which torch has a fast kernel."""
+    if x.is_cuda:
+        return torch.where(is_mirrored[:, None, None, None], x.flip(2), x)
+    for i in is_mirrored.nonzero().flatten().tolist():
+        x[i] = x[i : i + 1].permute(0, 3, 1, 2).flip(3)[0].permute(1, 2, 0)
+    return x
 
 
 def _blurred(x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
