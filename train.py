@@ -160,18 +160,16 @@ def train(config: Config) -> None:
                 accelerator, model, pixels, data.valid_rows, transform,
                 batch_size=config.valid_batch_size, num_workers=load_threads,
             )  # fmt: skip
-            state = accelerator.get_state_dict(model)  # collective when the model is sharded
-        scores, matrices = score(logits, valid_photos.labels, losses, output=output)
+            scores, matrices = score(logits, valid_photos.labels, losses, output=output)
+            is_best = best.update(scores, epoch)
+            state = accelerator.get_state_dict(model)  # collective when the model is sharded; not a copy
+            for folder in (run.last, run.best) if is_best else (run.last,):
+                if is_main:
+                    save_model(network, folder, state)
+        tracking.log({f"valid/{k}": v for k, v in scores.items()}, epoch=epoch, update=learner.num_updates)
         if learner.steps_on_score:
             learner.scheduler.step(scores["loss"])
-        is_best = best.update(scores, epoch)
-        tracking.log(
-            {f"valid/{name}": value for name, value in scores.items()}, epoch=epoch, update=learner.num_updates
-        )
-        if is_main:
-            save_model(network, run.last, state)
         if is_main and is_best:
-            save_model(network, run.best, state)
             confusion = pictures.confusion_picture(matrices)
             pictures.save_picture(run.path / "confusion_matrix.png", confusion)
             tracking.log_pictures({"valid/confusion_matrix": confusion}, update=learner.num_updates)

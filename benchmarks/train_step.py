@@ -78,7 +78,7 @@ def images_per_second(name: str, variant: str) -> dict[str, float]:
             optimizer.step()
             optimizer.zero_grad()
 
-    seconds = [_timed(lambda number=number: step(number), device) for number in range(8)][2:]
+    seconds = [_timed(lambda number=number: step(number), device) for number in range(6)][2:]
     rate = BATCH / statistics.median(seconds)
     return {"rate": rate, "share": rate * _flops(model, size, device) / _peak(device, is_bf16="bf16" in variant)}
 

@@ -15,6 +15,8 @@ from transformers import AutoModelForImageClassification
 
 from infer import infer
 from maskcls.config import load_config
+from maskcls.data.profiles import parse_profile
+from maskcls.labels import MASK_OF_STEM, age_group
 from tests.helpers import ROOT, TINY, json_lines, overrides, rows, run
 from train import train
 
@@ -64,8 +66,19 @@ def test_every_shipped_config_trains_an_epoch_and_predicts(name: str, sample: Pa
     assert AutoModelForImageClassification.from_pretrained(folder / "best").config.num_labels == width
 
 
-def test_inference_on_profile_folders_saves_the_scores_that_validation_had(sample: Path, tmp_path: Path) -> None:
-    config = load_config(CONFIGS["multi_head"], overrides(sample, tmp_path, model="vit"))
+def photo_label(name: str, head: str) -> int:
+    """Returns what the path of a photo says: its mask state, gender or age group."""
+    profile, file = name.split("/")
+    person = parse_profile(profile)
+    return {"mask": MASK_OF_STEM[Path(file).stem], "gender": person.gender, "age": age_group(person.age)}[head]
+
+
+@pytest.mark.parametrize("ema_decay", ["null", 0.99])
+def test_inference_on_profile_folders_has_the_scores_that_validation_had(
+    ema_decay: object, sample: Path, tmp_path: Path
+) -> None:
+    more = {"ema_decay": ema_decay, "lr": 0.01, "train_batch_size": 5}  # far from the average within an epoch
+    config = load_config(CONFIGS["multi_head"], overrides(sample, tmp_path, model="vit", **more))
     train(config)
     folder = tmp_path / "runs" / "exp"
     people = tmp_path / "people"
@@ -78,6 +91,11 @@ def test_inference_on_profile_folders_saves_the_scores_that_validation_had(sampl
     assert scores["photos"] == len(rows(tmp_path / "out" / "output.csv"))
     for name in ("acc", "f1", "mask_acc", "gender_f1", "age_acc"):
         assert scores[name] == pytest.approx(valid[f"valid/{name}"], abs=1e-9)
+    table = parquet.read_table(tmp_path / "out" / "probabilities.parquet").to_pydict()
+    for head in ("mask", "gender", "age"):  # and the very same probabilities
+        truth = [photo_label(name, head) for name in table["ImageID"]]
+        loss = -np.mean([np.log(table[f"{head}_{label}"][row]) for row, label in enumerate(truth)])
+        assert loss == pytest.approx(valid[f"valid/{head}_loss"], rel=1e-4)
 
 
 def test_a_run_without_cache_sees_the_same_pixels_and_so_has_the_same_losses(sample: Path, tmp_path: Path) -> None:
