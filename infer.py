@@ -68,7 +68,7 @@ def infer(model_dir: str, infer_data_dir: str | None, *, batch_size: int | None,
     on_main_process(accelerator, lambda: inference_data(folder, config.cache_dir) and None)
     data = inference_data(folder, config.cache_dir)
     geometry = Geometry(config.height_width, config.fit, config.crop_box, config.margin)
-    pixels, rows = DecodedPixels(data.table, geometry), np.arange(len(data.table))
+    pixels, rows = DecodedPixels(data.table, geometry, num_threads=config.num_workers), np.arange(len(data.table))
     transform = Transform(
         Augmentation(),
         image_size=config.height_width,
@@ -86,7 +86,7 @@ def infer(model_dir: str, infer_data_dir: str | None, *, batch_size: int | None,
     ) as bar:
         logits = predict(
             accelerator, model, pixels, rows, transform, batch_size=batch_size or config.valid_batch_size,
-            num_workers=config.num_workers, progress=bar.update,
+            progress=bar.update,
         )  # fmt: skip
     if accelerator.is_main_process:
         answers = head_predictions(logits, config.output)[headline(config.output)]

@@ -78,11 +78,9 @@ def train(config: Config) -> None:
 
     on_main_process(accelerator, read_photos_once)
     data = build_data(source, **config.dataset_args)
-    pixels: Pixels = DecodedPixels(data.table, geometry)
-    load_threads = config.num_workers
+    pixels: Pixels = DecodedPixels(data.table, geometry, num_threads=config.num_workers)
     if config.cache == "memory_map":
-        mapped = open_cache(data.table, geometry, config.cache_dir)
-        pixels, load_threads = on_device(mapped, accelerator.device)
+        pixels = on_device(open_cache(data.table, geometry, config.cache_dir), accelerator.device)
     mean, std = data.mean, data.std
     if mean is None or std is None:
         computed = on_main_process(accelerator, lambda: mean_and_std(pixels, data.train_rows))
@@ -147,7 +145,7 @@ def train(config: Config) -> None:
         with console.epoch_bar(epoch, config.epochs, plan.num_updates, is_shown=is_main) as bar:
             for values in train_one_epoch(
                 accelerator, learner, train_photos, transform, losses, plan, epoch=epoch, progress=bar.update,
-                log_interval=config.log_interval, max_grad_norm=config.max_grad_norm, num_workers=load_threads,
+                log_interval=config.log_interval, max_grad_norm=config.max_grad_norm,
             ):  # fmt: skip
                 bar.set_postfix(console.postfix(values), refresh=False)
                 if learner.num_updates == config.log_interval:
@@ -156,10 +154,7 @@ def train(config: Config) -> None:
 
         # Every process holds the same gathered logits, so every process takes the same decisions below.
         with average.applied(model) if average else nullcontext():
-            logits = predict(
-                accelerator, model, pixels, data.valid_rows, transform,
-                batch_size=config.valid_batch_size, num_workers=load_threads,
-            )  # fmt: skip
+            logits = predict(accelerator, model, pixels, data.valid_rows, transform, batch_size=config.valid_batch_size)
             scores, matrices = score(logits, valid_photos.labels, losses, output=output)
             is_best = best.update(scores, epoch)
             state = accelerator.get_state_dict(model)  # collective when the model is sharded; not a copy

@@ -51,8 +51,8 @@ def our_rate(images: str, model: str, precision: str) -> float:
     transform = Transform(Augmentation(), image_size=(224, 224), mean=[0.5] * 3, std=[0.5] * 3, seed=0)
     started = time.perf_counter()
     table = inference_data(Path(images).parent, "unused").table
-    pixels = DecodedPixels(table, Geometry((224, 224)))
-    logits = predict(accelerator, network, pixels, np.arange(len(table)), transform, batch_size=32, num_workers=2)
+    pixels = DecodedPixels(table, Geometry((224, 224)), num_threads=2)
+    logits = predict(accelerator, network, pixels, np.arange(len(table)), transform, batch_size=32)
     return len(logits) / (time.perf_counter() - started)
 
 

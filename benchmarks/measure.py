@@ -32,9 +32,9 @@ def run_variant(*arguments: str) -> Any:
     return json.loads(run([sys.executable, sys.argv[0], "--variant", *arguments]).splitlines()[-1])
 
 
-def run(command: Sequence[str]) -> str:
+def run(command: Sequence[str], **environment_variables: str) -> str:
     """Returns the output of a command that has to succeed."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled", **environment_variables}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")

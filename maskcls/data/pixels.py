@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,15 +116,20 @@ def _decoded_or_error(image: dict[str, Any], geometry: Geometry) -> np.ndarray |
 
 
 class DecodedPixels:
-    """Pixels read from the photos themselves, on the fly, through the dataset's own `with_transform`."""
+    """Pixels read from the photos themselves, on the fly, through the dataset's own `with_transform`.
 
-    def __init__(self, table: Dataset, geometry: Geometry) -> None:
+    num_threads: so many decode the photos of a batch together (Pillow lets other threads run); 0: one after the other.
+    """
+
+    def __init__(self, table: Dataset, geometry: Geometry, *, num_threads: int = 0) -> None:
         from datasets import Image
 
+        pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decoder") if num_threads else None
+        each = pool.map if pool else map
         self.shape = (len(table), *geometry.stored_size, 3)
         undecoded = table.select_columns(["image"]).cast_column("image", Image(decode=False))
         self._table = undecoded.with_transform(
-            lambda batch: {"pixels": [_decoded_or_error(image, geometry) for image in batch["image"]]}
+            lambda batch: {"pixels": list(each(lambda image: _decoded_or_error(image, geometry), batch["image"]))}
         )
 
     def __call__(self, rows: np.ndarray) -> torch.Tensor:
@@ -180,18 +186,11 @@ class DevicePixels:
 Pixels = MappedPixels | DecodedPixels | DevicePixels
 
 
-def on_device(mapped: MappedPixels, device: torch.device) -> tuple[Pixels, int]:
-    """Returns the best reader of cached pixels for a device, and how many threads should read ahead for it.
-
-    A GPU keeps all pixels when they take less than a third of its free memory, else a thread reads ahead; a CPU reads
-    in place, since a copy from memory is 1 % of a step and a second thread would take a core from it.
-    """
-    if device.type != "cuda":
-        return mapped, 0
-    free, _ = torch.cuda.mem_get_info(device)
-    if np.prod(mapped.shape) < free / 3:
-        return DevicePixels(mapped, device), 0
-    return mapped, 1
+def on_device(mapped: MappedPixels, device: torch.device) -> Pixels:
+    """Returns cached pixels as a device reads them best: a GPU keeps all that fit into a third of its free memory."""
+    if device.type == "cuda" and np.prod(mapped.shape) < torch.cuda.mem_get_info(device)[0] / 3:
+        return DevicePixels(mapped, device)
+    return mapped
 
 
 def cache_folder(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> Path:

@@ -95,7 +95,6 @@ def train_one_epoch(
     epoch: int,
     log_interval: int,
     max_grad_norm: float | None,
-    num_workers: int,
     progress: Callable[[int], object],
 ) -> Iterator[dict[str, float]]:
     """Makes one pass over the photos; yields means every log_interval updates and at the end. Collective.
@@ -110,8 +109,8 @@ def train_one_epoch(
         pixels = [photos.pixels(photos.rows[keys % plan.num_photos]) for keys in passes]
         return [(_pinned(x, device), _pinned(torch.from_numpy(k), device)) for x, k in zip(pixels, passes, strict=True)]
 
-    ahead = num_workers + 1
-    updates = map_ahead(load, plan.parts(epoch, accelerator.process_index), num_threads=num_workers, ahead=ahead)
+    parts = plan.parts(epoch, accelerator.process_index)
+    updates = map_ahead(load, parts, num_threads=threads_ahead(device), ahead=2)
     interval = Interval(device, headline(output))
     for update in range(1, plan.num_updates + 1):
         with interval.waiting():
@@ -155,7 +154,6 @@ def predict(
     transform: Transform,
     *,
     batch_size: int,
-    num_workers: int = 0,
     progress: Callable[[int], object] = lambda num_photos: None,
 ) -> Tensor:
     """Returns the logits (N, C) float32 on the CPU, in the order of `rows`, the same on every process. Collective.
@@ -176,7 +174,7 @@ def predict(
             return None
 
     logits = []
-    for loaded in map_ahead(load, batches, num_threads=num_workers, ahead=num_workers + 1):
+    for loaded in map_ahead(load, batches, num_threads=threads_ahead(accelerator.device), ahead=2):
         if problems or loaded is None:
             continue
         x = transform.plain(loaded.to(accelerator.device, non_blocking=True))
@@ -222,6 +220,14 @@ def _gathered(accelerator: Accelerator, own: Tensor, lengths: Sequence[int]) -> 
     padded = torch.cat([own, own.new_zeros(longest - len(own), own.shape[1])])
     parts = accelerator.gather(padded).split(longest)
     return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
+def threads_ahead(device: torch.device) -> int:
+    """Returns how many threads fetch the next batch meanwhile: one beside a GPU, none beside a CPU.
+
+    There the model itself fills the cores, and a second busy thread makes every parallel step wait for it.
+    """
+    return 1 if device.type == "cuda" else 0
 
 
 def _pinned(tensor: Tensor, device: torch.device) -> Tensor:

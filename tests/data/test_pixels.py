@@ -24,12 +24,14 @@ from maskcls.data.dataset import build_table, inference_data
 from maskcls.data.pixels import (
     BadPhotos,
     DecodedPixels,
+    DevicePixels,
     Geometry,
     build_cache,
     cache_folder,
     decode,
     find_bad_photos,
     mean_and_std,
+    on_device,
     open_cache,
 )
 from maskcls.errors import UserError
@@ -301,7 +303,7 @@ def test_the_cache_and_the_fly_give_the_same_bits(
     monkeypatch.setattr(pixels, "SHARD_PHOTOS", 32)
     table = table_of(sample / "images", tmp_path)
     build_cache(table, SMALL, tmp_path, num_workers=2)
-    mapped, decoded = open_cache(table, SMALL, tmp_path), DecodedPixels(table, SMALL)
+    mapped, decoded = open_cache(table, SMALL, tmp_path), DecodedPixels(table, SMALL, num_threads=3)
     assert mapped.shape == decoded.shape == (84, 27, 20, 3)
     for rows in (np.arange(84), np.random.default_rng(0).permutation(84)[:50], np.array([83, 0, 31, 32, 31])):
         from_cache, on_the_fly = mapped(rows), decoded(rows)
@@ -312,6 +314,20 @@ def test_the_cache_and_the_fly_give_the_same_bits(
                 assert levels_apart(SMALL.apply(photo), picture.numpy()) < 1
     assert len(list(cache_folder(table, SMALL, tmp_path).glob("*.arrow"))) == 3
     assert len({bytes(picture.numpy()) for picture in mapped(np.arange(84))}) == 84  # no row stands for another
+
+
+def test_pixels_kept_on_a_device_are_those_of_the_cache(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixels, "SHARD_PHOTOS", 32)
+    table = table_of(sample / "images", tmp_path)
+    build_cache(table, SMALL, tmp_path, num_workers=0)
+    mapped = open_cache(table, SMALL, tmp_path)
+    kept = DevicePixels(mapped, torch.device("cpu"))
+    rows = np.random.default_rng(1).permutation(84)
+    assert kept.shape == mapped.shape
+    assert torch.equal(kept(rows), mapped(rows))
+    assert on_device(mapped, torch.device("cpu")) is mapped
 
 
 def test_the_evaluation_folder_is_decoded_on_the_fly(sample: Path, tmp_path: Path) -> None:

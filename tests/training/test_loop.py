@@ -28,6 +28,7 @@ from maskcls.labels import (
 )
 from maskcls.modeling.loss import build_losses, cross_entropy
 from maskcls.modeling.model import vit
+from maskcls.training import loop
 from maskcls.training.average import WeightAverage
 from maskcls.training.loop import Learner, Photos, predict, score, seed_dropout, train_one_epoch
 
@@ -96,16 +97,17 @@ def reference_logits(model: nn.Module, pixels: MemoryPixels, rows: np.ndarray) -
 # predict
 
 
-@pytest.mark.parametrize("num_workers", [0, 3])
+@pytest.mark.parametrize("num_threads", [0, 1, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 6, 100])
 def test_predict_keeps_the_order_and_drops_no_photo(
-    accelerator: Accelerator, batch_size: int, num_workers: int
+    accelerator: Accelerator, batch_size: int, num_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "threads_ahead", lambda device: num_threads)  # as beside a GPU
     model, pixels = toy(), MemoryPixels(20)
     rows = np.array([19, 3, 3, 7, 0, 12, 11, 5, 18, 2, 1, 9, 14])  # 13: the last of 4 and of 6 is a single photo
     seen: list[int] = []
     logits = predict(
-        accelerator, model, pixels, rows, transform(), batch_size=batch_size, num_workers=num_workers,
+        accelerator, model, pixels, rows, transform(), batch_size=batch_size,
         progress=seen.append,
     )  # fmt: skip
     sizes = [len(rows[start : start + batch_size]) for start in range(0, 13, batch_size)]
@@ -145,11 +147,14 @@ def test_predict_takes_a_transformers_model(accelerator: Accelerator) -> None:
     torch.testing.assert_close(logits, reference_logits(model, pixels, rows), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_predict_names_every_bad_photo_and_not_only_the_first(accelerator: Accelerator, num_workers: int) -> None:
+@pytest.mark.parametrize("num_threads", [0, 1, 2])
+def test_predict_names_every_bad_photo_and_not_only_the_first(
+    accelerator: Accelerator, num_threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "threads_ahead", lambda device: num_threads)
     pixels = MemoryPixels(12, bad=[1, 2, 10])
     with pytest.raises(BadPhotos) as caught:
-        predict(accelerator, toy(), pixels, np.arange(12), transform(), batch_size=3, num_workers=num_workers)
+        predict(accelerator, toy(), pixels, np.arange(12), transform(), batch_size=3)
     assert sorted(caught.value.args) == [f"photo{row}.jpg: is not an image" for row in (1, 10, 2)]
     assert str(caught.value).startswith("3 photos cannot be read:\n  - photo1.jpg: is not an image\n")
     assert sorted(pixels.read) == list(range(12))
@@ -258,7 +263,6 @@ def trained(
     output: str = "mask",
     augmentation: Augmentation | None = None,
     max_grad_norm: float | None = None,
-    num_workers: int = 0,
     steps_on_score: bool = False,
     average_decay: float | None = None,
 ) -> tuple[Learner, list[dict[str, float]], list[int]]:
@@ -273,7 +277,7 @@ def trained(
     for epoch in range(1, num_epochs + 1):
         lines += list(train_one_epoch(
             accelerator, learner, photos, transform(augmentation), own_losses(output), plan, epoch=epoch,
-            log_interval=log_interval, max_grad_norm=max_grad_norm, num_workers=num_workers, progress=updates.append,
+            log_interval=log_interval, max_grad_norm=max_grad_norm, progress=updates.append,
         ))  # fmt: skip
     return learner, lines, updates
 
@@ -292,7 +296,7 @@ def test_every_update_is_in_a_log_line_the_leftovers_too(
     learner = Learner(model, optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer.optimizer, 1.0), False, None)
     for values in train_one_epoch(
         accelerator, learner, photos, transform(), own_losses("mask"), BatchPlan(37, 5, 7), epoch=1,
-        log_interval=log_interval, max_grad_norm=None, num_workers=0, progress=lambda _: None,
+        log_interval=log_interval, max_grad_norm=None, progress=lambda _: None,
     ):  # fmt: skip
         at_line.append(learner.num_updates)
         assert list(values) == [
@@ -353,10 +357,11 @@ def test_accumulation_gives_the_same_weights(
     assert (results[0] - weights(toy(num_outputs(output)))).abs().max() > 0.01  # it did learn
 
 
-def test_loading_by_threads_changes_nothing(accelerator: Accelerator) -> None:
+def test_loading_ahead_changes_nothing(accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch) -> None:
     here, ahead = toy(), toy()
     trained(accelerator, here, num_epochs=2)
-    trained(accelerator, ahead, num_epochs=2, num_workers=3)
+    monkeypatch.setattr(loop, "threads_ahead", lambda device: 1)
+    trained(accelerator, ahead, num_epochs=2)
     assert torch.equal(weights(here), weights(ahead))
 
 
