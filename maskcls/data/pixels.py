@@ -10,8 +10,8 @@ import io
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,18 @@ def _decoded_or_error(image: dict[str, Any], geometry: Geometry) -> np.ndarray |
         return error
 
 
+@dataclass(frozen=True)
+class _DecodeBatch:
+    """The transform of DecodedPixels; an object and not a closure, because datasets takes a hash of it."""
+
+    geometry: Geometry
+    num_threads: int
+
+    def __call__(self, batch: dict[str, list[dict[str, Any]]]) -> dict[str, list[np.ndarray | BadPhotos]]:
+        decode_one = partial(_decoded_or_error, geometry=self.geometry)
+        return {"pixels": list(map_ahead(decode_one, batch["image"], num_threads=self.num_threads, ahead=64))}
+
+
 class DecodedPixels:
     """Pixels read from the photos themselves, on the fly, through the dataset's own `with_transform`.
 
@@ -124,13 +136,9 @@ class DecodedPixels:
     def __init__(self, table: Dataset, geometry: Geometry, *, num_threads: int = 0) -> None:
         from datasets import Image
 
-        pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decoder") if num_threads else None
-        each = pool.map if pool else map
         self.shape = (len(table), *geometry.stored_size, 3)
         undecoded = table.select_columns(["image"]).cast_column("image", Image(decode=False))
-        self._table = undecoded.with_transform(
-            lambda batch: {"pixels": list(each(lambda image: _decoded_or_error(image, geometry), batch["image"]))}
-        )
+        self._table = undecoded.with_transform(_DecodeBatch(geometry, num_threads))
 
     def __call__(self, rows: np.ndarray) -> torch.Tensor:
         """Returns (B, H, W, 3) uint8. Raises BadPhotos when any of them is not a whole image."""
