@@ -46,7 +46,8 @@ def infer(model_dir: str, infer_data_dir: str | None, *, batch_size: int | None,
     from maskcls.data.dataset import inference_data
     from maskcls.data.pixels import DecodedPixels, Geometry
     from maskcls.errors import UserError
-    from maskcls.labels import head_predictions, head_probabilities, headline
+    from maskcls.evaluation.metrics import per_class_f1
+    from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
     from maskcls.modeling.model import load_model
     from maskcls.reporting import console, pictures
     from maskcls.training.loop import predict, score
@@ -93,7 +94,9 @@ def infer(model_dir: str, infer_data_dir: str | None, *, batch_size: int | None,
         save_answers(target, data.image_ids, answers, head_probabilities(logits, config.output))
         if data.labels is not None:
             scores, matrices = score(logits, torch.from_numpy(data.labels), None, output=config.output)
-            write_json(target / "infer_metrics.json", {"photos": len(logits), **scores})
+            head = headline(config.output)
+            per_class = dict(zip(HEAD_CLASSES[head], per_class_f1(matrices[head]), strict=True))
+            write_json(target / "infer_metrics.json", {"photos": len(logits), **scores, "f1_per_class": per_class})
             pictures.save_picture(target / "infer_confusion_matrix.png", pictures.confusion_picture(matrices))
             print("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         print(f"{len(logits):,} photos in {console.duration(time.time() - started)}")

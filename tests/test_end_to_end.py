@@ -88,6 +88,8 @@ def test_inference_on_profile_folders_has_the_scores_that_validation_had(
     infer(str(folder), str(people), batch_size=5, output_dir=str(tmp_path / "out"))
     scores = json.loads((tmp_path / "out" / "infer_metrics.json").read_text())
     valid = json_lines(folder / "metrics.jsonl")[-1]
+    assert np.mean(list(scores["f1_per_class"].values())) == pytest.approx(scores["f1"])
+    assert len(scores["f1_per_class"]) == 18
     assert scores["photos"] == len(rows(tmp_path / "out" / "output.csv"))
     for name in ("acc", "f1", "mask_acc", "gender_f1", "age_acc"):
         assert scores[name] == pytest.approx(valid[f"valid/{name}"], abs=1e-9)
