@@ -70,7 +70,7 @@ def advice(values: Mapping[str, float], accelerator: Accelerator, *, uses_cache:
     """Returns a line when the first interval shows time that a setting would save, else nothing."""
     lines = []
     if values["train/waiting_share"] > 0.1:
-        setting = "raise num_workers" if uses_cache else "set cache: memory_map, or raise num_workers"
+        setting = "put cache_dir on a faster disk" if uses_cache else "set cache: memory_map, or raise num_workers"
         lines.append(f"{values['train/waiting_share']:.0%} of the time waits for photos: {setting}")
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and _has_bf16():
         lines.append("this processor has bf16: --config_file accelerate_configs/cpu.yaml trains 1.5 to 2 times faster")
