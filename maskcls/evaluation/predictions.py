@@ -1,0 +1,154 @@
+"""What a model said about photos of known people, whatever form its head has; the file that a run keeps it in.
+
+Reports, comparisons and the search for wrong labels read only this, so that all head forms can be compared.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from maskcls.errors import UserError
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, decode_class, encode_class
+
+LABEL_COLUMNS = ("mask", "gender", "age_group")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """N photos, their truth, and the probabilities of every head that the model speaks about."""
+
+    people: np.ndarray  # (N,) str: profile folder names
+    files: np.ndarray  # (N,) str: file names inside them
+    labels: np.ndarray  # (N, 3) int64: mask, gender, age group
+    ages: np.ndarray  # (N,) int64 years
+    races: np.ndarray  # (N,) str
+    probabilities: Mapping[str, np.ndarray]  # head (class, mask, gender, age) -> (N, K) float32
+
+    def __len__(self) -> int:
+        return len(self.people)
+
+    @property
+    def headline(self) -> str:
+        """The head that the main score is about: the 18 classes when the model speaks about all attributes."""
+        return next(iter(self.probabilities)) if len(self.probabilities) == 1 else "class"
+
+    def truth(self, head: str) -> np.ndarray:
+        """Returns the true labels (N,) of a head."""
+        return encode_class(*self.labels.T) if head == "class" else self.labels[:, list(ATTRIBUTES).index(head)]
+
+    def predicted(self, head: str) -> np.ndarray:
+        """Returns the predicted labels (N,) of a head: those of metrics.jsonl.
+
+        With 18 classes an attribute is the one of the most probable class, so that all answers fit together.
+        """
+        if head in ATTRIBUTES and "class" in self.probabilities:
+            return decode_class(self.probabilities["class"].argmax(1))[list(ATTRIBUTES).index(head)]
+        values = self.probabilities[head]
+        return (values[:, 1] >= values[:, 0]).astype(np.int64) if values.shape[1] == 2 else values.argmax(1)
+
+    def score_name(self, head: str, score: str) -> str:
+        """Returns the name of a head's score as in metrics.jsonl: f1, mask_f1, ..."""
+        return score if head == self.headline else f"{head}_{score}"
+
+    def rows(self, which: np.ndarray) -> Predictions:
+        """Returns the photos that `which` selects: (N,) bool, or row numbers."""
+        chosen = {head: values[which] for head, values in self.probabilities.items()}
+        return Predictions(
+            self.people[which], self.files[which], self.labels[which], self.ages[which], self.races[which], chosen
+        )
+
+    def save(self, path: Path) -> None:
+        """Writes Parquet: profile, file, mask, gender, age_group, age, race, then {head}_{label} columns, float32."""
+        import pyarrow
+        from pyarrow import parquet
+
+        columns = {"profile": self.people, "file": self.files}
+        columns |= {name: self.labels[:, number] for number, name in enumerate(LABEL_COLUMNS)}
+        columns |= {"age": self.ages, "race": self.races}
+        columns |= {
+            f"{head}_{label}": values[:, label]
+            for head, values in self.probabilities.items()
+            for label in range(values.shape[1])
+        }
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        parquet.write_table(pyarrow.table(columns), unfinished)
+        os.replace(unfinished, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Predictions:
+        """Returns what `save` wrote. Raises UserError when the file is missing or something else."""
+        from pyarrow import ArrowException, parquet
+
+        try:
+            table = parquet.read_table(path)
+            columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+            probabilities = {
+                head: np.stack([columns[f"{head}_{label}"] for label in range(len(classes))], axis=1)
+                for head, classes in HEAD_CLASSES.items()
+                if f"{head}_0" in columns
+            }
+            return cls(
+                columns["profile"].astype(str), columns["file"].astype(str),
+                np.stack([columns[name] for name in LABEL_COLUMNS], axis=1).astype(np.int64),
+                columns["age"].astype(np.int64), columns["race"].astype(str), probabilities,
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise UserError(
+                f"{path} does not exist: the run has not finished an epoch, or is of an older version"
+            ) from None
+        except (OSError, ArrowException, KeyError, ValueError) as error:
+            raise UserError(f"{path} is not a table of predictions: {error}") from None
+
+
+def joined_people(parts: Sequence[Predictions]) -> Predictions:
+    """Returns the photos of several tables below each other: folds, each validated on other people.
+
+    Raises UserError when the tables speak about different heads, or two of them about the same photo.
+    """
+    heads = [set(part.probabilities) for part in parts]
+    if any(other != heads[0] for other in heads):
+        raise UserError(
+            f"the runs predict different things: {' and '.join(', '.join(sorted(names)) for names in heads)}"
+        )
+    keys = [key for part in parts for key in zip(part.people, part.files, strict=True)]
+    if len(set(keys)) < len(keys):
+        raise UserError("the runs validated some of the same photos; to join runs, each must have its own people")
+
+    def below(values: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(values)
+
+    return Predictions(
+        below([part.people for part in parts]), below([part.files for part in parts]),
+        below([part.labels for part in parts]), below([part.ages for part in parts]),
+        below([part.races for part in parts]),
+        {head: below([part.probabilities[head] for part in parts]) for head in parts[0].probabilities},
+    )  # fmt: skip
+
+
+def combined_attributes(parts: Sequence[Predictions]) -> Predictions:
+    """Returns three single-attribute models' predictions of the same photos as one: attributes and the 18 classes.
+
+    The 18 are the product of the three, as for output `all`. Raises UserError unless mask, gender and age come once
+    each and for the same photos.
+    """
+    by_head = {head: part for part in parts for head in part.probabilities}
+    if len(parts) != 3 or set(by_head) != set(ATTRIBUTES):
+        raise UserError("to be combined, three runs predict mask, gender and age, one each")
+    keys = {head: np.char.add(np.char.add(part.people, "/"), part.files) for head, part in by_head.items()}
+    orders = {head: np.argsort(values) for head, values in keys.items()}
+    in_order = {head: keys[head][orders[head]] for head in ATTRIBUTES}
+    if any(not np.array_equal(in_order["mask"], in_order[head]) for head in ATTRIBUTES):
+        raise UserError("the three runs validated different photos")
+    attributes = {head: by_head[head].probabilities[head][orders[head]] for head in ATTRIBUTES}
+    mask, gender, age = attributes.values()
+    joint = mask[:, :, None, None] * gender[:, None, :, None] * age[:, None, None, :]
+    first = by_head["mask"].rows(orders["mask"])
+    return Predictions(
+        first.people, first.files, first.labels, first.ages, first.races,
+        {"class": joint.reshape(len(joint), -1), **attributes},
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""The table of predictions: every head form through it, saved and read again, joined and combined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from maskcls.errors import UserError
+from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
+from maskcls.labels import encode_class, head_predictions, head_probabilities, num_outputs
+
+PEOPLE = ["000001_female_Asian_45", "000002_male_Asian_28", "000003_male_Asian_61"]
+FILES = ["mask1.jpg", "incorrect_mask.png", "normal.jpg"]
+
+
+def predictions(
+    output: str, *, people: list[str] = PEOPLE, num_logits: int | None = None, seed: int = 0
+) -> Predictions:
+    """Returns random predictions of every photo of `people`."""
+    logits = torch.randn(
+        len(people) * 3, num_logits or num_outputs(output), generator=torch.Generator().manual_seed(seed)
+    )
+    labels = [[mask, int("female" not in name) ^ 1, 0] for name in people for mask in range(3)]
+    return Predictions(
+        np.repeat(people, 3), np.tile(FILES, len(people)), np.asarray(labels), np.full(len(labels), 20),
+        np.full(len(labels), "Asian"), {k: v.numpy() for k, v in head_probabilities(logits, output).items()},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("output", "num_logits"), [("all", 8), ("class", 18), ("mask", 3), ("gender", 1), ("age", 3)])
+def test_every_head_form_answers_as_its_logits_do(output: str, num_logits: int) -> None:
+    logits = torch.randn(9, num_logits, generator=torch.Generator().manual_seed(0))
+    table = predictions(output, num_logits=num_logits)
+    for head, expected in head_predictions(logits, output).items():
+        assert table.predicted(head).tolist() == expected.tolist()
+    assert table.headline == ("class" if output in ("all", "class") else output)
+
+
+def test_truth_is_the_labels_or_their_class() -> None:
+    table = predictions("all")
+    assert table.truth("class").tolist() == encode_class(*table.labels.T).tolist()
+    assert table.truth("gender").tolist() == table.labels[:, 1].tolist()
+    assert (table.score_name("class", "f1"), table.score_name("age", "acc")) == ("f1", "age_acc")
+
+
+def test_a_table_is_read_as_it_was_saved(tmp_path: Path) -> None:
+    table = predictions("class")
+    table.save(tmp_path / "p.parquet")
+    again = Predictions.load(tmp_path / "p.parquet")
+    for name in ("people", "files", "labels", "ages", "races"):
+        assert getattr(again, name).tolist() == getattr(table, name).tolist()
+    assert again.probabilities.keys() == table.probabilities.keys()
+    for head, values in table.probabilities.items():
+        assert np.array_equal(again.probabilities[head], values)
+    assert [path.name for path in tmp_path.iterdir()] == ["p.parquet"]
+
+
+def test_files_that_are_no_table_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.parquet does not exist"):
+        Predictions.load(tmp_path / "missing.parquet")
+    (tmp_path / "p.parquet").write_text("PAR1 not")
+    with pytest.raises(UserError, match="is not a table of predictions"):
+        Predictions.load(tmp_path / "p.parquet")
+
+
+def test_folds_lie_below_each_other() -> None:
+    parts = [predictions("all", people=[name]) for name in PEOPLE]
+    whole = joined_people(parts)
+    assert whole.people.tolist() == np.repeat(PEOPLE, 3).tolist()
+    assert np.array_equal(whole.probabilities["age"][3:6], parts[1].probabilities["age"])
+    with pytest.raises(UserError, match="same photos"):
+        joined_people([parts[0], parts[0]])
+    with pytest.raises(UserError, match="predict different things: age, class, gender, mask and mask"):
+        joined_people([parts[0], predictions("mask", people=[PEOPLE[1]])])
+
+
+def test_three_attribute_models_are_one_model_with_three_heads() -> None:
+    whole = predictions("all")
+    parts = []
+    for head in ("age", "mask", "gender"):
+        order = np.random.default_rng(len(head)).permutation(len(whole))
+        part = whole.rows(order)
+        parts.append(
+            Predictions(part.people, part.files, part.labels, part.ages, part.races, {head: part.probabilities[head]})
+        )
+    together = combined_attributes(parts)
+    keys = [f"{person}/{file}" for person, file in zip(together.people, together.files, strict=True)]
+    order = np.argsort([f"{person}/{file}" for person, file in zip(whole.people, whole.files, strict=True)])
+    assert keys == sorted(keys)
+    assert np.array_equal(together.labels, whole.labels[order])
+    for head, values in whole.probabilities.items():
+        np.testing.assert_allclose(together.probabilities[head], values[order], rtol=1e-6)
+    with pytest.raises(UserError, match="one each"):
+        combined_attributes(parts[:2])
+    with pytest.raises(UserError, match="different photos"):
+        combined_attributes([parts[0].rows(np.arange(6)), *parts[1:]])
