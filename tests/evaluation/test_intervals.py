@@ -1,0 +1,237 @@
+"""Intervals equal a slow reference, hold the truth as often as they say, and know that photos of a person are alike."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sklearn
+
+from maskcls.errors import UserError
+from maskcls.evaluation.intervals import (
+    Draws,
+    Interval,
+    Resampled,
+    paired_difference,
+    resampled_score,
+    score_intervals,
+)
+from maskcls.evaluation.metrics import measure
+from maskcls.evaluation.predictions import Predictions
+from maskcls.labels import HEAD_CLASSES, encode_class
+
+SHARES = np.outer([0.4, 0.6], [0.47, 0.46, 0.07]).ravel()  # of gender x age group: few are 60 and over
+MASKS = [0, 0, 0, 0, 0, 1, 2]
+
+
+def simulated(num_people: int, seed: int, *, mistakes: float = 1.0, split_people: bool = False) -> Predictions:
+    """Returns predictions of people with 7 photos, whose mistakes are mostly the person's and not the photo's.
+
+    `split_people` pretends that each photo is of a person of its own.
+    """
+    generator = np.random.default_rng(seed)
+    gender, age = np.divmod(generator.choice(6, num_people, p=SHARES)[:, None], 3)
+    noise = mistakes * generator.standard_normal((4, num_people, 7))
+    noise[:2] = noise[:2, :, :1]
+    predicted_gender = 2 * gender - 1 + 0.6 * noise[0] + 0.2 * noise[2] > 0
+    predicted_age = np.digitize(age + 0.4 * noise[1] + 0.15 * noise[3], [0.5, 1.5])
+    mask = np.tile(MASKS, (num_people, 1))
+    predicted_mask = np.where(generator.random(mask.shape) < 0.02, 0, mask)
+    answers = {"mask": predicted_mask, "gender": predicted_gender.astype(int), "age": predicted_age}
+    answers = {"class": encode_class(*answers.values()), **answers}
+    labels = np.stack([mask.ravel(), np.repeat(gender, 7), np.repeat(age, 7)], axis=1)
+    people = [f"{number:06d}" for number in range(num_people)]
+    files = np.tile([f"{number}.jpg" for number in range(7)], num_people)
+    named = np.repeat(people, 7)
+    return Predictions(
+        np.char.add(named, files) if split_people else named, files, labels,
+        np.full(len(labels), 30), np.full(len(labels), "Asian"),
+        {head: np.eye(len(HEAD_CLASSES[head]), dtype=np.float32)[answer.ravel()] for head, answer in answers.items()},
+    )  # fmt: skip
+
+
+def only(table: Predictions, head: str) -> Predictions:
+    return dataclasses.replace(table, probabilities={head: table.probabilities[head]})
+
+
+def test_values_and_names_are_those_of_the_metrics() -> None:
+    table = simulated(40, seed=0)
+    intervals = score_intervals(table, num_resamples=20)
+    heads = {head: (table.predicted(head), table.truth(head)) for head in table.probabilities}
+    scores, _ = measure({h: p for h, (p, _) in heads.items()}, {h: t for h, (_, t) in heads.items()}, output="all")
+    assert list(intervals) == list(scores) == list(score_intervals(table, num_resamples=20))
+    for name, interval in intervals.items():
+        assert interval.value == pytest.approx(scores[name], rel=0, abs=1e-12)
+        assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    assert list(score_intervals(only(table, "age"), num_resamples=20)) == ["acc", "f1"]
+
+
+@pytest.mark.parametrize("head", HEAD_CLASSES)
+def test_resamples_are_those_of_plain_loops_and_scikit_learn(head: str) -> None:
+    table = simulated(14, seed=1)
+    order = np.random.default_rng(0).permutation(len(table))  # photos of a person need not be neighbours
+    table = table.rows(order)
+    draws = Draws.of(table.people, num_resamples=12, seed=2)
+    truth, predicted = table.truth(head), table.predicted(head)
+    own = {score: resampled_score(table, head, score, draws) for score in ("acc", "f1")}
+    classes = range(len(HEAD_CLASSES[head]))
+    present = set(truth) | set(predicted)
+    drawn_more_than_once = 0
+    for number in range(12 + 14):  # resamples, then each person left out
+        photos: list[int] = []
+        for index, person in enumerate(sorted(set(table.people))):
+            copies = int(draws.weights[number, index]) if number < 12 else int(index != number - 12)
+            drawn_more_than_once += copies > 1
+            photos += copies * np.flatnonzero(table.people == person).tolist()
+        if number < 12:
+            assert len(photos) == len(table)
+        f1 = sklearn.f1_score(truth[photos], predicted[photos], labels=classes, average=None, zero_division=0)
+        drawn = set(truth[photos]) | set(predicted[photos])
+        expected = {
+            "acc": sklearn.accuracy_score(truth[photos], predicted[photos]),
+            "f1": sum(f1) / len(drawn) * len(present) / len(classes),  # the plain macro F1 when no class went missing
+        }
+        for score, resampled in own.items():
+            value = resampled.values[number] if number < 12 else resampled.left_out[number - 12]
+            assert value == pytest.approx(expected[score], rel=0, abs=1e-9), (number, score)
+    assert drawn_more_than_once > 20
+    assert own["f1"].num_people == 14
+
+
+def test_the_interval_is_scipys() -> None:
+    rights = np.random.default_rng(0).binomial(7, 0.85, 60)  # of 7 photos of 60 people
+    table = only(simulated(60, seed=0), "gender")
+    answers = np.where(np.arange(7) < rights[:, None], 1, 0).ravel()
+    table = dataclasses.replace(
+        table, labels=np.ones_like(table.labels), probabilities={"gender": np.eye(2, dtype=np.float32)[answers]}
+    )
+    own = score_intervals(table, num_resamples=20_000)["acc"]
+    theirs = stats.bootstrap(
+        (rights / 7,), np.mean, n_resamples=20_000, method="BCa", rng=np.random.default_rng(1)
+    ).confidence_interval  # fmt: skip
+    assert (own.low, own.high) == pytest.approx((theirs.low, theirs.high), abs=0.0015)  # both are drawn
+
+
+def truth_and_intervals(
+    head: str, score: str, *, num_sets: int, split_people: bool = False
+) -> tuple[float, list[Interval]]:
+    """Returns the score of very many people, and the intervals of sets of 150 of them."""
+    population = only(simulated(60_000, seed=1_000_000), head)
+    tables = (only(simulated(150, seed, split_people=split_people), head) for seed in range(num_sets))
+    return (
+        score_intervals(population, num_resamples=1)[score].value,
+        [score_intervals(table, num_resamples=500)[score] for table in tables],
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("head", "score"), [("age", "acc"), ("class", "f1")])
+def test_95_of_100_intervals_hold_the_truth_and_are_no_wider_than_that_takes(head: str, score: str) -> None:
+    """Of 200 sets an interval of 95 % misses 24 or more in 1 of 10,000 cases; a too wide one shows against the spread."""
+    truth, intervals = truth_and_intervals(head, score, num_sets=200)
+    num_missed = sum(not interval.low <= truth <= interval.high for interval in intervals)
+    assert num_missed < 24
+    spread = np.std([interval.value for interval in intervals])
+    width = np.mean([interval.high - interval.low for interval in intervals])
+    assert width == pytest.approx(2 * 1.96 * spread, rel=0.2)
+
+
+@pytest.mark.slow
+def test_drawing_photos_instead_of_people_would_miss_the_truth() -> None:
+    truth, intervals = truth_and_intervals("age", "acc", num_sets=60, split_people=True)
+    assert sum(interval.low <= truth <= interval.high for interval in intervals) < 0.85 * 60
+
+
+def test_copies_of_a_photo_do_not_narrow_the_interval() -> None:
+    table = only(simulated(50, seed=3), "age")
+    twice = table.rows(np.repeat(np.arange(len(table)), 2))
+    assert score_intervals(twice) == score_intervals(table)
+
+
+def test_when_every_photo_is_right_the_bound_comes_from_the_number_of_people() -> None:
+    table = only(simulated(30, seed=0, mistakes=0), "gender")
+    interval = score_intervals(table, num_resamples=50)["acc"]
+    assert interval == Interval(1.0, pytest.approx(0.025 ** (1 / 30)), 1.0)  # 0.884: 30 people say no more
+    one_person = Resampled(0.75, np.full(9, 0.75), np.array([np.nan]), num_people=1).interval()
+    assert (one_person.low, one_person.high) == (pytest.approx(0.01875), pytest.approx(0.99375))
+
+
+def test_several_intervals_that_hold_together_are_wider() -> None:
+    table = simulated(80, seed=0)
+    draws = Draws.of(table.people, num_resamples=2000, seed=0)
+    score = resampled_score(table, "class", "acc", draws)
+    one, of_ten = score.interval(), score.interval(num_chosen_from=10)
+    assert of_ten.low < one.low < one.value < one.high < of_ten.high
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_one_another() -> None:
+    table = only(simulated(40, seed=0), "age")
+    assert score_intervals(table, seed=1) == score_intervals(table, seed=1) != score_intervals(table, seed=2)
+
+
+def test_an_interval_is_printed_with_three_decimals() -> None:
+    assert str(Interval(0.66849, 0.6308, 0.7021)) == "0.668 [0.631, 0.702]"
+
+
+def test_a_clearly_better_run_is_called_better_and_photos_may_come_in_another_order() -> None:
+    worse, better = (simulated(100, seed=0, mistakes=mistakes) for mistakes in (1.3, 0.7))
+    shuffled = better.rows(np.random.default_rng(0).permutation(len(better)))
+    for score in ("f1", "acc", "gender_acc", "age_f1"):
+        difference = paired_difference(worse, shuffled, score)
+        values = [score_intervals(table, num_resamples=1)[score].value for table in (worse, better)]
+        assert difference.interval.value == pytest.approx(values[1] - values[0], abs=1e-12)
+        assert difference.is_clear and difference.interval.low > 0
+        assert difference.probability_better > 0.97
+        assert (difference.num_people, difference.num_photos) == (100, 700)
+    assert paired_difference(shuffled, worse).interval.high < 0
+    assert paired_difference(shuffled, worse).probability_better < 0.03
+
+
+def test_pairing_people_makes_the_interval_of_alike_runs_narrow() -> None:
+    a = only(simulated(100, seed=0), "age")
+    changed = a.probabilities["age"].copy()
+    changed[::35] = np.roll(changed[::35], 1, axis=1)  # one photo of every fifth person
+    b = dataclasses.replace(a, probabilities={"age": changed})
+    paired = paired_difference(a, b, "acc").interval
+    alone = score_intervals(a)["acc"]
+    assert paired.high - paired.low < (alone.high - alone.low) / 2
+
+
+def test_a_run_is_not_distinguishable_from_itself_and_two_alike_are_not() -> None:
+    a = simulated(100, seed=0)
+    same = paired_difference(a, a)
+    assert (same.interval.value, same.probability_better, same.is_clear) == (0, 0.5, False)
+    generator = np.random.default_rng(0)
+    answers = {}
+    for number in range(2):  # two runs with the same rate of mistakes at different photos
+        wrong = generator.random(len(a)) < 0.1
+        answers[number] = dataclasses.replace(
+            a, probabilities={"gender": np.eye(2, dtype=np.float32)[a.labels[:, 1] ^ wrong]}
+        )
+    difference = paired_difference(answers[0], answers[1], "acc")
+    assert not difference.is_clear and 0.03 < difference.probability_better < 0.97
+
+
+def test_a_run_of_one_head_is_compared_with_that_head_of_another() -> None:
+    both = simulated(20, seed=0)
+    mask = only(both, "mask")
+    assert paired_difference(mask, both, "mask_f1", num_resamples=50).interval.value == 0
+    assert paired_difference(mask, mask, "f1", num_resamples=50).interval.value == 0
+    with pytest.raises(UserError, match=r"score 'f1' is not one that both runs have\. Both have: mask_acc, mask_f1$"):
+        paired_difference(both, mask, "f1")
+    with pytest.raises(UserError, match=r"score 'acc' is not one that both runs have\. Both have: none"):
+        paired_difference(mask, only(both, "age"), "acc")
+    with pytest.raises(UserError, match=r"'loss' is not one that both runs have\. Both have: acc, f1, mask_acc"):
+        paired_difference(both, both, "loss")
+
+
+def test_runs_on_other_photos_or_with_other_labels_are_not_compared() -> None:
+    a = simulated(20, seed=0)
+    with pytest.raises(UserError, match=r"different photos \(140 and 133\): give both only the people in common"):
+        paired_difference(a, a.rows(a.people != "000003"))
+    relabelled = a.labels.copy()
+    relabelled[:7, 1] ^= 1
+    with pytest.raises(UserError, match="the runs give 7 of the 140 photos different labels"):
+        paired_difference(a, dataclasses.replace(a, labels=relabelled))

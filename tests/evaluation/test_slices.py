@@ -1,0 +1,165 @@
+"""Slices equal a count by hand and scikit-learn; a planted unfairness is a clear gap, noise is none."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn
+
+from maskcls.evaluation.intervals import Draws, resampled_score, score_intervals
+from maskcls.evaluation.predictions import Predictions
+from maskcls.evaluation.slices import MIN_PEOPLE, Gap, gaps, slices
+from maskcls.labels import AGE_GROUPS, ATTRIBUTES, GENDERS, HEAD_CLASSES, MASKS, age_group, encode_class
+
+
+def predictions(
+    num_people: int, *, seed: int = 0, wrong_age: dict[str, float] | None = None, races: tuple[str, ...] = ("Asian",)
+) -> Predictions:
+    """Returns predictions of people with one photo of each mask state; `wrong_age`: share of people by race."""
+    generator = np.random.default_rng(seed)
+    years = generator.integers(20, 70, num_people)
+    race = np.asarray(races)[np.arange(num_people) % len(races)]
+    gender = generator.integers(0, 2, num_people)
+    shares = np.array([(wrong_age or {}).get(name, 0.2) for name in race])
+    age = np.array([age_group(year) for year in years])
+    answered_age = np.where(generator.random(num_people) < shares, (age + 1) % 3, age)
+    answered_gender = gender ^ (generator.random(num_people) < 0.1)
+    mask = np.tile([0, 1, 2], num_people)
+    answered_mask = np.where(generator.random(len(mask)) < 0.1, 0, mask)
+    answers = {"mask": answered_mask, "gender": np.repeat(answered_gender, 3), "age": np.repeat(answered_age, 3)}
+    answers = {"class": encode_class(*answers.values()), **answers}
+    return Predictions(
+        np.repeat([f"{number:06d}" for number in range(num_people)], 3), np.tile(["a", "b", "c"], num_people),
+        np.stack([mask, np.repeat(gender, 3), np.repeat(age, 3)], axis=1), np.repeat(years, 3), np.repeat(race, 3),
+        {head: np.eye(len(HEAD_CLASSES[head]), dtype=np.float32)[answer] for head, answer in answers.items()},
+    )  # fmt: skip
+
+
+def test_every_value_of_every_group_is_listed_in_order() -> None:
+    table = predictions(400, races=("Asian", "White"))
+    listed = [(part.group, part.value) for part in slices(table, num_resamples=5)]
+    assert listed == [
+        *(("mask", name) for name in MASKS), *(("gender", name) for name in GENDERS),
+        *(("age", name) for name in AGE_GROUPS), ("race", "Asian"), ("race", "White"),
+        *(("age 27-32", str(year)) for year in range(27, 33)), *(("age 57-62", str(year)) for year in range(57, 63)),
+    ]  # fmt: skip
+    without = table.rows((table.labels[:, 0] != 1) & (table.ages != 30))
+    assert [part for part in listed if part not in (("mask", "incorrect"), ("age 27-32", "30"))] == [
+        (part.group, part.value) for part in slices(without, num_resamples=5)
+    ]
+
+
+def test_numbers_equal_scikit_learn_on_the_selected_photos() -> None:
+    table = predictions(120)
+    num_scores = 0
+    for part in slices(table, num_resamples=5):
+        if part.group in ATTRIBUTES:
+            column = list(ATTRIBUTES).index(part.group)
+            which = table.labels[:, column] == ATTRIBUTES[part.group].index(part.value)
+        elif part.group == "race":
+            which = table.races == part.value
+        else:
+            which = table.ages == int(part.value)
+        assert part.num_photos == which.sum()
+        assert part.num_people == len(set(table.people[which]))
+        for head in table.probabilities:
+            truth, predicted = table.truth(head)[which], table.predicted(head)[which]
+            expected = {table.score_name(head, "acc"): sklearn.accuracy_score(truth, predicted)}
+            if len(set(truth)) > 1:
+                expected[table.score_name(head, "f1")] = sklearn.f1_score(
+                    truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0
+                )
+            assert {name for name in part.scores if name.startswith(head) or (head == "class" and "_" not in name)} == (
+                set(expected)
+            )
+            for name, value in expected.items():
+                interval = part.scores[name]
+                assert interval.value == pytest.approx(value, rel=0, abs=1e-12)
+                assert interval.low <= interval.value <= interval.high
+                num_scores += 1
+    assert num_scores > 120
+
+
+def test_f1_is_left_out_where_a_head_has_only_one_class() -> None:
+    parts = {(part.group, part.value): part for part in slices(predictions(60), num_resamples=5)}
+    assert "gender_f1" not in parts["gender", "female"].scores
+    assert {"gender_acc", "f1", "mask_f1", "age_f1"} <= set(parts["gender", "female"].scores)
+    assert "mask_f1" not in parts["mask", "worn"].scores and "age_f1" not in parts["age", "<30"].scores
+
+
+def test_a_slice_that_is_everything_has_the_interval_of_everything() -> None:
+    table = predictions(120)
+    (race,) = [part for part in slices(table) if part.group == "race"]
+    whole = score_intervals(table)
+    for name in ("acc", "mask_acc", "gender_acc", "age_acc", "gender_f1"):
+        assert race.scores[name] == whole[name]
+
+
+def test_a_slice_of_one_person_says_next_to_nothing() -> None:
+    table = predictions(40, races=("Asian",))
+    table.races[:3] = "Black"
+    (one,) = [part for part in slices(table) if part.value == "Black"]
+    assert (one.num_people, one.num_photos) == (1, 3)
+    for interval in one.scores.values():
+        assert interval.high - interval.low == pytest.approx(0.975)
+
+
+def find(found: list[Gap], group: str, score: str) -> Gap:
+    (gap,) = [gap for gap in found if (gap.group, gap.score) == (group, score)]
+    return gap
+
+
+def test_a_planted_unfairness_is_a_clear_gap_between_the_right_groups() -> None:
+    table = predictions(600, races=("Asian", "Black", "White"), wrong_age={"Black": 0.5, "White": 0.22})
+    found = gaps(table)
+    gap = find(found, "race", "age_acc")
+    accuracy = {
+        race: np.mean((table.predicted("age") == table.truth("age"))[table.races == race]) for race in set(table.races)
+    }
+    best = max(accuracy, key=lambda race: accuracy[race])
+    assert (gap.higher, gap.lower, gap.is_clear) == (best, "Black", True)
+    assert gap.difference.value == pytest.approx(accuracy[best] - accuracy["Black"], rel=0, abs=1e-12)
+    assert 0 < gap.difference.low < 0.3 < gap.difference.high
+    draws = Draws.of(table.people, num_resamples=2000, seed=0)
+    high, low = (resampled_score(table, "age", "acc", draws, table.races == race) for race in (best, "Black"))
+    assert gap.difference == high.minus(low).interval(lowest=-1, num_chosen_from=3)  # three pairs of races
+    assert not find(found, "race", "gender_acc").is_clear
+    assert not find(found, "gender", "age_acc").is_clear
+    assert find(found, "mask", "mask_acc").is_clear  # drawn mistakes never hit a worn mask
+    assert [gap.group for gap in found[::4]] == ["mask", "gender", "age", "race"] and len(found) == 16
+
+
+def test_noise_is_seldom_called_a_gap() -> None:
+    """60 sets with no unfairness."""
+    found = [
+        gap
+        for seed in range(60)
+        for gap in gaps(predictions(150, seed=seed, races=("Asian", "Black", "White")), num_resamples=400, seed=seed)
+        if gap.group == "race" and gap.score == "age_acc"
+    ]
+    assert len(found) == 60
+    assert sum(gap.is_clear for gap in found) <= 8  # 5 % of 60 are 3; more than 8 come in 1 of 200 cases
+    assert all(gap.difference.value >= 0 for gap in found)
+
+
+def test_a_sure_small_gap_goes_before_a_large_unsure_one() -> None:
+    table = predictions(600, races=("Asian", "White"), wrong_age={"Asian": 0.04, "White": 0.16})
+    table.races[: 3 * MIN_PEOPLE] = "Black"
+    right = table.labels[:, 2].copy()
+    right[: 3 * 4] = (right[: 3 * 4] + 1) % 3  # 4 of 20: more wrong than White, and unsure
+    ages = table.probabilities["age"].copy()
+    ages[: 3 * MIN_PEOPLE] = np.eye(3)[right[: 3 * MIN_PEOPLE]]
+    table = dataclasses.replace(table, probabilities={"age": ages})
+    accuracy = {part.value: part.scores["acc"].value for part in slices(table) if part.group == "race"}
+    assert accuracy["Black"] < accuracy["White"] < accuracy["Asian"]
+    gap = find(gaps(table), "race", "acc")
+    assert (gap.higher, gap.lower, gap.is_clear) == ("Asian", "White", True)
+
+
+def test_groups_of_few_people_are_not_compared() -> None:
+    table = predictions(2 * MIN_PEOPLE - 2, races=("Asian", "White"))
+    assert {gap.group for gap in gaps(table, num_resamples=50)} & {"race"} == set()
+    enough = predictions(2 * MIN_PEOPLE, races=("Asian", "White"))
+    assert {gap.group for gap in gaps(enough, num_resamples=50)} >= {"race", "mask"}
