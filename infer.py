@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from maskcls.errors import user_errors_exit_with_2
+from maskcls.errors import errors_end_the_program
 from maskcls.training.memory import keep_freed_memory
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--output_dir", help="folder for the results; default: the run folder")
     arguments = parser.parse_args()
     keep_freed_memory()
-    with user_errors_exit_with_2():
+    with errors_end_the_program():
         infer(
             arguments.model_dir,
             arguments.infer_data_dir,

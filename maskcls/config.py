@@ -6,7 +6,7 @@ Precision and processes are not here: they have their home in accelerate_configs
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +26,15 @@ TABLES = {
     "scheduler": Table("scheduler", "maskcls.modeling.scheduler", "SCHEDULERS", "torch.optim.lr_scheduler",
                        ("total_updates", "last_epoch")),
 }  # fmt: skip
+
+# What a run may be continued with other values of: nothing here changes what is learnt from which photos.
+MAY_CHANGE = {
+    "epochs", "early_stopping_patience", "log_interval", "checkpoint_interval", "nan_policy", "num_workers", "cache",
+    "cache_dir", "data_dir", "train_profile", "valid_profile", "max_device_batch_size", "valid_batch_size", "model_dir",
+    "name", "wandb", "wandb_project", "tensorboard", "infer_data_dir",
+}  # fmt: skip
+
+MAX_VALUES = 10_000  # of a YAML file, aliases expanded
 
 Positive = Annotated[int, Field(gt=0)]
 Arguments = dict[str, Any]
@@ -83,6 +92,12 @@ class Config(BaseModel):
     early_stopping_patience: Positive | None = setting(
         None, "stop after so many epochs without a better best_criterion; null: never"
     )
+    checkpoint_interval: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8} (updates?|minutes?)$")] | None = setting(
+        "10 minutes", "save the state of the run within an epoch too: '500 updates' or '10 minutes'; null: at its end"
+    )
+    nan_policy: Literal["stop", "skip_update"] = setting(
+        "stop", "a loss that is not finite ends the run; skip_update: such updates are left out, at most 10 an epoch"
+    )
     num_workers: int = setting(2, "threads that decode photos; 0: in the main thread", ge=0)
     cache: Literal["memory_map", "none"] = setting(
         "memory_map", "memory_map: decode every photo once to a file of pixels; none: decode in every epoch"
@@ -98,6 +113,9 @@ class Config(BaseModel):
     dataset: str = setting("CustomDatasetSplitByProfile", "dataset class by name (maskcls/data/dataset.py)")
     dataset_args: Arguments = setting(
         ..., "its arguments: output (all | class | mask | gender | age); mean, std (null: computed)"
+    )
+    label_fixes: str | None = setting(
+        None, "CSV of corrected labels (profile, stem, mask, gender, age); null: labels as the folder names say"
     )
     image_size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] = setting(
         224, "pixels that the model sees: one number, or [height, width]"
@@ -169,6 +187,26 @@ class Config(BaseModel):
         arguments = self.dataset_args | {"mean": list(mean), "std": list(std)}
         return self.model_copy(update={"dataset_args": arguments, "num_classes": labels.num_classes(self.output)})
 
+    def checkpoint_every(self, unit: str) -> int | None:
+        """Returns the checkpoint interval when it is given in `unit`, updates or minutes."""
+        number, _, given = (self.checkpoint_interval or "").partition(" ")
+        return int(number) if given.rstrip("s") == unit.rstrip("s") else None
+
+    def differences(self, other: Config) -> list[str]:
+        """Returns what a run of this config may not continue as: keys outside MAY_CHANGE with other values.
+
+        What training fills in (mean, std, num_classes) does not count when `other` leaves it open.
+        """
+        mine, theirs = self.model_dump(exclude=MAY_CHANGE), other.model_dump(exclude=MAY_CHANGE)
+        for values, others, name in [
+            (mine, theirs, "num_classes"),
+            *((mine["dataset_args"], theirs["dataset_args"], name) for name in ("mean", "std")),
+        ]:
+            if others.get(name) is None:
+                values.pop(name, None)
+                others.pop(name, None)
+        return [f"{key} is {theirs[key]!r}, in the run {mine[key]!r}" for key in mine if mine[key] != theirs[key]]
+
     def save(self, path: Path) -> None:
         """Writes every key, defaults included, as YAML."""
         text = yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
@@ -215,35 +253,60 @@ for _side in (_Loader, _Dumper):
     )
 
 
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    value = loader.construct_yaml_int(node)
+    str(value)  # ValueError for thousands of hexadecimal digits, which no message could show
+    return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int], list[str]]:
     """Returns the values, the line of each top-level key, and the problems found (duplicate keys at any depth)."""
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
-        node = loader.get_single_node()
-        if node is None:
-            return {}, {}, []
-        if not isinstance(node, yaml.MappingNode):
-            raise UserError(f"{path}: expected `key: value` lines")
-        problems = _duplicate_keys(node, path)
-        values = loader.construct_document(node)
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        node, values, problems = _parsed(path.read_text(encoding="utf-8"), path)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if node is None:
+        return {}, {}, []
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected `key: value` lines")
     lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
     return {str(key): value for key, value in values.items()}, lines, problems
 
 
-def _duplicate_keys(node: yaml.Node, path: Path | str) -> list[str]:
+def _parsed(text: str, place: Path | str) -> tuple[yaml.Node | None, Any, list[str]]:
+    """Returns the document's node, its value, and a problem for each duplicate key. Raises YAMLError for any other."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        problems = _duplicate_keys(node, place)
+        return node, None if node is None else loader.construct_document(node), problems
+    except Exception as error:  # PyYAML lets through what int(), float() and its own tables raise: `!!bool x`, KeyError
+        raise error if isinstance(error, yaml.YAMLError) else yaml.YAMLError(str(error)) from None
+
+
+def _expanded(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    """Yields the node and all below it; what an alias stands for comes again for each alias."""
+    if node is not None:
+        yield node
+    below = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else []
+    for child in node.value if isinstance(node, yaml.SequenceNode) else below:
+        yield from _expanded(child)
+
+
+def _duplicate_keys(root: yaml.Node | None, place: Path | str) -> list[str]:
     problems = []
-    if isinstance(node, yaml.MappingNode):
+    for number, node in enumerate(_expanded(root)):
+        if number == MAX_VALUES:  # forty lines of aliases of aliases are a terabyte of values
+            raise yaml.YAMLError(f"it has more than {MAX_VALUES:,} values, each alias counted as what it stands for")
         seen: dict[str, int] = {}
-        for key, value in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
             line = key.start_mark.line + 1
             if str(key.value) in seen:
-                problems.append(f"{path}:{line}: {key.value!r} stands already in line {seen[str(key.value)]}")
+                problems.append(f"{place}:{line}: {key.value!r} stands already in line {seen[str(key.value)]}")
             seen[str(key.value)] = line
-            problems += _duplicate_keys(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        problems = [problem for item in node.value for problem in _duplicate_keys(item, path)]
     return problems
 
 
@@ -253,11 +316,8 @@ def _apply_override(values: dict[str, Any], where: dict[str, str], override: str
     if not equals or not key:
         return [f"override {override!r} is not of the form key=value"]
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        problems = [] if node is None else _duplicate_keys(node, f"override {override!r}")
-        value = None if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        _, value, problems = _parsed(text, f"override {override!r}")
+    except yaml.YAMLError:
         return [f"override {override!r}: {text!r} is not a YAML value"]
     *parents, last = key.split(".")
     target = values

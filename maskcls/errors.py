@@ -1,4 +1,4 @@
-"""The one exception that a user sees as a message instead of a traceback."""
+"""The exceptions that a user sees as a message instead of a traceback, and the codes that the program ends with."""
 
 from __future__ import annotations
 
@@ -12,19 +12,43 @@ from difflib import get_close_matches
 class UserError(Exception):
     """A mistake in what the user gave: ends the program with this message and exit code 2."""
 
+    exit_code = 2
+
+
+class Fault(UserError):
+    """Something that ended a run on its way, seen by all processes of the launch: exit code 3."""
+
+    exit_code = 3
+
+
+class ProcessFault(Fault):
+    """A fault of one process alone. It speaks whatever its rank and leaves at once, and the launcher ends the others."""
+
+
+class Stopped(UserError):
+    """The run was asked to stop and has saved its state: exit code 75, "try again later" (EX_TEMPFAIL of sysexits.h)."""
+
+    exit_code = 75
+
 
 @contextmanager
-def user_errors_exit_with_2() -> Iterator[None]:
-    """Turns a UserError into its message on stderr and exit code 2; of a launch's processes only the first speaks."""
+def errors_end_the_program() -> Iterator[None]:
+    """Turns a UserError into its message on stderr and its exit code; of a launch's processes only the first speaks."""
     try:
         yield
     except UserError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+        rank, is_alone = os.environ.get("RANK", "0"), isinstance(error, ProcessFault)
+        if rank == "0" or is_alone:
+            print(f"{'' if isinstance(error, Stopped) else 'error: '}{error}", file=sys.stderr, flush=True)
+        if is_alone and os.environ.get("WORLD_SIZE", "1") != "1":
+            os._exit(error.exit_code)  # taking leave of the others would wait for an answer that never comes
         distributed = sys.modules.get("torch.distributed")
         if distributed is not None and distributed.is_initialized():
             distributed.destroy_process_group()  # leaving with the group open may abort instead of exiting
-        raise SystemExit(2) from None
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def joined(problems: list[str], heading: str) -> str:

@@ -435,7 +435,7 @@ def test_only_the_first_process_of_a_launch_speaks(write: Write) -> None:
     code = (
         "from maskcls.errors import *\n"
         "from maskcls.config import load_config\n"
-        f"with user_errors_exit_with_2(): load_config({str(write('seed: x'))!r})\n"
+        f"with errors_end_the_program(): load_config({str(write('seed: x'))!r})\n"
     )
     for rank, says_something in (("0", True), ("1", False)):
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"RANK": rank})

@@ -38,8 +38,8 @@ def test_every_shipped_config_trains_an_epoch_and_predicts(name: str, sample: Pa
     folder = tmp_path / "runs" / "exp"
 
     assert {path.name for path in folder.iterdir()} == {
-        "best", "last", "config.yaml", "confusion_matrix.png", "curves.png", "environment.json", "metrics.jsonl",
-        "train_profiles.txt", "valid_profiles.txt",
+        "best", "last", "config.yaml", "confusion_matrix.png", "curves.png", "environment.json", "finished.json", ".lock",
+        "metrics.jsonl", "train_profiles.txt", "valid_predictions.parquet", "valid_profiles.txt",
     }  # fmt: skip
     lines = json_lines(folder / "metrics.jsonl")
     num_updates = len((folder / "train_profiles.txt").read_text().split()) * 7 // 12

@@ -6,9 +6,16 @@ import argparse
 from importlib import import_module
 
 from maskcls import __version__
-from maskcls.errors import user_errors_exit_with_2
+from maskcls.errors import errors_end_the_program
 
-COMMANDS = {"sample-data": "maskcls.cli.sample_data", "schema": "maskcls.cli.schema"}
+COMMANDS = {
+    "sample-data": "maskcls.cli.sample_data",
+    "schema": "maskcls.cli.schema",
+    "check": "maskcls.cli.check",
+    "runs": "maskcls.cli.runs",
+    "compare": "maskcls.cli.compare",
+    "suspects": "maskcls.cli.suspects",
+}
 
 
 def main() -> None:
@@ -22,5 +29,5 @@ def main() -> None:
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
     arguments = parser.parse_args()
-    with user_errors_exit_with_2():
+    with errors_end_the_program():
         arguments.run(arguments)

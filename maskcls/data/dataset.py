@@ -20,6 +20,7 @@ import numpy as np
 
 from maskcls import labels
 from maskcls.data import profiles
+from maskcls.data.label_fixes import CorrectedPhotos, correct_labels
 from maskcls.errors import UserError, joined
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class ProfileSource:
     fold: int
     seed: int
     cache_dir: str
+    label_fixes: str | None = None  # CSV of corrected labels
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,19 @@ class FaceData:
     mean: tuple[float, float, float] | None  # of the pixels, 0..1; None: to be computed from the training photos
     std: tuple[float, float, float] | None
     num_passed_over: int  # hidden entries and files that are not images
+    num_corrected_photos: int  # by label_fixes, in both splits
+    num_corrected_people: int
+    num_unmatched_fixes: int  # rows of label_fixes about people without a folder in data_dir
 
     def labels(self) -> np.ndarray:
         """Returns (N, 3) int64: mask, gender and age group of every photo of the table."""
         return table_labels(self.table)
+
+    @property
+    def key(self) -> str:
+        """16 hex digits that stand for the photos of both splits, in order, and their labels."""
+        photos = zip(self.table["profile"], self.table["stem"], self.labels().tolist(), strict=True)
+        return content_key(list(photos), self.train_rows.tolist(), self.valid_rows.tolist())
 
     def people(self, rows: np.ndarray) -> list[str]:
         """Returns the profiles that the rows belong to, sorted."""
@@ -74,7 +85,8 @@ def custom_dataset_split_by_profile(
 ) -> FaceData:
     """Returns the photos of the listed profiles, split by person as the lists say, or by one stratified fold.
 
-    Raises UserError as profiles.py does: missing, unreadable or doubled names, a person in both lists, too few people.
+    Labels are those of label_fixes where it says something, also for the folds. Raises UserError as profiles.py and
+    label_fixes.py do: missing, unreadable or doubled names, a person in both lists, too few people, bad corrections.
     """
     known = (
         profiles.read_profile_list(source.train_profile)
@@ -86,15 +98,26 @@ def custom_dataset_split_by_profile(
         # Without a training list the validation people lie among the others and are taken out of them.
         train = known if source.train_profile else [name for name in known if name not in set(valid)]
         profiles.check_disjoint(train, valid)
-        photos, num_passed_over = profiles.find_photos(source.data_dir, [*train, *valid])
+        names = [*train, *valid]
     else:
-        photos, num_passed_over = profiles.find_photos(source.data_dir, known)  # before the split: it names bad folders
-        train, valid = profiles.split_by_person(known, num_folds=source.num_folds, fold=source.fold, seed=source.seed)
+        names = known
+    photos, num_passed_over = profiles.find_photos(source.data_dir, names)  # before the split: it names bad folders
+    corrected = CorrectedPhotos(photos, num_photos=0, num_people=0, num_unmatched_rows=0)
+    if source.label_fixes:
+        corrected = correct_labels(photos, source.label_fixes, profiles.profile_folders(source.data_dir))
+        photos = corrected.photos
+    if not source.valid_profile:
+        people = {photo.profile: profiles.Profile(photo.profile, photo.gender, photo.race, photo.age)
+                  for photo in photos}  # fmt: skip
+        _, valid = profiles.split_by_person(
+            list(people.values()), num_folds=source.num_folds, fold=source.fold, seed=source.seed
+        )
     is_valid = np.isin([photo.profile for photo in photos], valid)
     table = build_table(photos, Path(source.data_dir), Path(source.cache_dir))
     return FaceData(
         table, np.flatnonzero(~is_valid), np.flatnonzero(is_valid), output,
         _triple(mean), _triple(std), num_passed_over,
+        corrected.num_photos, corrected.num_people, corrected.num_unmatched_rows,
     )  # fmt: skip
 
 

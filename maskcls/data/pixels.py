@@ -33,6 +33,7 @@ ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 are turned by 90 degrees
 # A JPEG may be shrunk while it is decoded (DCT scaling, 2 to 3 times faster) to no less than so many times the pixels
 # that are kept: on photos the result differs by less than half a level on average.
 DRAFT = 2
+MAX_PIXELS = 90_000_000  # of a photo: it takes 0.5 GB and seconds; Pillow warns from here on and refuses twice as many
 FORMAT = 2  # raised when the same photo and geometry would give other pixels
 
 
@@ -99,9 +100,11 @@ def decode(image: dict[str, Any], geometry: Geometry) -> np.ndarray:
     name = image["path"] or "an embedded photo"
     try:
         with Image.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"]) as opened:
-            if geometry.crop_box is None and opened.getexif().get(ORIENTATION, 1) < 5:
+            if geometry.crop_box is None and opened.getexif().get(ORIENTATION, 1) not in range(5, 9):
                 height, width = geometry.stored_size
                 opened.draft("RGB", (DRAFT * width, DRAFT * height))
+            if opened.width * opened.height > MAX_PIXELS:
+                raise ValueError(f"{opened.width} x {opened.height} pixels are too many: make the photo smaller")
             return geometry.apply(ImageOps.exif_transpose(opened))
     except Exception as error:  # Pillow's decoders raise a dozen kinds: OSError, SyntaxError, ValueError, struct.error
         reason = "is not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)

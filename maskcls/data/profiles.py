@@ -18,6 +18,7 @@ from maskcls.errors import UserError, joined
 from maskcls.labels import AGE_GROUPS, GENDERS, MASK_OF_STEM, age_group
 
 IMAGE_EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+MAX_AGE = 120  # years
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,14 @@ def parse_profile(name: str) -> Profile:
     _, gender, race, age = parts
     if gender not in GENDERS:
         raise UserError(f"{name!r}: gender {gender!r} is neither male nor female")
-    if not re.fullmatch("[0-9]{1,3}", age) or int(age) > 120:
+    if not is_age(age):
         raise UserError(f"{name!r}: age {age!r} is not a number of years from 0 to 120")
     return Profile(name, GENDERS.index(gender), race, int(age))
+
+
+def is_age(text: str) -> bool:
+    """Returns whether the text is a number of years from 0 to 120."""
+    return re.fullmatch("[0-9]{1,3}", text) is not None and int(text) <= MAX_AGE
 
 
 def read_profile_list(path: str | Path) -> list[str]:
@@ -65,7 +71,7 @@ def read_profile_list(path: str | Path) -> list[str]:
         names = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
     except FileNotFoundError:
         raise UserError(f"profile list {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
         raise UserError(f"profile list {path} cannot be read as UTF-8 text: {error}") from None
     names = [name for name in names if name]
     if not names:
@@ -145,20 +151,19 @@ def check_disjoint(train: Iterable[str], valid: Iterable[str]) -> None:
         raise UserError(f"{len(both)} people are in both the training and the validation list: {', '.join(both)}")
 
 
-def split_by_person(names: Sequence[str], *, num_folds: int, fold: int, seed: int) -> tuple[list[str], list[str]]:
-    """Returns (training, validation) profiles: validation is fold `fold`, with people of every gender and age group.
+def split_by_person(people: Sequence[Profile], *, num_folds: int, fold: int, seed: int) -> tuple[list[str], list[str]]:
+    """Returns (training, validation) names: validation is fold `fold`, with people of every gender and age group.
 
     Each of the six cells is shuffled by the seed and dealt to the folds in turn; every cell goes on where the last one
     stopped, so that folds differ by one person at most. Raises UserError when a cell has fewer people than folds.
     """
     cells: dict[tuple[int, int], list[str]] = defaultdict(list)
-    for name in sorted(names):
-        profile = parse_profile(name)
-        cells[profile.gender, age_group(profile.age)].append(name)
+    for person in people:
+        cells[person.gender, age_group(person.age)].append(person.name)
     small = [
-        f"{GENDERS[gender]} {AGE_GROUPS[age]} has {len(people)}"
-        for (gender, age), people in sorted(cells.items())
-        if len(people) < num_folds
+        f"{GENDERS[gender]} {AGE_GROUPS[age]} has {len(names)}"
+        for (gender, age), names in sorted(cells.items())
+        if len(names) < num_folds
     ]
     if small:
         raise UserError(
@@ -166,6 +171,6 @@ def split_by_person(names: Sequence[str], *, num_folds: int, fold: int, seed: in
             "Lower num_folds, or name the people in valid_profile"
         )
     random = np.random.Generator(np.random.Philox(key=[seed, 0x5917]))
-    dealt = [name for _, people in sorted(cells.items()) for name in random.permutation(people).tolist()]
+    dealt = [name for _, names in sorted(cells.items()) for name in random.permutation(sorted(names)).tolist()]
     valid = set(dealt[fold::num_folds])
-    return [name for name in sorted(names) if name not in valid], sorted(valid)
+    return sorted(set(dealt) - valid), sorted(valid)

@@ -45,6 +45,8 @@ def start_lines(config: Config, data: FaceData, plan: BatchPlan, accelerator: Ac
     return "\n".join([
         split_table(data.labels(), rows, people),
         f"passed over {num_passed_over} hidden or non-image files" if num_passed_over else "every file is a photo",
+        *([f"labels   {data.num_corrected_photos} photos of {data.num_corrected_people} people corrected by "
+           f"{config.label_fixes}; {data.num_unmatched_fixes} rows match no folder"] if config.label_fixes else []),
         f"model    {config.model}, {num_parameters:,} parameters, {height} x {width} pixels, output {config.output}",
         f"devices  {plan.num_devices} x {accelerator.device.type}, precision {accelerator.mixed_precision}",
         f"update   {plan.batch_size} photos = {plan.num_devices} devices x {plan.num_accumulated} passes x {share:g}; "
@@ -52,10 +54,10 @@ def start_lines(config: Config, data: FaceData, plan: BatchPlan, accelerator: Ac
     ])  # fmt: skip
 
 
-def epoch_bar(epoch: int, num_epochs: int, num_updates: int, *, is_shown: bool) -> tqdm[NoReturn]:
-    """Returns the progress bar of one epoch, over its updates."""
+def epoch_bar(epoch: int, num_epochs: int, num_updates: int, first_update: int, *, is_shown: bool) -> tqdm[NoReturn]:
+    """Returns the progress bar of one epoch, over its updates; first_update of them are done."""
     title = f"epoch {epoch}/{num_epochs}"
-    return tqdm(total=num_updates, desc=title, unit="update", disable=not is_shown, leave=False)
+    return tqdm(total=num_updates, initial=first_update, desc=title, unit="update", disable=not is_shown, leave=False)
 
 
 def postfix(values: Mapping[str, float]) -> dict[str, str]:

@@ -21,6 +21,11 @@ class WeightAverage:
         self.num_updates = 0
         self.weights = [parameter.detach().clone() for parameter in model.parameters()]
 
+    def restart(self, model: nn.Module, *, num_updates: int) -> None:
+        """Takes the model's present weights for an average of `num_updates` updates."""
+        self.num_updates = num_updates
+        self.weights = [parameter.detach().clone() for parameter in model.parameters()]
+
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Moves the average towards the model's weights, once per optimizer update."""

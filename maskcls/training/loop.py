@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, head_predictions, head_pr
 from maskcls.modeling.loss import HeadLosses, soft
 from maskcls.training.average import WeightAverage
 
+MAX_SKIPPED = 10  # updates of one epoch that nan_policy: skip_update leaves out before it gives up
+
 
 @dataclass
 class Photos:
@@ -37,22 +39,41 @@ class Photos:
 class Learner:
     """What changes while a run learns."""
 
-    model: nn.Module  # prepared by Accelerate
+    network: nn.Module  # as it is saved
+    model: nn.Module  # what Accelerate makes of it: wrapped, sharded, compiled
     optimizer: torch.optim.Optimizer  # prepared
     scheduler: Any  # not prepared: a prepared one steps once per process
     steps_on_score: bool  # the scheduler waits for a validation score
     average: WeightAverage | None  # moving average of the weights
-    num_updates: int = 0  # optimizer updates since the start of the run
+    interval: Interval  # since the last log line
+    num_updates: int = 0  # optimizer updates since the start of the run, skipped ones among them
+    num_skipped: int = 0  # updates of this epoch that were skipped because they were not finite
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Puts the moving average, if there is one, into the model for as long as the context lasts."""
+        return self.average.applied(self.model) if self.average else nullcontext()
+
+
+class NotFinite(Exception):
+    """The loss or the gradient of an update is infinite or not a number."""
+
+    def __init__(self, update: int) -> None:
+        super().__init__(update)
+        self.update = update  # of the run, from 1
 
 
 class Interval:
     """Means over the updates since the last log line, summed on the device so that no update waits for a number."""
 
     def __init__(self, device: torch.device, head: str) -> None:
-        self.head, self.num_classes = head, len(HEAD_CLASSES[head])
+        self.head, self.num_classes, self.device = head, len(HEAD_CLASSES[head]), device
+        self._reset()
+
+    def _reset(self) -> None:
         self._started, self._waited = time.perf_counter(), 0.0
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        self._confusion = torch.zeros(self.num_classes**2, dtype=torch.float64, device=device)
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self._confusion = torch.zeros(self.num_classes**2, dtype=torch.float64, device=self.device)
+        self._first_bad = torch.full((), torch.inf, dtype=torch.float64, device=self.device)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -67,21 +88,47 @@ class Interval:
         cells = labels[self.head] * self.num_classes + predictions[self.head]
         self._confusion.index_add_(0, cells, torch.ones_like(cells, dtype=torch.float64))
 
+    def watch(self, update: int, number: Tensor) -> None:
+        """Remembers the first update of which a number, () such as its loss, is not finite."""
+        bad = torch.where(number.detach().isfinite(), torch.inf, float(update)).double()
+        self._first_bad = torch.minimum(self._first_bad, bad)
+
+    def sums(self, accelerator: Accelerator) -> list[float]:
+        """Returns the sums over all devices: of the losses, then of the confusion counts. Collective, a device sync.
+
+        Raises NotFinite, on every process, for the first update that was not finite.
+        """
+        own = torch.cat([self._first_bad[None], self._loss_sum[None], self._confusion])
+        every = accelerator.gather(own[None]).cpu()
+        if bool(every[:, 0].isfinite().any()):
+            raise NotFinite(int(every[:, 0].min()))
+        return every[:, 1:].sum(0).tolist()
+
+    def restore(self, sums: Sequence[float]) -> None:
+        """Puts in the sums of a checkpoint, on one process of a launch."""
+        values = torch.tensor(sums, dtype=torch.float64, device=self.device)
+        self._loss_sum, self._confusion = values[0], values[1:]
+
     def close(self, accelerator: Accelerator, learning_rate: float) -> dict[str, float]:
-        """Returns the means over all devices. Collective, and the interval's only device sync."""
-        sums = accelerator.reduce(torch.cat([self._loss_sum[None], self._confusion]), "sum").cpu()
-        counts = sums[1:].view(self.num_classes, self.num_classes)
+        """Returns the means over all devices and begins anew. Collective; the interval's only device sync.
+
+        Raises NotFinite as `sums` does.
+        """
+        loss_sum, *counted = self.sums(accelerator)
+        counts = torch.tensor(counted, dtype=torch.float64).view(self.num_classes, self.num_classes)
         seconds = time.perf_counter() - self._started
         hits, seen = counts.diagonal(), counts.sum(0) + counts.sum(1)
-        return {
-            "train/loss": float(sums[0] / counts.sum()),
+        values = {
+            "train/loss": float(loss_sum / counts.sum()),
             "train/acc": float(hits.sum() / counts.sum()),
             "train/f1": float((2 * hits / seen.clamp(min=1)).mean()),
             "train/lr": learning_rate,
             "train/images_per_second": float(counts.sum() / seconds),
             "train/waiting_share": self._waited / seconds,
-            "train/peak_memory_gb": peak_memory_gb(self._loss_sum.device),
+            "train/peak_memory_gb": peak_memory_gb(self.device),
         }
+        self._reset()
+        return values
 
 
 def train_one_epoch(
@@ -93,28 +140,32 @@ def train_one_epoch(
     plan: BatchPlan,
     *,
     epoch: int,
+    first_update: int = 0,
     log_interval: int,
     max_grad_norm: float | None,
-    progress: Callable[[int], object],
+    skips_non_finite: bool = False,
 ) -> Iterator[dict[str, float]]:
-    """Makes one pass over the photos; yields means every log_interval updates and at the end. Collective.
+    """Makes one pass over the photos, from `first_update` on; yields after every update. Collective.
 
-    `progress` is called with 1 after every update.
+    What it yields is empty, or the means every log_interval updates and at the end. An update whose loss or gradient
+    is not finite raises NotFinite when the interval is read; with skips_non_finite it is left out, which costs a
+    device sync an update, and only more than MAX_SKIPPED of an epoch raise.
     """
     learner.model.train()
-    device, output = accelerator.device, losses.output
+    learner.num_skipped = learner.num_skipped if first_update else 0
+    device, output, interval = accelerator.device, losses.output, learner.interval
     all_labels = photos.labels.to(device)
 
     def load(passes: Sequence[np.ndarray]) -> list[tuple[Tensor, Tensor]]:  # pixels and keys of each pass
         pixels = [photos.pixels(photos.rows[keys % plan.num_photos]) for keys in passes]
         return [(_pinned(x, device), _pinned(torch.from_numpy(k), device)) for x, k in zip(pixels, passes, strict=True)]
 
-    parts = plan.parts(epoch, accelerator.process_index)
+    parts = plan.parts(epoch, accelerator.process_index, first_update=first_update)
     updates = map_ahead(load, parts, num_threads=threads_ahead(device), ahead=2)
-    interval = Interval(device, headline(output))
-    for update in range(1, plan.num_updates + 1):
+    for update in range(first_update + 1, plan.num_updates + 1):
         with interval.waiting():
             passes = next(updates)
+        seen = []
         for number, (pixels, keys) in enumerate(passes, start=1):
             seed_dropout(plan.seed, learner.num_updates, number, accelerator.process_index)
             keys = keys.to(device, non_blocking=True)
@@ -128,21 +179,47 @@ def train_one_epoch(
                 loss_sum = losses.total(losses.per_head(logits, targets)).sum()
                 # DDP averages over processes; this makes it the mean over the photos of the whole update.
                 accelerator.backward(loss_sum * (accelerator.num_processes / plan.batch_size))
-            interval.add(loss_sum, head_predictions(logits.detach(), output), labels)
-        if max_grad_norm is not None:
-            accelerator.clip_grad_norm_(learner.model.parameters(), max_grad_norm)
-        learner.optimizer.step()
-        learner.optimizer.zero_grad()
-        if not accelerator.optimizer_step_was_skipped:  # as when fp16 overflowed and its scale was lowered
-            if not learner.steps_on_score:
-                learner.scheduler.step()
-            if learner.average is not None:
-                learner.average.update(learner.model)
+            seen.append((loss_sum.detach(), head_predictions(logits.detach(), output), labels))
         learner.num_updates += 1
-        progress(1)
-        if update % log_interval == 0 or update == plan.num_updates:
-            yield interval.close(accelerator, learner.optimizer.param_groups[0]["lr"])
-            interval = Interval(device, headline(output))
+        if _is_wanted(accelerator, learner, [loss_sum for loss_sum, _, _ in seen], max_grad_norm, skips_non_finite):
+            for one_pass in seen:
+                interval.add(*one_pass)
+            learner.optimizer.step()
+            if not accelerator.optimizer_step_was_skipped:  # as when fp16 overflowed and its scale was lowered
+                if not learner.steps_on_score:
+                    learner.scheduler.step()
+                if learner.average is not None:
+                    learner.average.update(learner.model)
+        learner.optimizer.zero_grad()
+        is_read = update % log_interval == 0 or update == plan.num_updates
+        yield interval.close(accelerator, learner.optimizer.param_groups[0]["lr"]) if is_read else {}
+
+
+def _is_wanted(
+    accelerator: Accelerator,
+    learner: Learner,
+    loss_sums: Sequence[Tensor],
+    max_grad_norm: float | None,
+    skips_non_finite: bool,
+) -> bool:
+    """Clips the gradient, watches it and the loss, and returns whether the optimizer shall use it. Collective."""
+    watched = sum(loss_sums[1:], loss_sums[0])
+    looks_at_norm = accelerator.scaler is None  # fp16's own scale makes gradients overflow, and skips those updates
+    skips_non_finite = skips_non_finite and looks_at_norm
+    if max_grad_norm is not None or skips_non_finite:
+        norm = accelerator.clip_grad_norm_(learner.model.parameters(), max_grad_norm or torch.inf)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        watched = watched + norm if looks_at_norm else watched
+    if not skips_non_finite:
+        learner.interval.watch(learner.num_updates, watched)
+        return True
+    if bool(norm.isfinite()):  # the same on every process, unlike the loss: a bad loss spoils the shared gradient
+        return True
+    learner.num_skipped += 1
+    if learner.num_skipped > MAX_SKIPPED:
+        raise NotFinite(learner.num_updates)
+    accelerator.print(f"skipped update {learner.num_updates}: its gradient is not finite")
+    return False
 
 
 @torch.inference_mode()

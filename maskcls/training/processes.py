@@ -33,6 +33,22 @@ def on_main_process(accelerator: Accelerator, work: Callable[[], Result]) -> Res
     return outcome[0]  # type: ignore[return-value]
 
 
+class Agreement:
+    """Numbers that all processes take the same decision on, without making a GPU wait for them."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        """Collective. The group is one of the processors, whatever connects the GPUs."""
+        self._group = torch.distributed.new_group(backend="gloo") if accelerator.num_processes > 1 else None
+
+    def largest(self, *numbers: int) -> list[int]:
+        """Returns the largest that any process gave, number by number. Collective."""
+        if self._group is None:
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.int64)
+        torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX, group=self._group)
+        return values.tolist()
+
+
 def fit_threads(accelerator: Accelerator) -> None:
     """Shares the machine's cores between the processes on it (CPU only; OMP_NUM_THREADS decides when it is set)."""
     if accelerator.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import platform
-import shutil
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+from maskcls.config import MAY_CHANGE, Config, load_config
+from maskcls.errors import UserError, joined
 
-from maskcls.config import Config, load_config
-from maskcls.errors import UserError
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,40 @@ class RunFolder:
         raise AssertionError
 
     @classmethod
+    def resume(cls, folder: str, config_path: str | None, overrides: Sequence[str]) -> tuple[RunFolder | None, Config]:
+        """Returns the run to go on with and its config: that of the run, or of `config_path`, with the overrides.
+
+        `auto` for a folder looks for the newest unfinished run with the name and config of `config_path`; None: there
+        is none. Raises UserError when the folder is no run, or when a key differs that a run cannot change.
+        """
+        if folder == "auto":
+            if config_path is None:
+                raise UserError("--resume auto looks for a run of a config: give --config too")
+            config = load_config(config_path, overrides)
+            for run in cls.all_of(config.model_dir, config.name):
+                if not run.finished.exists() and not (former := load_config(run.config)).differences(config):
+                    return run, _with_statistics_of(former, config)
+            return None, config
+        run = cls(Path(folder))
+        if not run.config.is_file():
+            raise UserError(f"{folder} is not a run folder: it has no config.yaml")
+        former, config = load_config(run.config), load_config(config_path or run.config, overrides)
+        if problems := former.differences(config):
+            raise UserError(
+                joined([f"{folder} cannot go on with another config: {problem}" for problem in problems], "differences")
+                + f"\nMay change: {', '.join(sorted(MAY_CHANGE))}"
+            )
+        return run, _with_statistics_of(former, config)
+
+    @classmethod
+    def all_of(cls, model_dir: str, name: str) -> list[RunFolder]:
+        """Returns the run folders that `create` made for a name, newest first."""
+        pattern = re.compile(re.escape(name) + "[0-9]*")
+        folders = [path for path in Path(model_dir).glob("*") if pattern.fullmatch(path.name)]
+        runs = [cls(path) for path in folders if (path / "config.yaml").is_file()]
+        return sorted(runs, key=lambda run: run.config.stat().st_mtime_ns, reverse=True)
+
+    @classmethod
     def open(cls, model_dir: str) -> tuple[RunFolder, Config]:
         """Returns a run that train.py left, and its config. Raises UserError when the folder is not one."""
         run = cls(Path(model_dir))
@@ -71,8 +106,43 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """The model of the last epoch."""
+        """The newest state of the run: its model, and what it needs to go on."""
         return self.path / "last"
+
+    @property
+    def previous(self) -> Path:
+        """The state before it, for when the newest is damaged."""
+        return self.path / "previous"
+
+    @property
+    def finished(self) -> Path:
+        """Written when the run has come to its end: best score, epoch and seconds."""
+        return self.path / "finished.json"
+
+    @property
+    def predictions(self) -> Path:
+        """What the best epoch's model said about every validation photo."""
+        return self.path / "valid_predictions.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        """The log of the run, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    def lock(self) -> None:
+        """Keeps every other process from training in this folder until this one ends, however it ends.
+
+        Raises UserError when another process does.
+        """
+        descriptor = os.open(self.path / ".lock", os.O_CREAT | os.O_WRONLY, 0o644)  # open as long as the process lives
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{self.path} is being trained by another process") from None
+
+    def finish(self, best: Any, *, seconds: float) -> None:
+        """Writes that the run has come to its end. best: a dataclass of the best score."""
+        write_json(self.finished, {**asdict(best), "seconds": seconds})
 
     def save_split(self, train: Sequence[str], valid: Sequence[str]) -> None:
         """Writes the two profile lists, in the form that train_profile and valid_profile read."""
@@ -81,6 +151,8 @@ class RunFolder:
 
     def save_environment(self, **facts: Any) -> None:
         """Writes environment.json: versions, git commit, hardware, and the given facts."""
+        import torch
+
         packages = ("torch", "accelerate", "transformers", "datasets", "evaluate", "pillow", "wandb", "numpy")
         gpus = (
             [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -95,26 +167,33 @@ class RunFolder:
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
+
+    def log_bytes(self) -> int:
+        """Returns the length of metrics.jsonl, which is on the disk from then on."""
+        if not self.metrics.exists():
+            return 0
+        with self.metrics.open("a") as file:
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def cut_log(self, length: int) -> None:
+        """Takes back what was logged after a state was saved."""
+        if self.metrics.exists():
+            os.truncate(self.metrics, length)
 
     def history(self) -> list[dict[str, Any]]:
         """Returns the lines of metrics.jsonl."""
-        path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        if not self.metrics.exists():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
 
 
-def save_model(model: Any, folder: Path, state: Mapping[str, Any]) -> None:
-    """Writes safetensors and config beside `folder` and renames them into place. Call it in one process of a launch."""
-    unfinished, former = folder.with_name(f".{folder.name}.unfinished"), folder.with_name(f".{folder.name}.former")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    own_names = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}  # as before torch.compile
-    model.save_pretrained(unfinished, state_dict=own_names)
-    shutil.rmtree(former, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, former)
-    os.rename(unfinished, folder)
-    shutil.rmtree(former, ignore_errors=True)
+def _with_statistics_of(former: Config, config: Config) -> Config:
+    """Returns the config with the mean and std that the run has computed."""
+    mean, std = (former.dataset_args.get(name) for name in ("mean", "std"))
+    return config.with_statistics(mean, std) if mean and std else config
 
 
 def check_writable(folder: Path) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import netrc
 import os
 import shlex
+import shutil
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from uuid import uuid4
 
 import numpy as np
 
 from maskcls.config import Config
+from maskcls.errors import Stopped
 from maskcls.training.run_folder import RunFolder
 
+WANDB_ID = "wandb_id"  # file of the run folder: the same run on the server, whenever it goes on
 SECONDS_TO_REACH = 3.0  # for the connection to the wandb server
 SECONDS_TO_START = 15.0  # for wandb.init online
 SECONDS_TO_FINISH = 60.0  # for the upload of the rest at the end
@@ -35,11 +39,14 @@ class Tracking:
 
     @classmethod
     def start(cls, config: Config, run: RunFolder) -> Tracking:
-        """Returns the trackers that the config asks for, started. Call it in the main process."""
+        """Returns the trackers that the config asks for, started; files of an earlier start go. In the main process."""
         from accelerate.tracking import TensorBoardTracker
 
         trackers: list[Any] = []
         notes = []
+        shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
+        for former in run.path.glob("wandb/offline-run-*"):
+            shutil.rmtree(former, ignore_errors=True)
         if config.tensorboard:
             tensorboard = TensorBoardTracker(run_name="tensorboard", logging_dir=str(run.path))
             tensorboard.start()
@@ -51,11 +58,26 @@ class Tracking:
             notes.append(note)
         return cls(trackers, run, notes)
 
+    def catch_up(self) -> None:
+        """Gives the trackers what metrics.jsonl holds, when a run goes on, so that every step is there once: their
+        files are written anew, and a wandb server passes over the steps that it has.
+        """
+        for line in self._run.history() if self._run else []:
+            self._to_trackers(line)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or issubclass(kind, Stopped):  # after a fault nothing may delay the message
+            self.finish()
+
     def log(self, values: Mapping[str, float], *, epoch: int, update: int) -> None:
         """Logs numbers at an optimizer update counted from the start of the run; epochs count from 1."""
+        line = {"epoch": epoch, "update": update, **values}
         if self._run is not None:
-            self._run.log({"epoch": epoch, "update": update, **values})
-        self._each(lambda tracker: tracker.log({"epoch": epoch, **values}, step=update))
+            self._run.log(line)
+        self._to_trackers(line)
 
     def log_pictures(self, pictures: Mapping[str, np.ndarray], *, update: int) -> None:
         """Logs pictures, (H, W, 3) uint8 each."""
@@ -66,6 +88,10 @@ class Tracking:
     def finish(self) -> None:
         """Ends the trackers; what cannot be uploaded in time stays in the run folder and can be synced later."""
         self._each(lambda tracker: tracker.finish())
+
+    def _to_trackers(self, line: Mapping[str, float]) -> None:
+        values = {name: value for name, value in line.items() if name != "update"}
+        self._each(lambda tracker: tracker.log(values, step=int(line["update"])))
 
     def _each(self, action: Callable[[Any], None]) -> None:
         for tracker in list(self._trackers):
@@ -89,6 +115,7 @@ def _start_wandb(config: Config, run_folder: Path) -> tuple[Any, str]:
             tracker = _wandb_tracker(WandBTracker, config, run_folder, attempt)
         except Exception as error:  # wandb raises its own errors, requests' and OSError
             reason = f"online failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            (run_folder / WANDB_ID).unlink(missing_ok=True)  # wandb's service does not give it to a second try
             continue
         if attempt == "online":
             return tracker, f"wandb: {tracker.run.url}"
@@ -99,8 +126,14 @@ def _start_wandb(config: Config, run_folder: Path) -> tuple[Any, str]:
 def _wandb_tracker(tracker_class: Any, config: Config, run_folder: Path, mode: str) -> Any:
     import wandb
 
+    id_file = run_folder / WANDB_ID
+    if not id_file.exists():
+        id_file.write_text(uuid4().hex[:8])
+    fold = [] if config.valid_profile else [f"fold {config.fold} of {config.num_folds}"]
     tracker = tracker_class(
-        config.wandb_project, name=run_folder.name, dir=str(run_folder), mode=mode,
+        config.wandb_project, name=run_folder.name, group=config.name, id=id_file.read_text(),
+        resume="allow" if mode == "online" else None, tags=[config.output, config.model, *fold], dir=str(run_folder),
+        mode=mode,
         settings=wandb.Settings(
             init_timeout=SECONDS_TO_START, finish_timeout=SECONDS_TO_FINISH, finish_timeout_raises=True, console="off",
         ),

@@ -266,7 +266,9 @@ def test_with_a_training_list_alone_one_fold_of_it_validates(sample: Path, tmp_p
     names = profiles.profile_folders(sample / "images")
     (tmp_path / "train.txt").write_text("\n".join(reversed(names)), encoding="utf-8")
     data = split(sample, tmp_path / "cache", train_profile=str(tmp_path / "train.txt"))
-    train, valid = profiles.split_by_person(names, num_folds=2, fold=0, seed=0)
+    train, valid = profiles.split_by_person(
+        [profiles.parse_profile(name) for name in names], num_folds=2, fold=0, seed=0
+    )
     assert (data.people(data.train_rows), data.people(data.valid_rows)) == (train, valid)
 
 
@@ -282,6 +284,48 @@ def test_listed_people_without_a_folder_are_all_named(sample: Path, tmp_path: Pa
         split(sample, tmp_path, valid_profile=str(tmp_path / "valid.txt"))
     for name in ("9_male_Asian_3", "8_female_Asian_3"):
         assert f"{name} is listed, but {sample / 'images'} has no such folder" in str(error.value)
+
+
+def test_corrected_labels_reach_the_table_the_cache_the_counts_and_the_folds(sample: Path, tmp_path: Path) -> None:
+    before = split(sample, tmp_path / "cache")
+    names, genders = before.table["profile"], np.asarray(before.table["gender"])
+    man, woman = names[int(np.argmin(genders))], names[int(np.argmax(genders))]
+    rows = [f"{man},,,female,", f"{woman},normal,incorrect,,", f"{woman},incorrect_mask,not_worn,,", "no one,,,male,"]
+    (tmp_path / "fixes.csv").write_text("\n".join(["profile,stem,mask,gender,age", *rows]), encoding="utf-8")
+    after = split(sample, tmp_path / "cache", label_fixes=str(tmp_path / "fixes.csv"), num_folds=1)
+    counts = (after.num_corrected_photos, after.num_corrected_people, after.num_unmatched_fixes)
+    assert counts == (7 + 2, 2, 1)
+    assert (before.num_corrected_photos, before.num_corrected_people, before.num_unmatched_fixes) == (0, 0, 0)
+    assert len(tables(tmp_path / "cache")) == 2
+    for old, new in zip(before.table.remove_columns("image"), after.table.remove_columns("image"), strict=True):
+        expected = dict(old)
+        if old["profile"] == man:
+            expected["gender"] = 1
+        elif old["profile"] == woman and old["mask"] > 0:
+            expected["mask"] = 3 - old["mask"]
+        expected["class"] = labels.encode_class(expected["mask"], expected["gender"], old["age_group"])
+        assert new == expected
+    assert np.array_equal(after.labels()[:, 1], np.asarray(after.table["gender"]))
+    # One man of his age group is left, which two folds cannot share.
+    with pytest.raises(
+        UserError, match=r"not enough people to deal every gender and age group to 2 folds: male .* has 1"
+    ):
+        split(sample, tmp_path / "cache", label_fixes=str(tmp_path / "fixes.csv"))
+
+
+def test_people_who_are_not_listed_may_stand_among_the_corrections(sample: Path, tmp_path: Path) -> None:
+    listed = {name: str(sample / f"{name}s.txt") for name in ("train_profile", "valid_profile")}
+    stranger, known = (profiles.read_profile_list(path)[0] for path in listed.values())
+    (tmp_path / "fixes.csv").write_text(
+        f"profile,stem,mask,gender,age\n{stranger},,,,30\n{known},,,,31", encoding="utf-8"
+    )
+    (tmp_path / "train.txt").write_text(
+        "\n".join(profiles.read_profile_list(listed["train_profile"])[1:]), encoding="utf-8"
+    )
+    data = split(sample, tmp_path / "cache", label_fixes=str(tmp_path / "fixes.csv"),
+                 train_profile=str(tmp_path / "train.txt"), valid_profile=listed["valid_profile"])  # fmt: skip
+    assert (data.num_corrected_people, data.num_unmatched_fixes) == (1, 0)
+    assert set(np.asarray(data.table["age"])[np.asarray(data.table["profile"]) == known]) == {31}
 
 
 def test_given_statistics_are_three_numbers_and_missing_ones_none(sample: Path, tmp_path: Path) -> None:

@@ -598,3 +598,14 @@ def test_mean_and_std_of_the_sample_are_the_same_from_the_cache_and_on_the_fly(s
 def test_photos_of_one_colour_have_no_spread() -> None:
     mean, std = mean_and_std(lambda rows: torch.full((len(rows), 2, 2, 3), 51, dtype=torch.uint8), np.arange(3))
     assert (mean, std) == ([0.2] * 3, [0.0] * 3)
+
+
+def test_a_photo_that_would_fill_the_memory_is_told_before_it_is_decoded(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("1", (13_000, 13_000)).save(tmp_path / "vast.png")  # 169 megapixels in a file of 21 kB
+    with (
+        pytest.warns(Image.DecompressionBombWarning),
+        pytest.raises(BadPhotos, match="13000 x 13000 pixels are too many"),
+    ):
+        decode({"path": str(tmp_path / "vast.png"), "bytes": None}, Geometry((32, 32)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,10 @@ def people(counts: dict[tuple[str, int], int]) -> list[str]:
     """Returns names of so many people of each (gender, age)."""
     cells = [cell for cell, count in counts.items() for _ in range(count)]
     return [f"{number:06d}_{gender}_Asian_{age}" for number, (gender, age) in enumerate(cells)]
+
+
+def split(names: list[str], *, num_folds: int, fold: int, seed: int) -> tuple[list[str], list[str]]:
+    return split_by_person([parse_profile(name) for name in names], num_folds=num_folds, fold=fold, seed=seed)
 
 
 ALL_CELLS = {
@@ -149,6 +154,8 @@ def test_a_list_that_is_missing_or_a_folder_is_refused_by_name(tmp_path: Path) -
         read_profile_list(tmp_path / "none.txt")
     with pytest.raises(UserError, match=r"profile list .* cannot be read as UTF-8 text: .*Is a directory"):
         read_profile_list(tmp_path)
+    with pytest.raises(UserError, match="profile list a\0b cannot be read as UTF-8 text: embedded null byte"):
+        read_profile_list("a\0b")
 
 
 @quickly
@@ -285,7 +292,7 @@ def test_a_person_in_both_lists_is_refused_and_all_are_named() -> None:
 @pytest.mark.parametrize("num_folds", [2, 3, 5])
 def test_no_person_is_in_two_folds(num_folds: int) -> None:
     names = people(ALL_CELLS)
-    folds = [split_by_person(names, num_folds=num_folds, fold=fold, seed=3) for fold in range(num_folds)]
+    folds = [split(names, num_folds=num_folds, fold=fold, seed=3) for fold in range(num_folds)]
     assert sorted(name for _, valid in folds for name in valid) == sorted(names)  # each exactly once
     for train, valid in folds:
         assert sorted(train + valid) == sorted(names)
@@ -297,7 +304,7 @@ def test_every_gender_and_age_group_is_in_every_fold_and_folds_differ_by_one_per
     names = people(ALL_CELLS)[:-1]  # 59, which no number of folds divides
     sizes = []
     for fold in range(num_folds):
-        train, valid = split_by_person(names, num_folds=num_folds, fold=fold, seed=0)
+        train, valid = split(names, num_folds=num_folds, fold=fold, seed=0)
         assert len(Counter(map(cell, valid))) == len(Counter(map(cell, train))) == 6
         for each, share in Counter(map(cell, valid)).items():
             assert abs(share - Counter(map(cell, names))[each] / num_folds) < 1
@@ -308,22 +315,38 @@ def test_every_gender_and_age_group_is_in_every_fold_and_folds_differ_by_one_per
 
 def test_the_split_is_the_same_for_any_order_of_the_names() -> None:
     names = people(ALL_CELLS)
-    first = split_by_person(names, num_folds=5, fold=2, seed=1)
-    assert split_by_person(names[::-1], num_folds=5, fold=2, seed=1) == first
-    assert split_by_person(names[30:] + names[:30], num_folds=5, fold=2, seed=1) == first
+    first = split(names, num_folds=5, fold=2, seed=1)
+    assert split(names[::-1], num_folds=5, fold=2, seed=1) == first
+    assert split(names[30:] + names[:30], num_folds=5, fold=2, seed=1) == first
     assert first == (sorted(first[0]), sorted(first[1]))
+
+
+def test_the_split_goes_by_what_is_known_of_a_person_and_not_by_the_name() -> None:
+    names = people(ALL_CELLS)
+    profiles = [parse_profile(name) for name in names]
+    women = [replace(person, gender=1) for person in profiles if person.gender == 0]
+    with pytest.raises(UserError, match="female >=60 has 5"):
+        split_by_person(women, num_folds=6, fold=0, seed=0)
+    as_named = [split_by_person(profiles, num_folds=3, fold=fold, seed=0)[1] for fold in range(3)]
+    profiles[0] = replace(profiles[0], age=60)
+    corrected = [split_by_person(profiles, num_folds=3, fold=fold, seed=0)[1] for fold in range(3)]
+    assert corrected != as_named
+    assert sorted(sum(corrected, [])) == sorted(names)
+    counts = [Counter((p.gender, age_group(p.age)) for p in profiles if p.name in valid) for valid in corrected]
+    assert [count[0, 2] for count in counts] == [2, 2, 2]  # five men of 60, and the one who is not 20
+    assert sorted(count[0, 0] for count in counts) == [3, 3, 4]
 
 
 def test_another_seed_gives_another_split() -> None:
     names = people(ALL_CELLS)
-    valid = [tuple(split_by_person(names, num_folds=5, fold=0, seed=seed)[1]) for seed in range(6)]
+    valid = [tuple(split(names, num_folds=5, fold=0, seed=seed)[1]) for seed in range(6)]
     assert len(set(valid)) == 6
 
 
 def test_too_few_people_for_the_folds_are_named() -> None:
     counts = ALL_CELLS | {("male", 60): 2, ("female", 20): 0, ("female", 29): 1}
     with pytest.raises(UserError) as error:
-        split_by_person(people(counts), num_folds=3, fold=0, seed=0)
+        split(people(counts), num_folds=3, fold=0, seed=0)
     assert str(error.value) == (
         "not enough people to deal every gender and age group to 3 folds: male >=60 has 2, female <30 has 1. "
         "Lower num_folds, or name the people in valid_profile"
@@ -339,7 +362,7 @@ def test_too_few_people_for_the_folds_are_named() -> None:
 def test_any_crowd_is_dealt_evenly_or_refused(counts: list[int], num_folds: int, seed: int) -> None:
     names = people(dict(zip(ALL_CELLS, counts, strict=True)))
     try:
-        folds = [split_by_person(names, num_folds=num_folds, fold=fold, seed=seed)[1] for fold in range(num_folds)]
+        folds = [split(names, num_folds=num_folds, fold=fold, seed=seed)[1] for fold in range(num_folds)]
     except UserError:
         assert any(0 < count < num_folds for count in counts)
         return

@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 
 from maskcls.config import Config
 from maskcls.data.profiles import read_profile_list
-from maskcls.errors import UserError
+from maskcls.errors import Fault, UserError
 from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
 from maskcls.modeling.model import load_model, vit
-from maskcls.training.run_folder import RunFolder, check_writable, save_answers, save_model
+from maskcls.training.checkpoint import save_model
+from maskcls.training.run_folder import RunFolder, check_writable, save_answers
 
 
 def names(folder: Path) -> list[str]:
@@ -142,7 +143,7 @@ def test_a_save_that_fails_leaves_the_former_model_whole(tmp_path: Path) -> None
     model = tiny_model()
     save_model(model, tmp_path / "best", model.state_dict())
     before = {path.name: path.read_bytes() for path in (tmp_path / "best").iterdir()}
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(Fault, match=r"best cannot be written: No space left.*\. The state before it is whole"):
         save_model(FullDisk(), tmp_path / "best", {})
     assert {path.name: path.read_bytes() for path in (tmp_path / "best").iterdir()} == before and len(before) == 2
     save_model(model, tmp_path / "best", model.state_dict())  # what the failed one left is in nobody's way

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import socket
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,12 +18,12 @@ import pytest
 from accelerate import Accelerator
 from google.protobuf.json_format import MessageToDict
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
-from wandb.proto.wandb_internal_pb2 import Record
 
 from maskcls.config import Config
 from maskcls.training import tracking as tracking_module
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking, sync_command, wandb_mode
+from tests.helpers import of_kind, values_of, wandb_records
 
 HANG = 60.0  # seconds: no statement about speed, only that it ends
 PICTURE = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3)
@@ -75,43 +74,6 @@ def log_two_epochs(tracking: Tracking) -> list[dict[str, float]]:
             tracking.log(values, epoch=epoch, update=update)
             lines.append({"epoch": epoch, "update": update, **values})
     return lines
-
-
-def wandb_records(file: Path) -> list[Record]:
-    """Returns the records of a run file. Its form is LevelDB's log: blocks of 32 KiB, a header of 7 bytes before each
-    piece (checksum, length, kind: 1 whole, 2 first, 3 middle, 4 last). wandb's own reader is compiled since 0.31.
-    """
-    data, records, pieces = file.read_bytes(), [], b""
-    assert data[:4] == b":W&B"
-    position = 7
-    while position + 7 <= len(data):
-        if (left := 32768 - position % 32768) < 7:  # no header fits: the block's end is padding
-            position += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        pieces += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):
-            records.append(Record.FromString(pieces))
-            pieces = b""
-    assert position == len(data) and not pieces and len(records) > 3
-    return records
-
-
-def of_kind(records: list[Record], kind: str) -> list[Any]:
-    return [getattr(record, kind) for record in records if record.WhichOneof("record_type") == kind]
-
-
-def values_of(items: Iterable[Any]) -> dict[str, Any]:
-    """Returns the values of a record's items; a nested one stands as outer -> inner -> value."""
-    values: dict[str, Any] = {}
-    for item in items:
-        *outer, last = item.nested_key or [item.key]
-        target = values
-        for key in outer:
-            target = target.setdefault(key, {})
-        target[last] = json.loads(item.value_json)
-    return values
 
 
 def run_files(run: RunFolder) -> list[Path]:

@@ -1,0 +1,153 @@
+"""`maskcls check`: finds before a run what would end it or spoil it. `train.py --check` does the same in a launch."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from maskcls.config import Config
+    from maskcls.data.inspection import Finding
+    from maskcls.training.preflight import Estimate
+
+HELP = "look at a config, its photos and one update before training; ends with go or no go"
+NUM_SHOWN = 5  # findings of one kind on the screen; --fix-report has all
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command understands to its parser."""
+    parser.add_argument("--config", required=True, help="YAML of the experiment")
+    parser.add_argument("--decode", action="store_true", help="decode every photo in full")
+    parser.add_argument("--fix-report", metavar="CSV", type=Path, help="write every finding as a table")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Checks the config. Raises UserError, exit code 2, when it is no go."""
+    from maskcls.config import load_config
+
+    config = load_config(arguments.config, arguments.overrides)
+    check(config, decode=arguments.decode, report=arguments.fix_report)
+
+
+def check(config: Config, *, decode: bool = False, report: Path | None = None) -> None:
+    """Prints what is found and what a run will take; the last line is go or no go. Collective.
+
+    Raises UserError when it is no go.
+    """
+    from accelerate import Accelerator
+
+    from maskcls.data.inspection import save_findings
+    from maskcls.errors import UserError
+    from maskcls.reporting import console
+    from maskcls.training.preflight import try_out
+    from maskcls.training.processes import fit_threads, on_main_process
+
+    accelerator = Accelerator(gradient_accumulation_steps=1)
+    say = accelerator.print
+    fit_threads(accelerator)
+
+    def look() -> list[Finding]:
+        findings = inspected(config, decode=decode)
+        if report:
+            save_findings(findings, report)
+        return findings
+
+    findings = on_main_process(accelerator, look)
+    say(finding_lines(findings, report))
+    num_errors = sum(finding.severity == "error" for finding in findings)
+    if num_errors:
+        raise UserError(f"no go: {_counted(num_errors, 'error')} in photos or lists. Training would stop or be wrong")
+    try:
+        config, faces, learner, estimate = try_out(config, accelerator)
+    except UserError as error:
+        raise type(error)(f"no go: {error}") from None
+    say(console.start_lines(config, faces.data, faces.plan, accelerator, learner.network))
+    say(estimate_lines(config, estimate))
+    if estimate.free_bytes < estimate.run_bytes:
+        raise UserError(
+            f"no go: {config.model_dir} has no room for a run: {estimate.free_bytes / 1e6:,.0f} MB are free"
+        )
+    num_warnings = sum(finding.severity == "warning" for finding in findings)
+    say(f"go, with {_counted(num_warnings, 'warning')} to look at" if num_warnings else "go")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def inspected(config: Config, *, decode: bool) -> list[Finding]:
+    """Returns what is found in the photos of a config's splits, or in all that it names when they cannot be split."""
+    from tqdm import tqdm
+
+    from maskcls.config import TABLES
+    from maskcls.data.dataset import ProfileSource
+    from maskcls.data.inspection import Finding, inspect_profiles
+    from maskcls.errors import UserError
+
+    source = ProfileSource(
+        config.data_dir, config.train_profile, config.valid_profile, num_folds=config.num_folds, fold=config.fold,
+        seed=config.seed, cache_dir=config.cache_dir, label_fixes=config.label_fixes,
+    )  # fmt: skip
+    problem: UserError | None = None
+    try:
+        data = TABLES["dataset"].builder(config.dataset)(source, **config.dataset_args)
+        train, valid = data.people(data.train_rows), data.people(data.valid_rows)
+    except UserError as error:  # told below unless the inspection finds what is behind it
+        problem = error
+        train, valid = _named(config)
+    with tqdm(desc="looking", unit="photo", leave=False) as bar:
+        findings = inspect_profiles(
+            config.data_dir, train, valid, decode=decode, num_threads=max(config.num_workers, 1), progress=bar.update
+        )
+    if problem is not None and not any(finding.severity == "error" for finding in findings):
+        findings = [Finding("error", "split", "", "", str(problem)), *findings]
+    return findings
+
+
+def _named(config: Config) -> tuple[list[str], list[str]]:
+    """Returns the profiles that the config names, without asking whether they can be split."""
+    from maskcls.data import profiles
+
+    valid = profiles.read_profile_list(config.valid_profile) if config.valid_profile else []
+    if config.train_profile:
+        return profiles.read_profile_list(config.train_profile), valid
+    return [name for name in profiles.profile_folders(config.data_dir) if name not in set(valid)], valid
+
+
+def finding_lines(findings: Sequence[Finding], report: Path | None) -> str:
+    """Returns the findings by kind, the worst first, the first few of each."""
+    groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        groups[finding.severity, finding.kind].append(finding)
+    lines = []
+    for (severity, kind), found in groups.items():
+        for finding in found[:NUM_SHOWN]:
+            place = "/".join(part for part in (finding.profile, finding.file) if part)
+            lines.append(f"{severity:<8} {kind}: {f'{place}: ' if place else ''}{finding.text}")
+        if len(found) > NUM_SHOWN:
+            lines.append(f"{severity:<8} {kind}: {len(found) - NUM_SHOWN} more{'' if report else ', see --fix-report'}")
+    counts = Counter(finding.severity for finding in findings)
+    named = ", ".join(
+        f"{counts[severity]} {severity}s" for severity in ("error", "warning", "note") if counts[severity]
+    )
+    text = "\n".join([*lines, f"found    {named or 'nothing to tell'}{f'; all in {report}' if report else ''}"])
+    return text.encode("utf-8", "backslashreplace").decode()  # a file's name may be no UTF-8
+
+
+def estimate_lines(config: Config, estimate: Estimate) -> str:
+    """Returns what a run will take."""
+    from maskcls.reporting.console import duration
+
+    return "\n".join([
+        f"time     {estimate.update_seconds:.2f} s an update ({estimate.photos_per_second:.0f} photos/s), "
+        f"{duration(estimate.epoch_seconds)} an epoch, {duration(estimate.run_seconds)} for {config.epochs}",
+        f"memory   {estimate.memory_gb:.1f} GB a process",
+        f"disk     run {estimate.run_bytes / 1e6:,.0f} MB (two states of {estimate.state_bytes / 1e6:,.0f} MB, best/), "
+        f"decoded photos {estimate.cache_bytes / 1e6:,.0f} MB, free {estimate.free_bytes / 1e9:,.1f} GB",
+    ])  # fmt: skip
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

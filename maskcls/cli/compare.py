@@ -1,0 +1,43 @@
+"""The command that puts runs side by side and says which differences are more than chance."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "compare runs on the people that all validated: configs, scores with intervals, which differences are real"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command understands to its parser."""
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+",
+        help="run folder; each later one is compared with the first. runs/mask+runs/gender+runs/age: three attribute "
+        "runs as one; runs/f0,runs/f1: folds of one recipe as one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--score", default="f1", help="score to compare, as in metrics.jsonl: f1 (default), age_acc, ..."
+    )
+    parser.add_argument("--common", action="store_true", help="the people differ: compare on those validated by all")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="draw the comparison (.png, .svg, .pdf)")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="write every number as a table")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints the comparison; draws and writes it when asked to.
+
+    Raises:
+        UserError: see `read_runs` and `compare`, or a file cannot be written.
+    """
+    from maskcls.reporting import comparison
+
+    result = comparison.compare(
+        comparison.read_runs(arguments.runs), score=arguments.score, only_common=arguments.common
+    )
+    print(comparison.comparison_text(result))
+    if arguments.output:
+        comparison.save_figure(arguments.output, comparison.comparison_picture(result))
+        print(f"picture: {arguments.output}")
+    if arguments.csv:
+        comparison.write_csv(arguments.csv, comparison.comparison_rows(result))
+        print(f"numbers: {arguments.csv}")

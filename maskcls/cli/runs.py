@@ -1,0 +1,38 @@
+"""The command that lists the runs of a folder with their scores."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "list the runs of a folder: when, how far, with which scores"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command understands to its parser."""
+    parser.add_argument(
+        "directory", metavar="DIR", nargs="?", type=Path, default=Path("runs"), help="folder of run folders (runs)"
+    )
+    parser.add_argument(
+        "--sort", metavar="BY", default="started",
+        help="started (default, newest last), name, or a score, best first: f1, acc, loss, age_acc, ...",
+    )  # fmt: skip
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="write the table, with every score")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints the table, or writes it.
+
+    Raises:
+        UserError: the folder is none of runs, no run has the score to sort by, or the file cannot be written.
+    """
+    from maskcls.reporting.comparison import runs_rows, runs_text, sorted_runs, summarize_runs, write_csv
+
+    runs = sorted_runs(summarize_runs(arguments.directory), arguments.sort)
+    if not runs:
+        print(f"{arguments.directory} holds no runs")
+        return
+    print(runs_text(runs, by=arguments.sort))
+    if arguments.csv:
+        write_csv(arguments.csv, runs_rows(runs))
+        print(f"numbers: {arguments.csv}")

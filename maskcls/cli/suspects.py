@@ -1,0 +1,76 @@
+"""`maskcls suspects`: the labels that are probably wrong, as a table that becomes label_fixes."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+HELP = "write a table of the labels that are probably wrong, most suspicious first, for label_fixes"
+DESCRIPTION = """\
+Writes a table of the labels that are probably wrong, most suspicious first.
+
+Every person (gender, age) and every photo (mask) that the runs validated has a row. Rows with a suspicion of 0.5 or
+more propose another label in the columns mask, gender, age; the others change nothing. Look at the photos, delete the
+rows that are wrong, fill in what you know better, and train with label_fixes=suspects.csv. Give all folds of a
+cross-validation to cover everybody.
+"""
+COLUMNS = ("profile", "stem", "mask", "gender", "age", "suspicion", "label", "prediction", "num_photos", "reason")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command understands to its parser."""
+    parser.description, parser.formatter_class = DESCRIPTION, argparse.RawDescriptionHelpFormatter
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folder; several: folds, joined")
+    parser.add_argument(
+        "-o", "--output", metavar="CSV", type=Path, default=Path("suspects.csv"), help="table to write (suspects.csv)"
+    )
+    parser.add_argument("--top", metavar="N", type=int, help="only the N most suspicious rows")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the table and says what is in it and what to do with it.
+
+    Raises:
+        UserError: a run has no predictions, two runs validated the same photos or predict different things, N is less
+            than 1, or the table exists already or cannot be written.
+    """
+    from maskcls.errors import UserError
+    from maskcls.evaluation.consistency import contradictions, suspects
+    from maskcls.evaluation.predictions import Predictions, joined_people
+    from maskcls.labels import ATTRIBUTES
+
+    if arguments.top is not None and arguments.top < 1:
+        raise UserError(f"--top is {arguments.top}; it is at least 1")
+    predictions = joined_people([Predictions.load(path / "valid_predictions.parquet") for path in arguments.runs])
+    found = suspects(predictions)
+    chosen = found[: arguments.top]
+    try:
+        with arguments.output.open("x", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for suspect in chosen:
+                proposed = [
+                    suspect.prediction if suspect.is_likely and suspect.head == head else "" for head in ATTRIBUTES
+                ]
+                writer.writerow([
+                    suspect.profile, suspect.stem, *proposed, f"{suspect.suspicion:.4f}", suspect.label,
+                    suspect.prediction, suspect.num_photos, suspect.reason,
+                ])  # fmt: skip
+    except FileExistsError:
+        raise UserError(
+            f"{arguments.output} exists already and may hold your corrections: name another file, or delete it first"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot write {arguments.output}: {error.strerror}") from None
+
+    likely = [suspect.head for suspect in chosen if suspect.is_likely]
+    counts = ", ".join(f"{head} {likely.count(head)}" for head in ATTRIBUTES if head in predictions.probabilities)
+    num_people = len(set(predictions.people.tolist()))
+    print(f"validated       {num_people:,} people, {len(predictions):,} photos")
+    for head, share in contradictions(predictions).items():
+        print(f"contradictions  {head}: {share} of the people get different answers")
+    print(f"table           {arguments.output}: {len(chosen):,} rows, {len(likely):,} propose another label ({counts})")
+    print(
+        f"next            look at the photos, delete the rows that are wrong, train with label_fixes={arguments.output}"
+    )

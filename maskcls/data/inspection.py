@@ -1,0 +1,333 @@
+"""Looks into profile folders and photos before a training run and tells all that is wrong or odd; changes nothing.
+
+The rules of names and folders are profiles.py's. That raises on what stops a training; here every problem is a finding,
+and the rest is still looked at.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import astuple, dataclass, fields, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from maskcls.data.loader import map_ahead
+from maskcls.data.profiles import IMAGE_EXTENSIONS, Profile, parse_profile
+from maskcls.errors import UserError
+from maskcls.labels import AGE_GROUPS, CLASS_NAMES, GENDERS, MASK_OF_STEM, MASKS, age_group, encode_class
+
+SEVERITIES = ("error", "warning", "note")
+# With fewer people one person is more than a tenth of a group's score: a person's photos are right or wrong together.
+MIN_PEOPLE = 10
+MIN_PIXELS = 32  # of the shorter side
+USUAL_COUNTS = Counter(MASK_OF_STEM.values())  # photos of one person in each mask state: 5, 1, 1
+# Two photos look the same when their hashes differ in at most MAX_BITS of 64 and their thumbnails correlate by at least
+# MIN_CORRELATION. The hash alone will not do, for portraits are alike: of 18,900 drawn (9,240 real) photos 7,705 (84)
+# pairs of different people lie within 6 bits and 92 (0) within 2; the likest correlate by 0.977 (0.908). A photo saved
+# again, at JPEG quality 25, in grey, at half or double size, stays within 4 bits and above 0.998. One made brighter by
+# 15 % is found 96 times in 100; one cropped by 2 % on each side is not.
+MAX_BITS = 6
+MIN_CORRELATION = 0.99
+THUMBNAIL = 32  # pixels of each side
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found, in the form of a row of the report."""
+
+    severity: str  # error: training would stop or be wrong; warning: should be looked at; note
+    kind: str  # one short word for all findings of this kind
+    profile: str  # empty: it is about all photos
+    file: str  # name inside the profile folder; empty: it is about the whole profile
+    text: str  # one sentence
+
+
+@dataclass(frozen=True)
+class _Photo:
+    profile: str
+    file: str
+    digest: bytes = b""
+    format: str = ""  # Pillow's name; empty: the header cannot be read
+    size: tuple[int, int] = (0, 0)  # width and height in pixels, as the photo is meant to be seen
+    mode: str = ""
+    is_turned: bool = False  # by its EXIF orientation
+    thumbnail: np.ndarray | None = None  # (THUMBNAIL, THUMBNAIL) uint8, grey
+    problem: str = ""
+
+    @property
+    def path(self) -> str:
+        return f"{self.profile}/{self.file}"
+
+
+def inspect_profiles(
+    data_dir: str | Path,
+    train: Sequence[str],
+    valid: Sequence[str],
+    *,
+    decode: bool,
+    num_threads: int,
+    progress: Callable[[int], object],
+) -> list[Finding]:
+    """Returns what was found in the named profiles and their photos, the worst first.
+
+    decode: decode every photo in full, as training does; otherwise in grey and, if it is a JPEG, smaller. Either tells
+    files that end too early. progress is called with 1 for every photo that was read.
+    """
+    findings = _in_both_lists(train, valid)
+    if not Path(data_dir).is_dir():
+        return [Finding("error", "missing", "", "", f"data_dir {data_dir} does not exist"), *findings]
+    files: list[tuple[str, str]] = []
+    num_passed_over = 0
+    for name in sorted({*train, *valid}):
+        try:
+            entries = sorted(os.listdir(Path(data_dir) / name))
+        except (OSError, ValueError):  # a ValueError is a NUL in the name
+            findings.append(Finding("error", "missing", name, "", f"listed, but {data_dir} has no such folder"))
+            continue
+        images = [
+            entry for entry in entries if not entry.startswith(".") and Path(entry).suffix.lower() in IMAGE_EXTENSIONS
+        ]
+        findings += _in_folder(name, images)
+        files += [(name, image) for image in images]
+        num_passed_over += len(entries) - len(images)
+
+    photos = []
+    look = partial(_looked_at, Path(data_dir), decode=decode)
+    for photo in map_ahead(look, files, num_threads=num_threads, ahead=256):
+        photos.append(photo)
+        progress(1)
+
+    readable = [photo for photo in photos if photo.format]
+    lists = {name: {"train"} for name in train}
+    for name in valid:
+        lists[name] = lists.get(name, set()) | {"valid"}
+    for photo in photos:
+        findings += _in_photo(photo)
+    findings += _duplicates(readable, lists)
+    findings += _near_duplicates(readable, lists)
+    findings += _tiny_groups("train", train, photos) + _tiny_groups("valid", valid, photos)
+    findings += _counted(readable, num_passed_over)
+    return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.kind, f.profile, f.file))
+
+
+def save_findings(findings: Sequence[Finding], path: str | Path) -> None:
+    """Writes a CSV, one row a finding: severity, kind, profile, file, text. Raises UserError when it cannot."""
+    try:
+        # A file name may hold bytes that are no UTF-8.
+        with Path(path).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(field.name for field in fields(Finding))
+            writer.writerows(map(astuple, findings))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+# Lists and folders
+
+
+def _in_both_lists(train: Sequence[str], valid: Sequence[str]) -> list[Finding]:
+    findings = []
+    training, names_of_id = set(train), defaultdict(list)
+    for name in sorted(training):
+        names_of_id[name.partition("_")[0]].append(name)
+    for name in sorted(set(valid)):
+        if name in training:
+            findings.append(Finding("error", "leak", name, "", "in both the training and the validation list"))
+        others = [other for other in names_of_id[name.partition("_")[0]] if other != name]
+        if others:
+            text = f"validates, and the training list has this id as {', '.join(others)}: is that the same person?"
+            findings.append(Finding("warning", "same_id", name, "", text))
+    return findings
+
+
+def _in_folder(name: str, images: list[str]) -> list[Finding]:
+    findings = []
+    try:
+        parse_profile(name)
+    except UserError as error:
+        findings.append(Finding("error", "name", name, "", str(error)))
+    if not images:
+        return [*findings, Finding("error", "empty", name, "", "the folder has no photos")]
+    stems = Counter(Path(image).stem for image in images)
+    for image in images:
+        stem = Path(image).stem
+        if stem not in MASK_OF_STEM:
+            findings.append(
+                Finding("error", "stem", name, image, f"a photo is called {', '.join(MASK_OF_STEM)}, not {stem}")
+            )
+        elif stems[stem] > 1:
+            findings.append(Finding("error", "stem_twice", name, image, f"one of {stems[stem]} photos called {stem}"))
+    counts = Counter(MASK_OF_STEM[stem] for stem in stems.elements() if stem in MASK_OF_STEM)
+    if counts != USUAL_COUNTS:
+        has, usual = (", ".join(f"{c[mask]} {MASKS[mask]}" for mask in USUAL_COUNTS) for c in (counts, USUAL_COUNTS))
+        findings.append(Finding("warning", "stem_count", name, "", f"photos by mask state: {has}; usual are {usual}"))
+    return findings
+
+
+def _tiny_groups(split: str, names: Sequence[str], photos: list[_Photo]) -> list[Finding]:
+    """Returns one finding: the gender x age cells of a split with few people, and such classes of the other cells."""
+    profiles = {profile.name: profile for profile in _parsed(set(names))}
+    people: dict[int, set[str]] = defaultdict(set)  # of each of the 18 classes
+    for photo in photos:
+        profile, mask = profiles.get(photo.profile), MASK_OF_STEM.get(Path(photo.file).stem)
+        if profile is not None and mask is not None:
+            people[encode_class(mask, profile.gender, age_group(profile.age))].add(photo.profile)
+    small = []
+    for gender, age in product(range(len(GENDERS)), range(len(AGE_GROUPS))):
+        codes = [encode_class(mask, gender, age) for mask in range(len(MASKS))]
+        num_people = len(set().union(*(people[code] for code in codes)))
+        if num_people < MIN_PEOPLE:
+            small.append(f"{GENDERS[gender]} {AGE_GROUPS[age]} has {num_people}")
+        else:
+            small += [
+                f"{CLASS_NAMES[code]} has {len(people[code])}" for code in codes if len(people[code]) < MIN_PEOPLE
+            ]
+    if not small:
+        return []
+    about = {"train": "training groups: hard to learn", "valid": "validation groups: their scores are uncertain"}[split]
+    text = f"fewer than {MIN_PEOPLE} people in {about}: {'; '.join(small)}"
+    return [Finding("warning", "tiny_group", "", "", text)]
+
+
+def _parsed(names: set[str]) -> Iterator[Profile]:
+    for name in names:
+        with suppress(UserError):  # _in_folder tells it
+            yield parse_profile(name)
+
+
+# Photos one by one
+
+
+def _looked_at(data_dir: Path, profile_and_file: tuple[str, str], *, decode: bool) -> _Photo:
+    from PIL import ExifTags, Image, ImageOps
+
+    photo = _Photo(*profile_and_file)
+    try:
+        content = (data_dir / photo.profile / photo.file).read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            digest = hashlib.blake2b(content, digest_size=16).digest()
+            photo = replace(photo, digest=digest, format=str(image.format), size=image.size, mode=image.mode)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            if not decode:
+                image.draft("L", (2 * THUMBNAIL, 2 * THUMBNAIL))
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels = image.convert("RGB") if decode else image
+            thumbnail = np.asarray(pixels.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))
+    except Exception as error:  # Pillow's decoders raise a dozen kinds: OSError, SyntaxError, ValueError, struct.error
+        reason = "it is not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
+        return replace(photo, problem=reason)
+    size = photo.size[::-1] if orientation in range(5, 9) else photo.size  # these are turned by 90 degrees
+    return replace(photo, size=size, is_turned=orientation in range(2, 9), thumbnail=thumbnail)
+
+
+def _in_photo(photo: _Photo) -> list[Finding]:
+    from PIL import Image
+
+    def found(severity: str, kind: str, text: str) -> Finding:
+        return Finding(severity, kind, photo.profile, photo.file, text)
+
+    if not photo.format:
+        return [found("error", "unreadable", f"cannot be read: {photo.problem}")]
+    findings = [found("error", "broken", f"cannot be decoded: {photo.problem}")] if photo.problem else []
+    suffix = Path(photo.file).suffix.lower()
+    # A JPEG of several pictures, as some phones write, is Pillow's MPO.
+    if photo.format.replace("MPO", "JPEG") != Image.registered_extensions().get(suffix):
+        findings.append(found("note", "extension", f"a {photo.format} file, though it is called {suffix}"))
+    if photo.mode == "CMYK":
+        findings.append(
+            found("warning", "cmyk", "has the colours of a printer, CMYK: look whether they come out right")
+        )
+    return findings
+
+
+def _counted(photos: list[_Photo], num_passed_over: int) -> list[Finding]:
+    """Returns notes about all readable photos together."""
+    tiny = [photo.path for photo in photos if min(photo.size) < MIN_PIXELS]
+    turned = [photo.path for photo in photos if photo.is_turned]
+    shapes = Counter(round(photo.size[0] / photo.size[1], 2) for photo in photos)
+    modes = Counter(photo.mode for photo in photos if photo.mode not in ("RGB", "CMYK"))
+    texts = {}
+    if num_passed_over:
+        texts["passed_over"] = f"entries passed over (hidden, or not images by their extension): {num_passed_over}"
+    if tiny:
+        texts["tiny"] = f"photos less than {MIN_PIXELS} pixels wide or high: {len(tiny)}, for example {tiny[0]}"
+    if turned:
+        texts["turned"] = f"photos turned or mirrored by their EXIF orientation: {len(turned)}, for example {turned[0]}"
+    if len(shapes) > 1:
+        common = ", ".join(f"{shape:g} ({count})" for shape, count in shapes.most_common(3))
+        texts["shapes"] = f"photos of {len(shapes)} shapes; width / height is most often {common}"
+    if modes:
+        named = ", ".join(f"{mode} ({count})" for mode, count in modes.most_common())
+        texts["mode"] = f"photos that are converted to RGB, by mode: {named}"
+    return [Finding("note", kind, "", "", text) for kind, text in texts.items()]
+
+
+# Photos compared
+
+
+def _duplicates(photos: list[_Photo], lists: Mapping[str, set[str]]) -> list[Finding]:
+    """Returns one finding for every group of photos with the same bytes."""
+    groups = defaultdict(list)
+    for photo in photos:
+        groups[photo.digest].append(photo)
+    findings = []
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        people = {photo.profile for photo in group}
+        is_leak = len(people) > 1 and len(set().union(*(lists[name] for name in people))) > 1
+        photo = next((photo for photo in group if "valid" in lists[photo.profile]), group[0])
+        others = [other.path for other in group if other is not photo]
+        named = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+        severity, kind = ("error", "leak") if is_leak else ("warning", "duplicate")
+        text = f"the same bytes as {named}" + (", in both the training and the validation list" if is_leak else "")
+        findings.append(Finding(severity, kind, photo.profile, photo.file, text))
+    return findings
+
+
+def _near_duplicates(photos: list[_Photo], lists: Mapping[str, set[str]]) -> list[Finding]:
+    """Returns one finding for every photo that looks like an earlier one of another person, without equal bytes."""
+    distinct = list({photo.digest: photo for photo in reversed(photos) if photo.thumbnail is not None}.values())[::-1]
+    likest: dict[int, tuple[bool, int]] = {}
+    for i, j in _alike(distinct):
+        crosses = len(lists[distinct[i].profile] | lists[distinct[j].profile]) > 1
+        likest[j] = max(likest.get(j, (False, -1)), (crosses, i))
+    findings = []
+    for j, (crosses, i) in likest.items():
+        text = f"looks the same as {distinct[i].path}" + (", training and validation" if crosses else "")
+        findings.append(Finding("warning", "near_duplicate", distinct[j].profile, distinct[j].file, text))
+    return findings
+
+
+def _alike(photos: list[_Photo]) -> Iterator[tuple[int, int]]:
+    """Yields i < j of photos of different people that look the same.
+
+    The 64 bits say which of the lowest frequencies are above their median. Source: Krawetz, "Looks Like It" (pHash),
+    hackerfactor.com, 2011, there above the mean; the median is the ImageHash library's. To compare the thumbnails too
+    is ours.
+    """
+    if not photos:
+        return
+    thumbnails = np.stack([photo.thumbnail for photo in photos if photo.thumbnail is not None]).astype(np.float32)
+    people = np.unique([photo.profile for photo in photos], return_inverse=True)[1]
+    waves = np.cos(np.pi / THUMBNAIL * (np.arange(THUMBNAIL) + 0.5) * np.arange(8)[:, None]).astype(np.float32)
+    frequencies = (waves @ thumbnails @ waves.T).reshape(-1, 64)  # the lowest of the DCT-II
+    is_above = frequencies > np.median(frequencies, axis=1, keepdims=True)
+    hashes = np.packbits(is_above, axis=1).view(np.uint64)[:, 0]
+    pattern = thumbnails.reshape(len(photos), -1)
+    pattern -= pattern.mean(axis=1, keepdims=True)
+    pattern /= np.maximum(np.linalg.norm(pattern, axis=1, keepdims=True), 1)  # a photo of one colour is like no other
+    for i in range(len(photos)):  # row by row: a matrix of all pairs takes gigabytes
+        near = i + 1 + np.flatnonzero(np.bitwise_count(hashes[i + 1 :] ^ hashes[i]) <= MAX_BITS)
+        near = near[people[near] != people[i]]
+        for j in near[pattern[near] @ pattern[i] >= MIN_CORRELATION].tolist():
+            yield i, j

@@ -1,0 +1,166 @@
+"""Corrected labels: a CSV that says what is true where folder and file names are wrong.
+
+Its columns are profile, stem, mask, gender and age; other columns are passed over, so that a table of suspects can be
+read as it is. It is applied to the photos before anything looks at their labels: folds, counts, training.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from maskcls.data.profiles import MAX_AGE, Photo, is_age
+from maskcls.errors import UserError, did_you_mean, joined
+from maskcls.labels import AGE_GROUPS, ATTRIBUTES, MASK_OF_STEM, age_group
+
+COLUMNS = ("profile", "stem", *ATTRIBUTES)
+
+
+@dataclass(frozen=True)
+class LabelFix:
+    """One row: the true labels of a person's photos."""
+
+    line: int
+    profile: str  # whole folder name, or its id part
+    stem: str  # empty: every photo of the person
+    values: dict[str, str]  # mask, gender, age as they are written; only those that are given
+
+
+@dataclass(frozen=True)
+class CorrectedPhotos:
+    """The photos with their true labels, and how many that changed."""
+
+    photos: list[Photo]
+    num_photos: int  # whose mask, gender or age is another one now
+    num_people: int
+    num_unmatched_rows: int  # about people without a folder
+
+
+def correct_labels(photos: Sequence[Photo], path: str | Path, folders: Sequence[str]) -> CorrectedPhotos:
+    """Returns the photos with the labels of the CSV `path` where it says something; `folders`: all of data_dir.
+
+    A row about a person without a folder is counted; one about a folder whose photos are not asked for does nothing.
+    Raises UserError with every problem: unreadable, missing columns, bad values, an id that several folders have, a
+    photo that the person lacks, rows that contradict each other, a gender or age for only some photos of a person; or
+    when no row is about any of the folders.
+    """
+    fixes, problems = _read(Path(path))
+    folders_of: dict[str, list[str]] = defaultdict(list)
+    for folder in folders:
+        folders_of[folder.split("_")[0]].append(folder)
+    folders_of |= {folder: [folder] for folder in folders}
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, photo in enumerate(photos):
+        rows_of[photo.profile].append(row)
+
+    said: dict[int, dict[str, LabelFix]] = defaultdict(dict)  # row -> attribute -> the fix that speaks about it
+    num_unmatched = 0
+    for fix in fixes:
+        people = folders_of.get(fix.profile, [])
+        if len(people) > 1:
+            problems.append(f"line {fix.line}: {fix.profile} may be {' or '.join(people)}: write the whole folder name")
+        elif people:
+            siblings = rows_of.get(people[0], [])
+            rows = [row for row in siblings if fix.stem in ("", photos[row].stem)]
+            if siblings and not rows:
+                stems = ", ".join(photos[row].stem for row in siblings)
+                problems.append(f"line {fix.line}: {people[0]} has no photo {fix.stem}; it has {stems}")
+            problems += [problem for row in rows for problem in _say(said[row], fix, people[0])]
+        else:
+            num_unmatched += 1
+    corrected = [_corrected(photo, said.get(row, {})) for row, photo in enumerate(photos)]
+    for person in sorted({photos[row].profile for row in said}):
+        if len({(corrected[row].gender, corrected[row].age) for row in rows_of[person]}) > 1:
+            speakers = {said[row][name].line for row in rows_of[person] for name in said[row] if name != "mask"}
+            problems.append(
+                f"line {', '.join(map(str, sorted(speakers)))}: gender or age of only some photos of {person}, "
+                "but a person has one gender and one age: leave stem empty"
+            )
+    if problems:
+        # Two rows about all photos of a person contradict each other at each of them: that is one problem.
+        once = dict.fromkeys(f"{path}, {problem}" for problem in problems)
+        raise UserError(joined(list(once), f"problems in {path}"))
+    if num_unmatched == len(fixes):
+        near = did_you_mean(fixes[0].profile, list(folders_of))
+        raise UserError(
+            f"none of the {len(fixes)} rows of {path} is about a folder of data_dir, the first is about "
+            f"{fixes[0].profile!r}.{near} Give label_fixes a CSV about these people, or set it to null"
+        )
+    changed = [after.profile for before, after in zip(photos, corrected, strict=True) if before != after]
+    return CorrectedPhotos(corrected, len(changed), len(set(changed)), num_unmatched)
+
+
+def _say(said: dict[str, LabelFix], fix: LabelFix, person: str) -> list[str]:
+    """Adds what a fix says about a person's photo to what is said of it already, and returns the contradictions."""
+    contradictions = []
+    for attribute in fix.values:
+        earlier = said.setdefault(attribute, fix)
+        if fix.values[attribute] != earlier.values[attribute]:
+            contradictions.append(
+                f"line {fix.line}: {attribute} of {person} is {fix.values[attribute]}, "
+                f"but {earlier.values[attribute]} in line {earlier.line}"
+            )
+    return contradictions
+
+
+def _corrected(photo: Photo, said: Mapping[str, LabelFix]) -> Photo:
+    labels: dict[str, Any] = {attribute: _label(attribute, fix, photo) for attribute, fix in said.items()}
+    return replace(photo, **labels)
+
+
+def _label(attribute: str, fix: LabelFix, photo: Photo) -> int:
+    """Returns the label that a fix gives a photo: of an age group the year that is nearest to the photo's."""
+    text = fix.values[attribute]
+    if attribute != "age":
+        return ATTRIBUTES[attribute].index(text)
+    if text not in AGE_GROUPS:
+        return int(text)
+    years = [year for year in range(MAX_AGE + 1) if AGE_GROUPS[age_group(year)] == text]
+    return min(years, key=lambda year: abs(year - photo.age))
+
+
+def _read(path: Path) -> tuple[list[LabelFix], list[str]]:
+    """Returns the well-formed rows and the problems of the others. Raises UserError when it is no such table."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
+    except FileNotFoundError:
+        raise UserError(f"label_fixes {path} does not exist") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"label_fixes {path} cannot be read as UTF-8 CSV: {error}") from None
+    header = lines[0][1] if lines else []
+    if wrong := [column for column in COLUMNS if header.count(column) != 1]:
+        raise UserError(
+            f"{path} needs the columns {', '.join(COLUMNS)}, each once; not so {', '.join(wrong)}. "
+            f"Its first line has {', '.join(header) or 'nothing'}"
+        )
+    if len(lines) == 1:
+        raise UserError(f"{path} has no rows")
+    fixes, problems = [], []
+    for line, cells in lines[1:]:
+        if len(cells) != len(header):
+            problems.append(f"line {line}: {len(cells)} cells, but the header has {len(header)}")
+            continue
+        row = dict(zip(header, cells, strict=True))
+        if found := _problems(row):
+            problems += [f"line {line}: {problem}" for problem in found]
+        else:
+            given = {attribute: row[attribute] for attribute in ATTRIBUTES if row[attribute]}
+            fixes.append(LabelFix(line, row["profile"], row["stem"], given))
+    return fixes, problems
+
+
+def _problems(row: dict[str, str]) -> list[str]:
+    problems = [] if row["profile"] else ["profile is empty; it is a folder's name, or its id part"]
+    for column, known in {"stem": list(MASK_OF_STEM), **ATTRIBUTES}.items():
+        text = row[column]
+        if text and text not in known and not (column == "age" and is_age(text)):
+            years = f", or years from 0 to {MAX_AGE}" if column == "age" else ""
+            near = did_you_mean(text, list(known))
+            problems.append(f"{column} is {text!r}.{near} It is one of: {', '.join(known)}{years}, or empty")
+    return problems

@@ -1,0 +1,386 @@
+"""The state of a run on disk: written beside and renamed into place, known to be whole by sizes and hashes.
+
+`last/` is the newest state and `previous/` the one before. A state is the model as transformers saves it, plus
+training.safetensors (weights, their moving average, optimizer) and training.json (everything that is a number).
+Nothing in it can execute code. There are no random states: every draw is keyed by seed, epoch, update and photo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from maskcls.errors import Fault, Stopped, UserError, joined
+from maskcls.evaluation.predictions import Predictions
+from maskcls.evaluation.selection import BestScore
+from maskcls.training.interruption import StopRequest
+from maskcls.training.loop import Learner
+from maskcls.training.processes import Agreement, on_main_process
+from maskcls.training.run_folder import RunFolder
+
+FORMAT = 1  # raised when older states cannot be read any more
+# Of a schedule's state: what the config builds, whose epochs may have changed (and what JSON would give other keys).
+REBUILT = {"milestones", "total_steps", "total_iters", "T_max", "_schedule_phases"}
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+@dataclass
+class Progress:
+    """How far a run is, apart from what its learner holds."""
+
+    best: BestScore
+    epoch: int = 1  # the epoch that goes on, from 1
+    update: int = 0  # its updates that are done
+    seconds: float = 0.0  # that the run has taken, over all its starts
+    log_bytes: int = 0  # length of metrics.jsonl
+
+
+class Saver:
+    """Saves a run's state when it is due, when the run is asked to stop, and when it is told to.
+
+    As a context it holds the run folder's lock and listens to signals. interval: Config.checkpoint_every by unit.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        learner: Learner,
+        run: RunFolder,
+        progress: Progress,
+        *,
+        data_key: str,
+        every_updates: int | None,
+        every_minutes: int | None,
+    ) -> None:
+        """Collective."""
+        self.progress, self._accelerator, self._learner, self._run = progress, accelerator, learner, run
+        self._data_key, self._every_updates, self._every_minutes = data_key, every_updates, every_minutes
+        self._agreement, self._stop = Agreement(accelerator), StopRequest()
+        self._started, self._saved_at = time.time() - progress.seconds, time.monotonic()
+
+    def __enter__(self) -> None:
+        self._stop.listen(may_hang=self._accelerator.num_processes > 1)
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.ignore()
+
+    def save(self) -> None:
+        """Writes `last/`. Collective; see save_state."""
+        self.progress.seconds = time.time() - self._started
+        save_state(self._accelerator, self._learner, self.progress, self._run, data_key=self._data_key)
+        self._saved_at = time.monotonic()
+
+    def save_best(self, predictions: Predictions) -> None:
+        """Writes `best/` and what it said about the validation photos. Collective."""
+        with self._learner.averaged():
+            weights = weights_of(self._learner.model)
+
+        def write() -> None:
+            save_model(self._learner.network, self._run.best, weights)
+            with _disk_faults(self._run.predictions):
+                predictions.save(self._run.predictions)
+
+        on_main_process(self._accelerator, write)
+
+    def update_done(self) -> None:
+        """Saves when it is due; saves and raises Stopped when any process was asked to stop. Collective."""
+        self.progress.update += 1
+        self._leave_or_save(self._is_due())
+
+    def epoch_done(self) -> None:
+        """Saves the state between two epochs. Raises Stopped as update_done does. Collective."""
+        self.progress.epoch, self.progress.update = self.progress.epoch + 1, 0
+        self._leave_or_save(True)
+
+    def _is_due(self) -> bool:
+        if self._every_updates:
+            return self._learner.num_updates % self._every_updates == 0
+        return self._every_minutes is not None and time.monotonic() - self._saved_at >= 60 * self._every_minutes
+
+    def _leave_or_save(self, is_due: bool) -> None:
+        self._stop.update_done()
+        number, is_due_anywhere = self._agreement.largest(self._stop.number, int(is_due))
+        if number or is_due_anywhere:
+            self.save()
+        if number:
+            raise Stopped(
+                f"stopped by {signal.Signals(number).name} after update {self._learner.num_updates}, everything saved. "
+                f"To go on: train.py --resume {self._run.path}"
+            )
+
+
+@dataclass(frozen=True)
+class State:
+    """A state as it lies on disk, known to be whole."""
+
+    folder: Path
+    numbers: Mapping[str, Any] = field(repr=False)  # training.json
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """(epoch, its updates that are done)."""
+        return self.numbers["progress"]["epoch"], self.numbers["progress"]["update"]
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Returns the model's whole weights on the CPU under their own names, sharded or compiled as it may be. Collective.
+
+    Empty on all processes but the main one.
+    """
+    state = get_model_state_dict(model, options=WHOLE)
+    return {name: value.clone() for name, value in state.items()}  # type: ignore[union-attr]  # not the live ones on CPU
+
+
+def save_model(network: Any, folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """Writes safetensors and config beside `folder` and renames them into place. Call it in one process of a launch.
+
+    Raises Fault when the disk does not take them; what was in `folder` stays.
+    """
+    with _disk_faults(folder):
+        _put_in_place(_written(network, folder, weights), folder, former=None)
+
+
+def save_state(
+    accelerator: Accelerator, learner: Learner, progress: Progress, run: RunFolder, *, data_key: str
+) -> None:
+    """Writes the run's state to `last/` and keeps the one that was there as `previous/`. Collective.
+
+    data_key stands for the photos and labels that the run learns from.
+
+    Raises NotFinite instead of writing weights that a broken update has spoilt, and Fault, on every process, when the
+    disk does not take the state; what was there stays.
+    """
+    sums = learner.interval.sums(accelerator)
+    raw = weights_of(learner.model)
+    with learner.averaged():
+        served = weights_of(learner.model) if learner.average else raw
+    optimizer = _optimizer_state(learner.model, _bare(learner.optimizer))
+    tensors, numbers = _split(optimizer["state"]) if optimizer else ({}, {})
+    tensors |= {f"raw|{name}": value for name, value in raw.items()}  # save_pretrained gives them other names
+    if learner.average:
+        tensors |= {f"average|{name}": value for name, value in served.items()}
+
+    def write() -> None:
+        from safetensors.torch import save_file
+
+        with _disk_faults(run.last):
+            progress.log_bytes = run.log_bytes()
+            unfinished = _written(learner.network, run.last, served)
+            save_file(
+                {name: value.contiguous() for name, value in tensors.items()}, unfinished / "training.safetensors"
+            )
+            scaler = accelerator.scaler
+            everything = {
+                "format": FORMAT, "data_key": data_key, "progress": asdict(progress),
+                "num_updates": learner.num_updates, "num_skipped": learner.num_skipped, "interval": sums,
+                "optimizer": numbers, "param_groups": optimizer["param_groups"],
+                "scheduler": _numbers_of(learner.scheduler.state_dict()),
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                "average_updates": learner.average.num_updates if learner.average else None,
+            }  # fmt: skip
+            (unfinished / "training.json").write_text(json.dumps(everything), encoding="utf-8")
+            _write_manifest(unfinished)
+            _put_in_place(unfinished, run.last, former=run.previous)
+
+    on_main_process(accelerator, write)
+
+
+def newest_state(run: RunFolder) -> tuple[State | None, list[str]]:
+    """Returns the newest whole state of a run (None: it has saved none), and what is wrong with those that are damaged.
+
+    Raises UserError when there are states, and all are damaged.
+    """
+    states, problems = [], []
+    for folder in (run.last, run.previous, unfinished_beside(run.last)):
+        if not folder.exists():
+            continue
+        problem = manifest_problem(folder)
+        if problem is None:
+            states.append(State(folder, json.loads((folder / "training.json").read_text(encoding="utf-8"))))
+        elif not folder.name.startswith(
+            "."
+        ):  # a kill while it was written leaves the unfinished one, which nobody misses
+            problems.append(f"{folder} is damaged: {problem}")
+    if problems and not states:
+        raise UserError(joined(problems, f"problems: {run.path} has no whole state to go on from"))
+    return max(states, key=lambda state: state.position, default=None), problems
+
+
+def restore(accelerator: Accelerator, learner: Learner, state: State, *, data_key: str) -> Progress:
+    """Puts a state into a learner that was built anew, and returns how far the run was. Collective.
+
+    Any number of processes may read what any other number wrote. Raises UserError when model or optimizer are others.
+    """
+    from safetensors.torch import load_file
+
+    if state.numbers["format"] != FORMAT:
+        raise UserError(f"{state.folder} was written by another version of maskcls and cannot be continued")
+    if state.numbers["data_key"] != data_key:
+        raise UserError(f"{state.folder} was learnt from other photos or labels than data_dir and the lists now give")
+    tensors: dict[str, Any] = load_file(state.folder / "training.safetensors")
+    raw, average = (
+        {name.removeprefix(kind): tensors.pop(name) for name in list(tensors) if name.startswith(kind)}
+        for kind in ("raw|", "average|")
+    )
+    numbers, optimizer = state.numbers, _bare(learner.optimizer)
+    try:
+        # The optimizer first: filling in its state makes a step, which must not touch the weights that follow.
+        if numbers["optimizer"]:
+            optimizer_state = {"state": _joined(tensors, numbers["optimizer"]), "param_groups": numbers["param_groups"]}
+            set_optimizer_state_dict(learner.model, optimizer, optimizer_state, options=WHOLE)
+        else:  # SGD without momentum, or nothing learnt yet
+            for group, saved in zip(optimizer.param_groups, numbers["param_groups"], strict=True):
+                group.update(saved)
+        if learner.average:
+            set_model_state_dict(learner.model, average, options=WHOLE)
+            learner.average.restart(learner.model, num_updates=numbers["average_updates"])
+        set_model_state_dict(learner.model, raw, options=WHOLE)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise UserError(f"{state.folder} does not fit this model and optimizer: {error}") from None
+    _match_layout(optimizer)
+    learner.scheduler.load_state_dict(numbers["scheduler"])
+    if accelerator.scaler is not None and numbers["scaler"]:
+        accelerator.scaler.load_state_dict(numbers["scaler"])
+    if accelerator.is_main_process:
+        learner.interval.restore(numbers["interval"])
+    learner.num_updates, learner.num_skipped = numbers["num_updates"], numbers["num_skipped"]
+    progress = numbers["progress"]
+    return Progress(**{**progress, "best": BestScore(**progress["best"])})
+
+
+def manifest_problem(folder: Path) -> str | None:
+    """Returns what is wrong with a state's files, or None when all are there with their sizes and hashes."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        for name, (size, digest) in manifest.items():
+            path = folder / name
+            if path.stat().st_size != size:
+                return f"{name} has {path.stat().st_size:,} bytes instead of {size:,}"
+            if _digest(path) != digest:
+                return f"{name} has changed since it was written"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return f"manifest.json cannot be read: {error}"
+    return None
+
+
+def unfinished_beside(folder: Path) -> Path:
+    """Returns where a folder is written before it is put in place."""
+    return folder.with_name(f".{folder.name}.unfinished")
+
+
+def _written(network: Any, folder: Path, weights: Mapping[str, Tensor]) -> Path:
+    """Returns a new folder beside `folder` with the model in it."""
+    unfinished = unfinished_beside(folder)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    network.save_pretrained(unfinished, state_dict=dict(weights))  # it empties the dict that it is given
+    return unfinished
+
+
+def _write_manifest(folder: Path) -> None:
+    files = {path.name: (path.stat().st_size, _digest(path)) for path in sorted(folder.iterdir())}
+    (folder / "manifest.json").write_text(json.dumps(files, indent=2), encoding="utf-8")
+
+
+def _put_in_place(unfinished: Path, folder: Path, *, former: Path | None) -> None:
+    """Makes the files durable and renames the folder; the one that was there becomes `former`, or goes."""
+    for path in [*unfinished.iterdir(), unfinished]:
+        _sync(path)
+    kept = former or folder.with_name(f".{folder.name}.former")
+    shutil.rmtree(kept, ignore_errors=True)
+    if folder.exists():
+        os.rename(folder, kept)
+    os.rename(unfinished, folder)
+    _sync(folder.parent)
+    if former is None:
+        shutil.rmtree(kept, ignore_errors=True)
+
+
+@contextmanager
+def _disk_faults(folder: Path) -> Iterator[None]:
+    """Turns what the disk refuses into a Fault that says what is still good."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors carries the system's message as text
+        reason = getattr(error, "strerror", None) or error
+        raise Fault(f"{folder} cannot be written: {reason}. The state before it is whole") from None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Returns the optimizer's whole state. Torch would make a step to fill in one that is empty. Collective."""
+    if optimizer.state:
+        return get_optimizer_state_dict(model, optimizer, options=WHOLE)
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    return {"state": {}, "param_groups": groups}
+
+
+def _split(state: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
+    """Returns parameter -> name -> value as tensors by "parameter|name", and the rest as it is."""
+    tensors = {f"{parameter}|{name}": value for parameter, values in state.items() for name, value in values.items()
+               if isinstance(value, Tensor)}  # fmt: skip
+    numbers = {parameter: {name: value for name, value in values.items() if not isinstance(value, Tensor)}
+               for parameter, values in state.items()}  # fmt: skip
+    return tensors, numbers
+
+
+def _joined(tensors: Mapping[str, Tensor], numbers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Returns what `_split` took apart."""
+    state = {parameter: dict(values) for parameter, values in numbers.items()}
+    for key, value in tensors.items():
+        parameter, _, name = key.rpartition("|")
+        state[parameter][name] = value
+    return state
+
+
+def _bare(optimizer: Any) -> torch.optim.Optimizer:
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def _match_layout(optimizer: torch.optim.Optimizer) -> None:
+    """Gives the optimizer's tensors their parameters' memory layout, which fused kernels take for granted."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _numbers_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a schedule's state without what the config builds again: functions and lengths."""
+    kept = {name: value for name, value in state.items() if name not in REBUILT}
+    return json.loads(json.dumps(kept, default=lambda value: None))

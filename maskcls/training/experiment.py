@@ -1,0 +1,144 @@
+"""What a config describes, built: the faces that a run learns from, and what learns. A run and its check start here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedType
+from torch import Tensor
+
+from maskcls.config import TABLES, Config
+from maskcls.data.augmentation import Transform
+from maskcls.data.dataset import FaceData, ProfileSource
+from maskcls.data.loader import BatchPlan
+from maskcls.data.pixels import (
+    DecodedPixels,
+    Geometry,
+    Pixels,
+    build_cache,
+    find_bad_photos,
+    mean_and_std,
+    on_device,
+    open_cache,
+)
+from maskcls.evaluation.predictions import Predictions
+from maskcls.labels import class_counts, head_probabilities, headline, id2label, num_outputs, targets_of
+from maskcls.modeling.loss import HeadLosses, build_losses
+from maskcls.modeling.optim import build_optimizer
+from maskcls.modeling.scheduler import build_scheduler, steps_on_score
+from maskcls.training.average import WeightAverage
+from maskcls.training.loop import Interval, Learner, Photos
+from maskcls.training.processes import attention_for, on_main_process
+
+LOOKED_AT = 64  # photos that a check takes for all
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The photos of both splits, how they become batches, and which photos make which update."""
+
+    data: FaceData
+    pixels: Pixels
+    train: Photos
+    valid: Photos
+    transform: Transform
+    plan: BatchPlan
+
+    def names(self, positions: np.ndarray) -> list[str]:
+        """Returns the paths of training photos by their position in the split."""
+        return self.data.table[self.train.rows[positions]]["path"]
+
+    def predictions(self, logits: Tensor, output: str) -> Predictions:
+        """Returns what logits (N, C) say about the validation photos."""
+        rows = self.data.table.select_columns(["profile", "path", "age", "race"])[self.valid.rows]
+        probabilities = {head: values.numpy() for head, values in head_probabilities(logits, output).items()}
+        files = [path.rpartition("/")[2] for path in rows["path"]]
+        return Predictions(
+            np.asarray(rows["profile"]), np.asarray(files), self.valid.labels.numpy(), np.asarray(rows["age"]),
+            np.asarray(rows["race"]), probabilities,
+        )  # fmt: skip
+
+
+def open_faces(config: Config, accelerator: Accelerator, *, only_looks: bool = False) -> tuple[Config, Faces]:
+    """Returns the photos, and the config with mean and std filled in. Collective.
+
+    One table of photos, two splits that share no person. The main process does the work once (and names bad photos),
+    the others read what it wrote. only_looks: photos are decoded when they are asked for, nothing is written to the
+    cache, and mean and std are those of LOOKED_AT photos. Raises UserError when the data are not what they should be.
+    """
+    source = ProfileSource(
+        config.data_dir, config.train_profile, config.valid_profile,
+        num_folds=config.num_folds, fold=config.fold, seed=config.seed, cache_dir=config.cache_dir,
+        label_fixes=config.label_fixes,
+    )  # fmt: skip
+    geometry = Geometry(config.height_width, config.fit, config.crop_box, config.margin)
+    build_data = TABLES["dataset"].builder(config.dataset)
+
+    def read_photos_once() -> None:
+        table = build_data(source, **config.dataset_args).table
+        read_all = build_cache if config.cache == "memory_map" else find_bad_photos
+        read_all(table, geometry, config.cache_dir, num_workers=config.num_workers, show=True)
+
+    if not only_looks:
+        on_main_process(accelerator, read_photos_once)
+    data = build_data(source, **config.dataset_args)
+    pixels: Pixels = DecodedPixels(data.table, geometry, num_threads=config.num_workers)
+    if config.cache == "memory_map" and not only_looks:
+        pixels = on_device(open_cache(data.table, geometry, config.cache_dir), accelerator.device)
+    mean, std = data.mean, data.std
+    if mean is None or std is None:
+        rows = data.train_rows[:LOOKED_AT] if only_looks else data.train_rows
+        computed = on_main_process(accelerator, lambda: mean_and_std(pixels, rows))
+        mean, std = mean or computed[0], std or computed[1]
+    config = config.with_statistics(mean, std)
+    labels = torch.from_numpy(data.labels())
+    train = Photos(pixels, data.train_rows, labels[data.train_rows])
+    valid = Photos(pixels, data.valid_rows, labels[data.valid_rows])
+    augmentation = TABLES["augmentation"].builder(config.augmentation)(**config.augmentation_args)
+    transform = Transform(
+        augmentation, image_size=config.height_width, mean=mean, std=std, seed=config.seed, device=accelerator.device
+    )
+    balanced_over = None
+    if config.sampling != "shuffle":
+        balanced_over = targets_of(train.labels, "all")[config.sampling.removeprefix("balanced_")].numpy()
+    plan = BatchPlan(
+        len(data.train_rows), config.train_batch_size, config.seed,
+        num_devices=accelerator.num_processes, max_device_batch_size=config.max_device_batch_size,
+        balanced_over=balanced_over, unit=2 if augmentation.mixes else 1,
+    )  # fmt: skip
+    return config, Faces(data, pixels, train, valid, transform, plan)
+
+
+def build_learner(config: Config, accelerator: Accelerator, faces: Faces) -> tuple[Learner, HeadLosses]:
+    """Returns model, optimizer and schedule, prepared by Accelerate, and the losses. Collective.
+
+    Raises UserError for weights, arguments and combinations that the config's own check cannot see.
+    """
+    torch.manual_seed(config.seed)
+    output = config.output
+    uses_one_logit = output == "gender" and config.criterion == "BCELoss"
+    num_labels = config.model_args.get("num_labels") or (1 if uses_one_logit else num_outputs(output))
+    network = TABLES["model"].builder(config.model)(
+        **config.model_args, image_size=config.height_width, id2label=id2label(output, num_labels),
+        attention=attention_for(accelerator.device),
+    )  # fmt: skip
+    if accelerator.distributed_type == DistributedType.FSDP:
+        network = network.to(memory_format=torch.contiguous_format)  # FSDP2 shards no channels-last weights
+    losses = build_losses(
+        TABLES["criterion"].builder(config.criterion), config.criterion_args, output=output,
+        num_per_class=class_counts(faces.train.labels), head_weights=config.head_weights,
+    )  # fmt: skip
+    optimizer = build_optimizer(
+        TABLES["optimizer"].builder(config.optimizer), config.optimizer_args, network, lr=config.lr,
+        weight_decay=config.weight_decay,
+    )  # fmt: skip
+    scheduler = build_scheduler(
+        TABLES["scheduler"].builder(config.scheduler), config.scheduler_args, optimizer,
+        total_updates=faces.plan.num_updates * config.epochs,
+    )  # fmt: skip
+    model, optimizer = accelerator.prepare(network, optimizer)
+    average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
+    interval = Interval(accelerator.device, headline(output))
+    return Learner(network, model, optimizer, scheduler, steps_on_score(scheduler), average, interval), losses

@@ -1,0 +1,89 @@
+"""What goes wrong while a run learns, as messages that name the cause and what to set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from maskcls.config import Config
+from maskcls.data.loader import BatchPlan
+from maskcls.data.pixels import BadPhotos
+from maskcls.errors import Fault, ProcessFault
+from maskcls.training.loop import Learner, NotFinite, peak_memory_gb
+
+# How torch tells that a collective lost its partner (gloo, NCCL, the store); it has no exception class of its own.
+LOST_PARTNER = re.compile(r"[Cc]onnection (closed|reset)|[Bb]roken pipe|NCCL|ProcessGroup|gloo|[Ss]ocket|[Tt]imed out")
+LOST_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
+NUM_NAMED = 8  # photos of a broken update that the message names; the rest goes to a file
+
+
+@contextmanager
+def faults_as_messages(
+    accelerator: Accelerator,
+    config: Config,
+    learner: Learner,
+    plan: BatchPlan,
+    run_folder: Path | None,
+    names: Callable[[np.ndarray], list[str]],
+) -> Iterator[None]:
+    """Turns what the training loop raises into messages. `names`: positions in the training split -> paths.
+
+    run_folder: where the run goes on from and its files lie; None: it is only tried out.
+
+    Raises Fault for what every process sees, ProcessFault for what only this one does.
+    """
+    rank = f"rank {accelerator.process_index}" if accelerator.num_processes > 1 else "this process"
+    go_on = f" To go on: train.py --resume {run_folder}" if run_folder else ""
+    try:
+        yield
+    except NotFinite as error:
+        raise Fault(f"{_broken_update(accelerator, config, plan, run_folder, names, error.update)}.{go_on}") from None
+    except BadPhotos as error:
+        raise ProcessFault(f"{rank}: {error}.{go_on}") from None
+    except OSError as error:
+        what = f"{error.filename or run_folder}: {error.strerror or error}"
+        raise ProcessFault(f"{rank}: {what}. The last state that was saved is whole.{go_on}") from None
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or LOST_MEMORY.search(str(error)):
+            share = -(-plan.batch_size // (plan.num_devices * plan.num_accumulated))
+            smaller = f"max_device_batch_size={max(share // 2, 1)}"
+            raise ProcessFault(
+                f"{rank} on {accelerator.device} ran out of memory in update {learner.num_updates + 1}, with {share} "
+                f"photos at once, after a peak of {peak_memory_gb(accelerator.device):.2f} GB. Set {smaller}: the "
+                f"updates stay the same.{go_on}{f' {smaller}' if go_on else ''}"
+            ) from None
+        if accelerator.num_processes > 1 and LOST_PARTNER.search(str(error)):
+            raise ProcessFault(f"{rank}: another process of this launch has ended; its own message says why") from None
+        raise
+
+
+def _broken_update(
+    accelerator: Accelerator,
+    config: Config,
+    plan: BatchPlan,
+    run_folder: Path | None,
+    names: Callable[[np.ndarray], list[str]],
+    update: int,
+) -> str:
+    """Returns what is known about an update of the run (from 1) whose loss is not finite; writes its photos' names."""
+    epoch, number = (update - 1) // plan.num_updates + 1, (update - 1) % plan.num_updates
+    keys = plan.order(epoch)[number * plan.batch_size : (number + 1) * plan.batch_size]
+    photos = names(keys % plan.num_photos)
+    listed = run_folder / f"not_finite_update_{update}.txt" if run_folder else None
+    if listed and accelerator.is_main_process:
+        listed.write_text("\n".join(photos) + "\n", encoding="utf-8")
+    named = ", ".join("/".join(Path(photo).parts[-2:]) for photo in photos[:NUM_NAMED])
+    more = f" and {len(photos) - NUM_NAMED} more" if len(photos) > NUM_NAMED else ""
+    more += f", all in {listed}" if more and listed else ""
+    saved = " The saved state is from before it." if run_folder else ""
+    return (
+        f"the loss or gradient of update {update} (epoch {epoch}, update {number + 1} of {plan.num_updates}) is not "
+        f"finite. Its photos: {named}{more}.{saved} Lower lr, or set max_grad_norm=1"
+        + ("" if config.nan_policy == "skip_update" else ", or nan_policy=skip_update")
+    )

@@ -1,0 +1,86 @@
+"""What a run will take: an update and a prediction of the real model on real photos, and what follows from them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from torch import Tensor
+
+from maskcls.config import Config
+from maskcls.errors import UserError
+from maskcls.training.experiment import Faces, build_learner, open_faces
+from maskcls.training.faults import faults_as_messages
+from maskcls.training.loop import Learner, peak_memory_gb, predict, train_one_epoch
+
+NUM_UPDATES = 2  # the first one also pays for what is done once
+NUM_PREDICTED = 64
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one update showed. Decoding is left out where the cache will do it once."""
+
+    update_seconds: float
+    epoch_seconds: float  # with validation
+    run_seconds: float
+    photos_per_second: float
+    memory_gb: float  # most that a process held
+    state_bytes: int  # of last/ or previous/
+    model_bytes: int  # of best/
+    cache_bytes: int  # of all decoded photos
+    free_bytes: int  # where the runs go
+
+    @property
+    def run_bytes(self) -> int:
+        """What a run folder will hold."""
+        return 2 * self.state_bytes + self.model_bytes
+
+
+def try_out(config: Config, accelerator: Accelerator) -> tuple[Config, Faces, Learner, Estimate]:
+    """Builds everything that train.py builds, makes an update and a prediction, and returns what they took. Collective.
+
+    Raises UserError as train.py would, and for an update that is not finite or does not fit the memory.
+    """
+    config, faces = open_faces(config, accelerator, only_looks=True)
+    learner, losses = build_learner(config, accelerator, faces)
+    seconds = photos_per_second = 0.0
+    with faults_as_messages(accelerator, config, learner, faces.plan, None, faces.names):
+        updates = train_one_epoch(
+            accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1, log_interval=1,
+            max_grad_norm=config.max_grad_norm,
+        )  # fmt: skip
+        for values, _ in zip(updates, range(NUM_UPDATES), strict=False):
+            waits = values["train/waiting_share"] if config.cache == "memory_map" else 0.0
+            seconds = faces.plan.batch_size / values["train/images_per_second"] * (1 - waits)
+            photos_per_second = faces.plan.batch_size / seconds
+        rows = faces.data.valid_rows[:NUM_PREDICTED]
+        started = time.perf_counter()
+        logits = predict(
+            accelerator, learner.model, faces.pixels, rows, faces.transform, batch_size=config.valid_batch_size
+        )
+        predicted = (time.perf_counter() - started) / max(len(rows), 1)
+    if not bool(logits.isfinite().all()):
+        raise UserError("the model's answers are not finite after the first updates: lower lr")
+    epoch_seconds = seconds * faces.plan.num_updates + predicted * len(faces.data.valid_rows)
+    model_bytes = num_bytes(learner.network.state_dict().values())
+    optimizer = learner.optimizer.state_dict()["state"].values()
+    moments = num_bytes(value for state in optimizer for value in state.values() if isinstance(value, Tensor))
+    averaged = model_bytes if learner.average else 0
+    folder = next(path for path in (Path(config.model_dir).absolute(), *Path(config.model_dir).absolute().parents)
+                  if path.exists())  # fmt: skip
+    return config, faces, learner, Estimate(
+        seconds, epoch_seconds, epoch_seconds * config.epochs, photos_per_second, peak_memory_gb(accelerator.device),
+        2 * model_bytes + averaged + moments, model_bytes, int(np.prod(faces.pixels.shape)),
+        shutil.disk_usage(folder).free,
+    )  # fmt: skip
+
+
+def num_bytes(tensors: Iterable[Tensor]) -> int:
+    """Returns what the tensors take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

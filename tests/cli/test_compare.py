@@ -1,0 +1,93 @@
+"""The command as a person types it: what it prints, draws and writes, and how it refuses."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskcls.cli import main
+from maskcls.config import Config
+from maskcls.evaluation.predictions import Predictions
+
+
+def run_folder(folder: Path, *, people: range, share_right: float, seed: int) -> Path:
+    """Returns the folder of a gender run that is right for a share of its people."""
+    folder.mkdir(parents=True)
+    Config(data_dir="photos", dataset_args={"output": "gender"}, seed=seed).save(folder / "config.yaml")
+    gender = np.repeat(people, 7) % 2
+    is_right = np.repeat(np.random.default_rng(seed).random(len(people)) < share_right, 7)
+    labels = np.stack([np.tile([0] * 5 + [1, 2], len(people)), gender, gender], 1)
+    Predictions(
+        np.repeat([f"{number:06d}_x" for number in people], 7), np.tile([f"{i}.jpg" for i in range(7)], len(people)),
+        labels, np.full(len(gender), 20), np.full(len(gender), "Asian"),
+        {"gender": np.eye(2, dtype=np.float32)[np.where(is_right, gender, 1 - gender)]},
+    ).save(folder / "valid_predictions.parquet")  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[str]:
+    """Returns two runs of one quality, one clearly better, and one that validated other people."""
+    qualities = {"a": (range(80), 0.7, 1), "b": (range(80), 0.7, 2), "c": (range(80), 0.99, 3)}
+    folders = [
+        run_folder(tmp_path / name, people=people, share_right=share, seed=seed)
+        for name, (people, share, seed) in qualities.items()
+    ]
+    return [*map(str, folders), str(run_folder(tmp_path / "d", people=range(60, 90), share_right=0.7, seed=4))]
+
+
+def maskcls(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["maskcls", *map(str, arguments)])
+    main()
+
+
+def test_the_command_prints_draws_and_writes(
+    runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, table = tmp_path / "c.png", tmp_path / "c.csv"
+    maskcls(monkeypatch, "compare", *runs[:3], "--score", "gender_acc", "-o", picture, "--csv", table)
+    lines = capsys.readouterr().out.splitlines()
+    verdicts = {line.split()[0]: line for line in lines if line.endswith(("distinguishable", "better", "worse"))}
+    assert verdicts["b"].endswith("  not distinguishable")
+    assert verdicts["c"].endswith("  better")
+    assert lines[-2:] == [f"picture: {picture}", f"numbers: {table}"]
+    assert Image.open(picture).format == "PNG"
+    with table.open(newline="") as file:
+        assert [row["verdict"] for row in csv.DictReader(file)][-2:] == ["not distinguishable", "better"]
+
+
+def test_nothing_is_written_unless_asked_for(
+    runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    maskcls(monkeypatch, "compare", *runs[:2])
+    assert "gender_f1 against a" in capsys.readouterr().out
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_other_people_end_the_command_with_code_2_unless_common_is_given(
+    runs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        maskcls(monkeypatch, "compare", runs[0], runs[3])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert printed.err.startswith(
+        "error: the runs validated different people or photos: a 80 people (560 photos), d 30"
+    )
+    maskcls(monkeypatch, "compare", runs[0], runs[3], "--common")
+    assert capsys.readouterr().out.startswith("20 people (140 photos) that all runs validated; of a 80 people")
+
+
+def test_neither_comparing_nor_listing_imports_torch(runs: list[str], tmp_path: Path) -> None:
+    code = "import sys; from maskcls.cli import main; main(); print('torch' in sys.modules, 'numpy' in sys.modules)"
+    for arguments in (["compare", *runs[:2]], ["runs", str(tmp_path)]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "False True"

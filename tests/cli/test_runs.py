@@ -1,0 +1,63 @@
+"""The list of runs as a person asks for it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskcls.cli import main
+from maskcls.config import Config
+
+
+def run_folder(folder: Path, *f1: float) -> None:
+    """Writes what train.py leaves of a run that validated so many epochs of 2."""
+    (folder / "best").mkdir(parents=True)
+    Config(data_dir="photos", dataset_args={"output": "mask"}, epochs=2, model="convnext").save(folder / "config.yaml")
+    lines = [{"epoch": epoch, "update": epoch, "valid/f1": value} for epoch, value in enumerate(f1, start=1)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def maskcls(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["maskcls", *map(str, arguments)])
+    main()
+
+
+def test_runs_are_listed_best_first_and_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder(tmp_path / "runs" / "exp", 0.4, 0.5)
+    run_folder(tmp_path / "runs" / "exp1", 0.6)
+    (tmp_path / "runs" / "exp" / "finished.json").write_text('{"seconds": 5}')
+    (tmp_path / "runs" / "exp2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    maskcls(monkeypatch, "runs", "--sort", "f1", "--csv", "runs.csv")
+    lines = capsys.readouterr().out.splitlines()
+    words = [line.split() for line in lines]
+    assert words[0] == ["name", "started", "duration", "state", "epochs", "output", "model", "best", "f1"]
+    assert words[1][0] == "exp1"
+    assert words[1][-6:] == ["unfinished", "1/2", "mask", "convnext", "1", "0.6000"]
+    assert words[2][-6:] == ["finished", "2/2", "mask", "convnext", "2", "0.5000"]
+    assert lines[3].startswith("exp2")
+    assert lines[3].endswith("config.yaml: No such file or directory; no best/")
+    assert lines[4:] == ["numbers: runs.csv"]
+    with Path("runs.csv").open(newline="") as file:
+        assert [(row["name"], row["f1"]) for row in csv.DictReader(file)] == [
+            ("exp1", "0.6"),
+            ("exp", "0.5"),
+            ("exp2", ""),
+        ]
+
+
+def test_an_empty_folder_is_said_and_a_missing_one_ends_with_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maskcls(monkeypatch, "runs", tmp_path)
+    assert capsys.readouterr().out == f"{tmp_path} holds no runs\n"
+    with pytest.raises(SystemExit) as ended:
+        maskcls(monkeypatch, "runs", tmp_path / "none")
+    assert ended.value.code == 2
+    assert "none is not a folder; give the one that holds the runs" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""`maskcls suspects` writes what label_fixes reads, and refuses what would mislead."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maskcls import cli
+from maskcls.data.label_fixes import correct_labels
+from maskcls.data.profiles import Photo
+from maskcls.evaluation.predictions import Predictions
+from maskcls.labels import MASK_OF_STEM, age_group
+from tests.helpers import rows
+
+STEMS = list(MASK_OF_STEM)
+GENDER_WRONG, SWAPPED, AGE_WRONG = "000003_male_Asian_45", "000005_female_White_50", "000007_female_Black_70"
+NAMES = [
+    "000000_male_Asian_40", "000001_female_Asian_25", "000002_male_White_65", GENDER_WRONG, "000004_female_Indian_33",
+    SWAPPED, "000006_male_Black_20", AGE_WRONG,
+]  # fmt: skip
+
+
+def a_run(folder: Path, names: list[str]) -> list[Photo]:
+    """Writes a run's predictions, sure and right about what the three wrong labels hide; returns the photos."""
+    photos, truths = [], []
+    for name in names:
+        _, gender, race, age = name.split("_")
+        for stem in STEMS:
+            photos.append(Photo(name, f"{stem}.png", stem, MASK_OF_STEM[stem], int(gender == "female"), int(age), race))
+            swap = {"normal": "incorrect_mask", "incorrect_mask": "normal"} if name == SWAPPED else {}
+            truths.append((
+                MASK_OF_STEM[swap.get(stem, stem)],
+                int(gender == "female") ^ (name == GENDER_WRONG),
+                0 if name == AGE_WRONG else age_group(int(age)),
+            ))  # fmt: skip
+    probabilities = {
+        head: np.where(np.eye(size)[list(labels)] == 1, 0.94, 0.06 / (size - 1)).astype(np.float32)
+        for (head, size), labels in zip(
+            {"mask": 3, "gender": 2, "age": 3}.items(), zip(*truths, strict=True), strict=True
+        )
+    }
+    folder.mkdir(parents=True)
+    Predictions(
+        np.array([photo.profile for photo in photos]), np.array([photo.file for photo in photos]),
+        np.array([[photo.mask, photo.gender, age_group(photo.age)] for photo in photos]),
+        np.array([photo.age for photo in photos]), np.array([photo.race for photo in photos]), probabilities,
+    ).save(folder / "valid_predictions.parquet")  # fmt: skip
+    return photos
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["maskcls", "suspects", *map(str, arguments)])
+    cli.main()
+
+
+def test_the_table_of_two_folds_is_read_by_label_fixes_and_corrects_the_planted_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = a_run(tmp_path / "fold0", NAMES[:4]) + a_run(tmp_path / "fold1", NAMES[4:])
+    written = tmp_path / "suspects.csv"
+    command(monkeypatch, tmp_path / "fold0", tmp_path / "fold1", "-o", written)
+
+    header = written.read_text().splitlines()[0]
+    assert header == "profile,stem,mask,gender,age,suspicion,label,prediction,num_photos,reason"
+    table = rows(written)
+    assert len(table) == 8 * (1 + 1 + 7)
+    proposals = {tuple(row[name] for name in ("profile", "stem", "mask", "gender", "age")) for row in table[:4]}
+    assert proposals == {
+        (GENDER_WRONG, "", "", "female", ""),
+        (AGE_WRONG, "", "", "", "<30"),
+        (SWAPPED, "normal", "incorrect", "", ""),
+        (SWAPPED, "incorrect_mask", "not_worn", "", ""),
+    }
+    assert not any(row["mask"] or row["gender"] or row["age"] for row in table[4:])
+
+    corrected = correct_labels(photos, written, NAMES)
+    assert corrected.num_people == 3 and corrected.num_photos == 7 + 7 + 2
+    after = {(photo.profile, photo.stem): photo for photo in corrected.photos}
+    assert {after[GENDER_WRONG, stem].gender for stem in STEMS} == {1}
+    assert {after[AGE_WRONG, stem].age for stem in STEMS} == {29}
+    assert (after[SWAPPED, "normal"].mask, after[SWAPPED, "incorrect_mask"].mask) == (1, 2)
+
+    said = capsys.readouterr().out
+    assert "8 people, 56 photos" in said
+    assert "gender: 0.000 [0.000, 0.324] of the people" in said
+    assert "72 rows, 4 propose another label (mask 2, gender 1, age 1)" in said
+    assert f"label_fixes={written}" in said
+
+
+def test_top_keeps_the_first_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_run(tmp_path / "run", NAMES)
+    command(monkeypatch, tmp_path / "run", "-o", tmp_path / "all.csv")
+    command(monkeypatch, tmp_path / "run", "-o", tmp_path / "top.csv", "--top", "3")
+    assert rows(tmp_path / "top.csv") == rows(tmp_path / "all.csv")[:3]
+
+
+def test_mistakes_are_named_and_end_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, empty, written = tmp_path / "run", tmp_path / "empty", tmp_path / "suspects.csv"
+    a_run(run, NAMES[:3])
+    empty.mkdir()
+    written.write_text("profile\n")
+    for arguments, words in (
+        ((empty,), "valid_predictions.parquet does not exist: the run has not finished an epoch"),
+        ((run, run), "the runs validated some of the same photos"),
+        ((run, "--top", "0"), "--top is 0; it is at least 1"),
+        ((run, "-o", written), "exists already and may hold your corrections: name another file, or delete it first"),
+        ((run, "-o", tmp_path / "no" / "x.csv"), "x.csv: No such file or directory"),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            command(monkeypatch, *arguments)
+        assert exit_.value.code == 2
+        assert words in capsys.readouterr().err
+    assert written.read_text() == "profile\n"
+
+
+def test_the_help_says_what_to_do_with_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        command(monkeypatch, "--help")
+    assert exit_.value.code == 0
+    said = capsys.readouterr().out
+    assert "delete the\nrows that are wrong" in said and "label_fixes=suspects.csv" in said

@@ -1,0 +1,435 @@
+"""Runs side by side: simulated runs of known quality are told apart, or not; folders in any state are listed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from sklearn.metrics import accuracy_score, f1_score
+
+from maskcls.config import Config
+from maskcls.errors import UserError
+from maskcls.evaluation.intervals import Difference, Interval, paired_difference
+from maskcls.evaluation.predictions import Predictions
+from maskcls.labels import encode_class
+from maskcls.reporting.comparison import (
+    RUNTIME_KEYS,
+    Run,
+    compare,
+    comparison_picture,
+    comparison_rows,
+    comparison_text,
+    flat,
+    holm,
+    read_run,
+    read_runs,
+    runs_rows,
+    runs_text,
+    save_figure,
+    sorted_runs,
+    summarize_runs,
+    verdicts,
+    write_csv,
+)
+
+FILES = [*(f"mask{i}.jpg" for i in range(1, 6)), "incorrect_mask.jpg", "normal.jpg"]
+
+
+def simulated(people: Sequence[int], *, error: float, seed: int, heads: Sequence[str] = ()) -> Predictions:
+    """Returns a model whose age is wrong for a share of the people (4 of 5 of their photos) and mask for 2 % of photos.
+
+    The people are the same for every seed; the seed decides whom the model gets wrong.
+    """
+    generator = np.random.default_rng(seed)
+    names = np.repeat([f"{number:06d}_female_Asian_45" for number in people], 7)
+    mask, gender, age = np.tile([0] * 5 + [1, 2], len(people)), np.repeat(people, 7) % 2, np.repeat(people, 7) % 3
+    is_hard = np.repeat(generator.random(len(people)) < error, 7) & (generator.random(len(names)) < 0.8)
+    said = {
+        "mask": (mask + (generator.random(len(names)) < 0.02)) % 3, "gender": gender, "age": (age + is_hard) % 3,
+    }  # fmt: skip
+    sizes = {"class": 18, "mask": 3, "gender": 2, "age": 3}
+    labels = {"class": encode_class(said["mask"], said["gender"], said["age"]), **said}
+    return Predictions(
+        names, np.tile(FILES, len(people)), np.stack([mask, gender, age], 1), np.full(len(names), 45),
+        np.full(len(names), "Asian"),
+        {head: np.eye(sizes[head], dtype=np.float32)[labels[head]] for head in heads or sizes},
+    )  # fmt: skip
+
+
+def a_run(name: str, predictions: Predictions, **config: str) -> Run:
+    return Run(name, config, predictions)
+
+
+def saved_run(folder: Path, predictions: Predictions | None = None, **config: Any) -> Path:
+    """Returns a run folder with a config and, when given, its predictions."""
+    (folder / "best").mkdir(parents=True)
+    values = {"data_dir": "photos", "dataset_args": {"output": "all"}, "epochs": 3, "model": "vit", **config}
+    (folder / "config.yaml").write_text(yaml.dump(values))
+    if predictions is not None:
+        predictions.save(folder / "valid_predictions.parquet")
+    return folder
+
+
+def test_equal_models_are_not_distinguishable_and_a_clearly_better_one_is_better() -> None:
+    people = range(150)
+    first = a_run("a", simulated(people, error=0.3, seed=0))
+    equal = a_run("b", simulated(people, error=0.3, seed=1))
+    better = a_run("c", simulated(people, error=0.05, seed=2))
+    result = compare([first, equal, better])
+    assert result.verdicts == ["not distinguishable", "better"]
+    assert compare([better, first]).verdicts == ["worse"]
+    assert [difference.num_people for difference in result.differences] == [150, 150]
+
+
+def test_of_many_equal_pairs_about_one_in_twenty_is_called_different() -> None:
+    people, words = range(60), []
+    for seed in range(100):
+        pair = [simulated(people, error=0.3, seed=2 * seed + 1), simulated(people, error=0.3, seed=2 * seed + 2)]
+        words += verdicts([paired_difference(*pair, num_resamples=500)])
+    assert 0 < 100 - words.count("not distinguishable") <= 11  # binomial(100, 0.05): 11 or fewer in 99.6 % of sets
+
+
+def test_the_probabilities_are_corrected_as_holm_does() -> None:
+    # By hand: sorted 0.01, 0.03, 0.04 times 3, 2, 1 is 0.03, 0.06, 0.04; none may lie below one before it.
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.7, 0.8]) == [1.0, 1.0]
+
+
+def test_one_lucky_run_of_several_is_not_called_better() -> None:
+    lucky = Difference(Interval(0.02, 0.001, 0.04), 0.98, 50, 350)
+    chance = Difference(Interval(0.0, -0.02, 0.02), 0.5, 50, 350)
+    assert verdicts([lucky]) == ["better"]
+    assert verdicts([lucky, chance, chance]) == ["not distinguishable"] * 3
+    assert verdicts([replace(lucky, interval=Interval(0.02, -0.001, 0.04))]) == ["not distinguishable"]
+
+
+def test_other_people_are_refused_with_their_numbers_unless_common_is_given() -> None:
+    whole, part = simulated(range(40), error=0.3, seed=0), simulated(range(30, 60), error=0.1, seed=1)
+    runs = [a_run("a", whole), a_run("b", part)]
+    with pytest.raises(
+        UserError,
+        match=r"different people or photos: a 40 people \(280 photos\), b 30 people \(210 photos\); 10 people "
+        r"\(70 photos\) are common to all\. Compare them on these with --common, or train with the same valid_profile",
+    ):
+        compare(runs)
+    result = compare(runs, only_common=True)
+    on_these = [whole.rows(np.arange(30 * 7, 40 * 7)), part.rows(np.arange(10 * 7))]
+    assert result.differences == [paired_difference(*on_these)]
+    assert result.notes == [
+        "10 people (70 photos) that all runs validated; of a 40 people (280 photos), b 30 people (210 photos)"
+    ]
+    with pytest.raises(UserError, match=r"no validated person in common: a 40 people \(280 photos\), c 5 people"):
+        compare([runs[0], a_run("c", simulated(range(70, 75), error=0.1, seed=1))], only_common=True)
+
+
+def test_the_order_of_the_photos_does_not_matter() -> None:
+    first, second = simulated(range(20), error=0.3, seed=0), simulated(range(20), error=0.3, seed=1)
+    shuffled = second.rows(np.random.default_rng(0).permutation(len(second)))
+    plain, other = (compare([a_run("a", first), a_run("b", table)]) for table in (second, shuffled))
+    assert plain.scores == other.scores
+    assert plain.differences == other.differences
+
+
+def test_other_labels_of_the_same_photos_are_said_and_those_of_the_first_run_count() -> None:
+    table = simulated(range(20), error=0.3, seed=0)
+    fixed = table.labels.copy()
+    fixed[:3, 1] = 1 - fixed[:3, 1]
+    result = compare([a_run("a", table), a_run("b", replace(table, labels=fixed))])
+    assert result.notes[1] == "3 photos carry other labels in b; those of a count for all"
+    assert result.scores["gender_acc"][1].value == pytest.approx(1)
+
+
+def test_the_scores_are_those_of_scikit_learn_for_each_head_form() -> None:
+    whole = simulated(range(50), error=0.3, seed=0)
+    single = simulated(range(50), error=0.1, seed=1, heads=["age"])
+    both = compare([a_run("a", whole), a_run("b", whole)], score="age_f1")
+    assert list(both.scores) == [f"{head}{s}" for head in ("", "mask_", "gender_", "age_") for s in ("acc", "f1")]
+    mixed = compare([a_run("a", whole), a_run("b", single)])
+    assert (list(mixed.scores), mixed.score, both.score) == (["age_acc", "age_f1"], "age_f1", "age_f1")
+    for result, place, table in [(both, 0, whole), (mixed, 0, whole), (mixed, 1, single)]:
+        truth, said = table.truth("age"), table.predicted("age")
+        assert result.scores["age_acc"][place].value == pytest.approx(accuracy_score(truth, said))
+        assert result.scores["age_f1"][place].value == pytest.approx(f1_score(truth, said, average="macro"))
+    three = compare([a_run("a", whole), a_run("b", whole), a_run("c", single)])
+    assert [d.interval.value for d in three.differences] == [0, mixed.differences[0].interval.value]
+    for order in ([whole, single], [single, whole]):
+        runs = [a_run(name, table) for name, table in zip("ab", order, strict=True)]
+        low, high = (f1_score(table.truth("age"), table.predicted("age"), average="macro") for table in order)
+        for score in ("f1", "age_f1"):
+            assert compare(runs, score=score).differences[0].interval.value == pytest.approx(high - low)
+
+
+def test_scores_and_outputs_that_do_not_fit_are_named() -> None:
+    whole, age, mask = (simulated(range(9), error=0.3, seed=0, heads=heads) for heads in ((), ["age"], ["mask"]))
+    with pytest.raises(UserError, match=r"unknown score 'aeg_f1'\. Did you mean 'age_f1'\? Known: acc, f1, mask_acc,"):
+        compare([a_run("a", whole), a_run("b", whole)], score="aeg_f1")
+    with pytest.raises(UserError, match=r"unknown score 'mask_f1'\..* Known: acc, f1$"):
+        compare([a_run("a", whole), a_run("b", age)], score="mask_f1")
+    with pytest.raises(UserError, match=r"predict different things: a age, b mask\. .* runs/mask\+runs/gender"):
+        compare([a_run("a", age), a_run("b", mask)])
+
+
+def test_three_attribute_runs_are_read_as_one(tmp_path: Path) -> None:
+    whole = simulated(range(20), error=0.3, seed=0)
+    parts = [
+        str(
+            saved_run(
+                tmp_path / head,
+                simulated(range(20), error=0.3, seed=0, heads=[head]),
+                dataset_args={"output": head},
+                lr=0.1,
+            )
+        )
+        for head in ("gender", "age", "mask")
+    ]
+    together, single = read_runs(["+".join(parts), str(saved_run(tmp_path / "all", whole, lr=0.1))])
+    assert (together.name, single.name) == ("gender+age+mask", "all")
+    assert (together.config["dataset_args.output"], together.config["lr"]) == ("gender | age | mask", "0.1")
+    result = compare([together, single])
+    assert result.differences[0].interval.value == 0
+    assert result.verdicts == ["not distinguishable"]
+    assert list(result.config) == ["dataset_args.output"]
+    with pytest.raises(UserError, match=r"mask: to be combined, three runs predict mask, gender and age, one each"):
+        read_runs([f"{parts[1]}+{parts[2]}", parts[0]])
+
+
+def test_folds_are_read_as_one_run_of_all_their_people(tmp_path: Path) -> None:
+    whole = simulated(range(20), error=0.3, seed=0)
+    folds = [
+        saved_run(tmp_path / f"f{fold}", whole.rows(np.arange(140) // 70 == fold), fold=fold, name=f"f{fold}")
+        for fold in (0, 1)
+    ]
+    joined = read_run(",".join(map(str, folds)))
+    assert joined.predictions.people.tolist() == whole.people.tolist()
+    assert joined.config["fold"] == "0 | 1"
+    assert "name" not in joined.config
+    with pytest.raises(UserError, match="some of the same photos"):
+        read_runs([f"{folds[0]},{folds[0]}", str(folds[1])])
+
+
+def test_a_folder_named_with_a_plus_stays_whole(tmp_path: Path) -> None:
+    table = simulated(range(5), error=0.3, seed=0)
+    texts = [f"{saved_run(tmp_path / 'mask+gender', table)}/", str(saved_run(tmp_path / "lr1,5", table))]
+    assert [len(run.predictions) for run in read_runs(texts)] == [35, 35]
+
+
+def test_runs_of_the_same_name_keep_their_folders(tmp_path: Path) -> None:
+    table = simulated(range(5), error=0.3, seed=0)
+    texts = [str(saved_run(tmp_path / folder / "exp", table)) for folder in ("a", "b")]
+    assert [run.name for run in read_runs(texts)] == texts
+
+
+def test_all_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs two runs or more"):
+        read_runs(["runs/a"])
+    broken = saved_run(tmp_path / "broken")
+    (broken / "config.yaml").write_text("a: [")
+    listed = saved_run(tmp_path / "listed")
+    (listed / "config.yaml").write_text("- 1")
+    with pytest.raises(UserError) as raised:
+        read_runs([str(saved_run(tmp_path / "new")), str(tmp_path / "no"), str(broken), str(listed)])
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "4 runs that cannot be compared:"
+    for line, end in zip(
+        lines[1:],
+        ["version", "config.yaml: No such file or directory", "expected", "expected `key: value` lines"],
+        strict=True,
+    ):
+        assert end in line
+        assert line.count(str(tmp_path)) == 1
+    assert "new/valid_predictions.parquet does not exist" in lines[1]
+    assert "broken/config.yaml is not valid YAML" in lines[3]
+
+
+def test_only_config_keys_that_differ_and_matter_are_shown() -> None:
+    table = simulated(range(5), error=0.3, seed=0)
+    first = {
+        "lr": 0.001,
+        "model_args": {"depth": 3, "sizes": [1, 2]},
+        "augmentation_args": {},
+        "max_grad_norm": None,
+    }
+    second = {
+        **first,
+        "lr": 0.0010000001,
+        "model_args": {"depth": 4, "sizes": [1, 2]},
+        "augmentation_args": {"flip": {"p": 0.5}},
+        "max_grad_norm": 1.0,
+    }
+    assert flat(first) == {
+        "lr": "0.001", "model_args.depth": "3", "model_args.sizes": "[1, 2]", "max_grad_norm": "null",
+    }  # fmt: skip
+    result = compare([a_run("a", table, **flat(first)), a_run("b", table, **flat(second))])
+    assert result.config == {
+        "model_args.depth": ["3", "4"], "max_grad_norm": ["null", "1"], "augmentation_args.flip.p": ["-", "0.5"],
+    }  # fmt: skip
+    same = compare([a_run("a", table), a_run("b", table)])
+    assert "config: the same, as far as it decides what is learnt" in comparison_text(same)
+
+
+def test_the_keys_left_out_are_keys_of_the_config() -> None:
+    assert set(RUNTIME_KEYS) < set(Config.model_fields)
+    assert len(RUNTIME_KEYS) > 8
+
+
+def test_text_table_and_picture_say_the_same(tmp_path: Path) -> None:
+    people = range(100)
+    runs = [
+        a_run("first", simulated(people, error=0.3, seed=0), lr="0.1"),
+        a_run("second", simulated(people, error=0.3, seed=1), lr="x" * 50),
+        a_run("third", simulated(people, error=0.02, seed=2), lr="0.1"),
+    ]
+    result = compare(runs, score="acc")
+    text = comparison_text(result)
+    lines = text.splitlines()
+    assert lines[0] == "100 people (700 photos) that all runs validated"
+    assert next(line for line in lines if line.startswith("lr")).split() == ["lr", "0.1", "x" * 37 + "...", "0.1"]
+    difference = result.differences[1].interval
+    assert f"third              {difference.value:+.3f} [{difference.low:+.3f}, " in text
+    assert lines[lines.index(next(line for line in lines if line.startswith("acc against first"))) + 2].endswith(
+        "> 99.9 %     better"
+    )
+    assert "Verdicts are corrected for 2 runs being compared with first (Holm)." in text
+    assert "Holm" not in comparison_text(compare(runs[:2]))
+
+    write_csv(tmp_path / "c.csv", comparison_rows(result))
+    with (tmp_path / "c.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["what"] for row in rows] == ["config"] * 3 + ["score"] * 8 * 3 + ["difference"] * 2
+    assert (rows[-1]["run"], rows[-1]["name"], rows[-1]["verdict"]) == ("third", "acc", "better")
+    assert float(rows[-1]["low"]) == difference.low
+    # The sureness is that of the sign seen, whichever it is.
+    better = result.differences[0].probability_better
+    expected = better if result.differences[0].interval.value > 0 else 1 - better
+    assert float(rows[-2]["probability"]) == pytest.approx(expected)
+
+    figure = comparison_picture(result)
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["first", "second", "third"]
+    dots = [[line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"] for axes in (left, right)]
+    assert dots[0] == [interval.value for interval in result.scores["acc"]]
+    assert dots[1] == [0, *(difference.interval.value for difference in result.differences)]
+    assert [word.get_text() for word in right.texts] == ["", "not distinguishable", "better"]
+    save_figure(tmp_path / "c.png", figure)
+    assert Image.open(tmp_path / "c.png").size[0] > 1000
+    with pytest.raises(UserError, match=r"c\.txt: Format 'txt' is not supported"):
+        save_figure(tmp_path / "c.txt", figure)
+    for write in (lambda path: save_figure(path, figure), lambda path: write_csv(path, rows)):
+        with pytest.raises(UserError, match=r"none/c\.png cannot be written: No such file or directory"):
+            write(tmp_path / "none" / "c.png")
+
+
+def metrics(folder: Path, *scores: dict[str, Any], started: int = 1_000_000, minutes: int = 3) -> Path:
+    """Writes metrics.jsonl with a training line and a validation line per epoch; fixes the times of the files."""
+    lines = []
+    for epoch, values in enumerate(scores, start=1):
+        lines += [{"epoch": epoch, "update": epoch, "train/loss": 1.0, "train/f1": 0.99}]
+        lines += [{"epoch": epoch, "update": epoch, **{f"valid/{name}": value for name, value in values.items()}}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    os.utime(folder / "config.yaml", (started, started))
+    os.utime(folder / "metrics.jsonl", (started + 60 * minutes, started + 60 * minutes))
+    return folder
+
+
+def test_a_summary_gives_the_scores_of_the_best_epoch_and_how_far_the_run_came(tmp_path: Path) -> None:
+    three = [{"f1": f1, "acc": acc, "loss": loss} for f1, acc, loss in [(0.5, 0.9, 2.0), (0.7, 0.8, 1.0), (0.6, 0, 3)]]
+    done = metrics(saved_run(tmp_path / "by_f1"), *three)
+    (done / "finished.json").write_text(json.dumps({"epoch": 2, "seconds": 42.5}, indent=2))
+    metrics(saved_run(tmp_path / "by_acc", best_criterion="acc"), *three)
+    metrics(saved_run(tmp_path / "by_loss", best_criterion="loss", epochs=4), *three)
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "notes.txt").touch()
+    runs = {run.name: run for run in summarize_runs(tmp_path)}
+    assert {name: run.best_epoch for name, run in runs.items()} == {"by_acc": 1, "by_f1": 2, "by_loss": 2}
+    assert {name: run.state for name, run in runs.items()} == {
+        "by_acc": "unfinished", "by_f1": "finished", "by_loss": "unfinished",
+    }  # fmt: skip
+    assert runs["by_f1"].seconds == 42.5
+    run = runs["by_loss"]
+    assert (run.epochs_done, run.epochs, run.output, run.model, run.seconds) == (3, 4, "all", "vit", 180)
+    assert (run.scores, run.problems) == ({"f1": 0.7, "acc": 0.8, "loss": 1.0}, [])
+
+
+def test_missing_and_odd_files_are_said_in_the_row(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    metrics(saved_run(tmp_path / "killed"), {"f1": 0.5})
+    with (tmp_path / "killed" / "metrics.jsonl").open("ab") as file:
+        file.write(b'[1]\n{"epoch": "x", "valid/f1": 0.9}\n{"epoch": 2, "valid/f1": "high"}\n{"epoch": 2, "val\xff')
+    broken = metrics(saved_run(tmp_path / "broken"), {"f1": 0.5})
+    (broken / "config.yaml").write_bytes(b"a: \xff")
+    odd = saved_run(tmp_path / "odd", dataset_args="all", epochs="many", best_criterion=["f1"])
+    (odd / "best").rmdir()
+    (odd / "metrics.jsonl").mkdir()
+    (odd / "finished.json").write_text("[]")
+    metrics(saved_run(tmp_path / "copied"), {"f1": float("nan")}, {"f1": 0.2}, minutes=-1)
+    runs = {run.name: run for run in summarize_runs(tmp_path)}
+    assert runs["empty"].problems == ["config.yaml: No such file or directory", "no best/"]
+    assert runs["killed"].problems == ["metrics.jsonl: 2 unreadable lines"]
+    assert (runs["killed"].scores, runs["killed"].epochs_done) == ({"f1": 0.5}, 1)
+    assert runs["broken"].problems[0].startswith("config.yaml is not valid YAML: 'utf-8' codec can't decode")
+    assert (runs["broken"].best_epoch, runs["broken"].state) == (1, "unfinished")
+    assert (runs["odd"].problems, runs["odd"].output, runs["odd"].epochs) == (
+        ["no best/", "finished.json: no seconds"], "", None,
+    )  # fmt: skip
+    assert (runs["copied"].best_epoch, runs["copied"].seconds) == (2, None)
+    text = runs_text(sorted_runs(list(runs.values()), "name"), by="name")
+    assert [line.split()[0] for line in text.splitlines()] == ["name", "broken", "copied", "empty", "killed", "odd"]
+    assert text.splitlines()[3].endswith("config.yaml: No such file or directory; no best/")
+
+
+def test_runs_are_sorted_by_name_start_or_score(tmp_path: Path) -> None:
+    metrics(saved_run(tmp_path / "a"), {"f1": 0.5, "loss": 2.0, "age_loss": 1.0}, started=3000)
+    metrics(saved_run(tmp_path / "b"), {"f1": 0.9, "loss": 1.0}, started=1000)
+    metrics(saved_run(tmp_path / "c"), {"f1": float("nan"), "loss": 3.0}, started=2000)
+    (tmp_path / "d").mkdir()
+    runs = summarize_runs(tmp_path)
+
+    def order(by: str) -> str:
+        return "".join(run.name for run in sorted_runs(runs, by))
+
+    assert [order(by) for by in ("name", "started", "f1", "loss", "age_loss")] == [
+        "abcd", "dbca", "bacd", "bacd", "abcd",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"sorted by 'accc'\. Known: started, name, f1, loss, age_loss"):
+        sorted_runs(runs, "accc")
+    assert sorted_runs([], "f1") == []
+
+
+def test_the_table_shows_what_it_is_sorted_by_and_the_csv_everything(tmp_path: Path) -> None:
+    scores = {"loss": 1.0, "acc": 0.75, "f1": 0.5, "age_loss": 0.25, "age_acc": 0.625}
+    metrics(saved_run(tmp_path / "exp"), scores, minutes=125)
+    runs = summarize_runs(tmp_path)
+    head, row = (line.split() for line in runs_text(runs, by="started").splitlines())
+    assert head == ["name", "started", "duration", "state", "epochs", "output", "model", "best", "acc", "f1", "loss",
+                    "age_acc"]  # fmt: skip
+    assert row[:1] + row[3:] == ["exp", "2:05:00", "unfinished", "1/3", "all", "vit", "1", "0.7500", "0.5000",
+                                 "1.0000", "0.6250"]  # fmt: skip
+    assert "age_loss" in runs_text(runs, by="age_loss")
+    write_csv(tmp_path / "runs.csv", runs_rows(runs))
+    with (tmp_path / "runs.csv").open(newline="") as file:
+        written = next(csv.DictReader(file))
+    assert {name: float(written[name]) for name in scores} == scores
+    assert (written["seconds"], written["epochs_done"], written["epochs"], written["problems"]) == (
+        "7500",
+        "1",
+        "3",
+        "",
+    )
+    assert written["started"].startswith("1970-01-12T")
+
+
+def test_a_folder_that_holds_no_runs_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere is not a folder; give the one that holds the runs"):
+        summarize_runs(tmp_path / "nowhere")
+    run = saved_run(tmp_path / "exp")
+    with pytest.raises(UserError, match=f"exp is itself a run; give the folder that holds the runs: {tmp_path}"):
+        summarize_runs(run)
