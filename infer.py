@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from maskcls.errors import errors_end_the_program
+from maskcls.reporting.text import language, words
 from maskcls.training.memory import keep_freed_memory
 
 
@@ -21,6 +22,7 @@ def main() -> None:
     )
     parser.add_argument("--batch_size", type=int, help="photos that a device takes at once; default: valid_batch_size")
     parser.add_argument("--output_dir", help="folder for the results; default: the run folder")
+    parser.add_argument("--lang", help="en or ko: language of the console; default: as MASKCLS_LANG or LANG says")
     arguments = parser.parse_args()
     keep_freed_memory()
     with errors_end_the_program():
@@ -29,10 +31,13 @@ def main() -> None:
             arguments.infer_data_dir,
             batch_size=arguments.batch_size,
             output_dir=arguments.output_dir,
+            lang=language(arguments.lang),
         )
 
 
-def infer(model_dir: str, infer_data_dir: str | None, *, batch_size: int | None, output_dir: str | None) -> None:
+def infer(
+    model_dir: str, infer_data_dir: str | None, *, batch_size: int | None, output_dir: str | None, lang: str = "en"
+) -> None:
     """Predicts every photo and writes the answers in their order."""
     import time
     from pathlib import Path
@@ -54,7 +59,7 @@ def infer(model_dir: str, infer_data_dir: str | None, *, batch_size: int | None,
     from maskcls.training.processes import attention_for, fit_threads, on_main_process
     from maskcls.training.run_folder import RunFolder, check_writable, save_answers, write_json
 
-    started = time.time()
+    started, word = time.time(), words(lang)
     accelerator = Accelerator()
     fit_threads(accelerator)
     run, config = RunFolder.open(model_dir)
@@ -83,8 +88,9 @@ def infer(model_dir: str, infer_data_dir: str | None, *, batch_size: int | None,
 
     own_photos = -(-len(data.table) // accelerator.num_processes)
     with tqdm(
-        total=own_photos, desc="predicting", unit="photo", disable=not accelerator.is_main_process, leave=False
-    ) as bar:
+        total=own_photos, desc=word("predicting"), unit=word("photo_unit"), disable=not accelerator.is_main_process,
+        leave=False,
+    ) as bar:  # fmt: skip
         logits = predict(
             accelerator, model, pixels, rows, transform, batch_size=batch_size or config.valid_batch_size,
             progress=bar.update,
@@ -99,8 +105,9 @@ def infer(model_dir: str, infer_data_dir: str | None, *, batch_size: int | None,
             write_json(target / "infer_metrics.json", {"photos": len(logits), **scores, "f1_per_class": per_class})
             pictures.save_picture(target / "infer_confusion_matrix.png", pictures.confusion_picture(matrices))
             print("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-        print(f"{len(logits):,} photos in {console.duration(time.time() - started)}")
-        print(f"answers {target / 'output.csv'}, probabilities {target / 'probabilities.parquet'}")
+        print(word("num_predicted", photos=len(logits), duration=console.duration(time.time() - started, word)))
+        files = {"answers": target / "output.csv", "probabilities": target / "probabilities.parquet"}
+        print(word("where_answers", **files))
     accelerator.wait_for_everyone()  # gloo has been seen to abort a process that left before the others
     accelerator.end_training()
 

@@ -7,10 +7,12 @@ Where it runs (processes, precision) is accelerate's: --config_file accelerate_c
 from __future__ import annotations
 
 import argparse
+import os
 
 from maskcls.cli.check import check
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError, errors_end_the_program
+from maskcls.reporting.text import language, words
 from maskcls.training.memory import keep_freed_memory
 from maskcls.training.run_folder import RunFolder
 
@@ -25,37 +27,47 @@ def main() -> None:
         help="run folder to go on with; auto: the newest unfinished one of this config, if any",
     )
     parser.add_argument("--check", action="store_true", help="look at config, photos and one update, and do not train")
+    parser.add_argument(
+        "--lang", help="en or ko: language of console and report; default: as MASKCLS_LANG or LANG says"
+    )
     arguments, overrides = parser.parse_known_args()
     keep_freed_memory()
     with errors_end_the_program():
+        lang = language(arguments.lang)
         if arguments.check and arguments.config is not None:
-            check(load_config(arguments.config, overrides))
+            check(load_config(arguments.config, overrides), lang=lang)
         elif arguments.resume is not None:
             run, config = RunFolder.resume(arguments.resume, arguments.config, overrides)
-            train(config, run)
+            train(config, run, lang=lang)
         elif arguments.config is not None:
-            train(load_config(arguments.config, overrides))
+            train(load_config(arguments.config, overrides), lang=lang)
         else:
             raise UserError("give --config: a YAML of configs/, or --resume: a run folder")
 
 
-def train(config: Config, run: RunFolder | None = None) -> None:
+def train(config: Config, run: RunFolder | None = None, *, lang: str = "en") -> None:
     """Trains a config to a finished run folder: a new one, or one that goes on where it stopped."""
+    import math
     import time
 
     from accelerate import Accelerator
 
+    from maskcls.evaluation.calibration import calibrate
+    from maskcls.evaluation.intervals import score_intervals
+    from maskcls.evaluation.predictions import Predictions
     from maskcls.evaluation.selection import BestScore
     from maskcls.reporting import console, pictures
+    from maskcls.reporting.dashboard import log_results
+    from maskcls.reporting.report import write_report
     from maskcls.training.checkpoint import Progress, Saver, newest_state, restore
     from maskcls.training.experiment import build_learner, open_faces
     from maskcls.training.faults import faults_as_messages
-    from maskcls.training.loop import predict, score, train_one_epoch
+    from maskcls.training.loop import NotFinite, predict, score, train_one_epoch
     from maskcls.training.processes import fit_threads, on_main_process
     from maskcls.training.tracking import Tracking
 
     accelerator = Accelerator(gradient_accumulation_steps=1)
-    is_main, say = accelerator.is_main_process, accelerator.print
+    is_main, say, word = accelerator.is_main_process, accelerator.print, words(lang)
     fit_threads(accelerator)
 
     # Photos, people, batches; model, loss, optimizer, schedule.
@@ -70,8 +82,8 @@ def train(config: Config, run: RunFolder | None = None) -> None:
         state = None
     else:
         state, damages = on_main_process(accelerator, lambda: newest_state(run))
-        say("\n".join([*damages, f"going on from {state.folder if state else 'the start: no state was saved'}"]))
-    on_main_process(accelerator, run.lock)
+        say("\n".join([*damages, word("going_on", folder=state.folder) if state else word("starting_again")]))
+    lock = on_main_process(accelerator, run.lock)
     if state:
         progress = restore(accelerator, learner, state, data_key=data.key)
     saver = Saver(
@@ -90,17 +102,19 @@ def train(config: Config, run: RunFolder | None = None) -> None:
             pictures.batch_pictures(faces.train, faces.valid, transform, plan, config.output), update=0
         )
         tracking.catch_up()
-    facts = console.start_lines(config, data, plan, accelerator, learner.network)
-    say("\n".join([facts, f"run      {run.path}", *(f"         {note}" for note in tracking.notes)]))
+    facts = console.start_lines(config, data, plan, accelerator, learner.network, word)
+    say("\n".join([facts, word("start_run", path=run.path), *(f"         {note}" for note in tracking.notes)]))
 
     best = progress.best
     with faults_as_messages(accelerator, config, learner, plan, run.path, faces.names), tracking, saver:
         for epoch in range(progress.epoch, config.epochs + 1):
             if config.early_stopping_patience and epoch - 1 - best.epoch >= config.early_stopping_patience:
-                say(f"stopped: {config.best_criterion} has not been better for {config.early_stopping_patience} epochs")
+                say(word("stopped", criterion=config.best_criterion, epochs=config.early_stopping_patience))
                 break
             epoch_started = time.time()
-            with console.epoch_bar(epoch, config.epochs, plan.num_updates, progress.update, is_shown=is_main) as bar:
+            with console.epoch_bar(
+                epoch, config.epochs, plan.num_updates, progress.update, word, is_shown=is_main
+            ) as bar:
                 for values in train_one_epoch(
                     accelerator, learner, faces.train, transform, losses, plan, epoch=epoch,
                     first_update=progress.update, log_interval=config.log_interval, max_grad_norm=config.max_grad_norm,
@@ -108,10 +122,11 @@ def train(config: Config, run: RunFolder | None = None) -> None:
                 ):  # fmt: skip
                     bar.update(1)
                     if values:
-                        bar.set_postfix(console.postfix(values), refresh=False)
+                        bar.set_postfix(console.postfix(values, word), refresh=False)
                         tracking.log(values, epoch=epoch, update=learner.num_updates)
                         if learner.num_updates == config.log_interval:
-                            say(console.advice(values, accelerator, uses_cache=config.cache == "memory_map"), end="")
+                            uses_cache = config.cache == "memory_map"
+                            say(console.advice(values, accelerator, word, uses_cache=uses_cache), end="")
                     saver.update_done()
 
             # Every process holds the same gathered logits, so every process takes the same decisions below.
@@ -121,6 +136,8 @@ def train(config: Config, run: RunFolder | None = None) -> None:
                     batch_size=config.valid_batch_size,
                 )  # fmt: skip
             scores, matrices = score(logits, faces.valid.labels, losses, output=config.output)
+            if not math.isfinite(scores["loss"]):
+                raise NotFinite(learner.num_updates)
             is_best = best.update(scores, epoch)
             tracking.log({f"valid/{k}": v for k, v in scores.items()}, epoch=epoch, update=learner.num_updates)
             if learner.steps_on_score:
@@ -131,15 +148,24 @@ def train(config: Config, run: RunFolder | None = None) -> None:
                     confusion = pictures.confusion_picture(matrices)
                     pictures.save_picture(run.path / "confusion_matrix.png", confusion)
                     tracking.log_pictures({"valid/confusion_matrix": confusion}, update=learner.num_updates)
-            say(console.epoch_line(epoch, config.epochs, scores, seconds=time.time() - epoch_started, is_best=is_best))
+            seconds = time.time() - epoch_started
+            say(console.epoch_line(epoch, config.epochs, scores, word, seconds=seconds, is_best=is_best))
             saver.epoch_done()
 
+        if is_main:
+            pictures.save_picture(run.path / "curves.png", pictures.curves_picture(run.history()))
+            predictions = Predictions.load(run.predictions)
+            intervals = score_intervals(predictions)
+            run.finish(best, intervals, calibrate(predictions), seconds=progress.seconds)
+            report = write_report(run, language=lang) if config.report else None
+            log_results(tracking, run, predictions, intervals=intervals, report=report)
+
     if is_main:
-        pictures.save_picture(run.path / "curves.png", pictures.curves_picture(run.history()))
-        run.finish(best, seconds=progress.seconds)
-    say(console.end_lines(run, best, seconds=progress.seconds, notes=tracking.notes))
+        say(console.end_lines(run, best, intervals, word, seconds=progress.seconds, notes=tracking.notes))
     accelerator.wait_for_everyone()  # gloo has been seen to abort a process that left before the others
     accelerator.end_training()
+    if is_main:
+        os.close(lock)
 
 
 if __name__ == "__main__":

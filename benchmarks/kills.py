@@ -71,8 +71,8 @@ def kill_at(process: subprocess.Popen[str], run: Path, choose: random.Random) ->
     before = newest(run)
     while process.poll() is None and time.monotonic() < until and newest(run) == before:
         time.sleep(0.002)
-    wait = time.monotonic() + choose.uniform(0, 2.0)
-    while process.poll() is None and time.monotonic() < (until if in_writing else wait):
+    wait = time.monotonic() + choose.uniform(0, 1.0)
+    while process.poll() is None and time.monotonic() < wait + (1.0 if in_writing else 0.0):
         if in_writing and time.monotonic() > wait and (run / ".last.unfinished").exists():
             time.sleep(choose.uniform(0, 0.004))
             break
@@ -157,7 +157,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_sample_data(folder / "sample", num_people=12, seed=0)
-        more = {"epochs": max(4, kills // 2)}
+        more = {"epochs": max(4, 2 * kills)}
         finish(
             start(["--config", "configs/demo.yaml", *settings(folder / "sample", folder / "whole", **more)], processes)
         )

@@ -31,7 +31,7 @@ TABLES = {
 MAY_CHANGE = {
     "epochs", "early_stopping_patience", "log_interval", "checkpoint_interval", "nan_policy", "num_workers", "cache",
     "cache_dir", "data_dir", "train_profile", "valid_profile", "max_device_batch_size", "valid_batch_size", "model_dir",
-    "name", "wandb", "wandb_project", "tensorboard", "infer_data_dir",
+    "name", "wandb", "wandb_project", "tensorboard", "report", "infer_data_dir",
 }  # fmt: skip
 
 MAX_VALUES = 10_000  # of a YAML file, aliases expanded
@@ -165,6 +165,8 @@ class Config(BaseModel):
     )
     wandb_project: str = setting("maskcls", "project of the wandb dashboard")
     tensorboard: bool = setting(True, "write TensorBoard events to the run folder")
+
+    report: bool = setting(True, "write report.html at the end of the run")
 
     # inference
     infer_data_dir: str | None = setting(

@@ -22,11 +22,11 @@ class Fault(UserError):
 
 
 class ProcessFault(Fault):
-    """A fault of one process alone. It speaks whatever its rank and leaves at once, and the launcher ends the others."""
+    """A fault of one process alone: it speaks whatever its rank and leaves at once; the launcher ends the others."""
 
 
 class Stopped(UserError):
-    """The run was asked to stop and has saved its state: exit code 75, "try again later" (EX_TEMPFAIL of sysexits.h)."""
+    """The run was asked to stop and has saved its state: exit code 75, "try again later" (EX_TEMPFAIL, sysexits.h)."""
 
     exit_code = 75
 
@@ -44,6 +44,8 @@ def errors_end_the_program() -> Iterator[None]:
             os._exit(error.exit_code)  # taking leave of the others would wait for an answer that never comes
         distributed = sys.modules.get("torch.distributed")
         if distributed is not None and distributed.is_initialized():
+            if isinstance(error, Stopped):
+                distributed.barrier()  # the main process may still be uploading; when one leaves, a launcher ends all
             distributed.destroy_process_group()  # leaving with the group open may abort instead of exiting
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:

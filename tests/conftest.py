@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from maskcls.data.sample import write_sample_data
+
+os.environ["MASKCLS_LANG"] = "en"  # tests quote English, whatever the machine speaks
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ def overrides(sample: Path, tmp_path: Path, *, model: str, **more: object) -> li
         f"valid_profile={sample}/valid_profiles.txt", f"infer_data_dir={sample}/eval",
         f"model_dir={tmp_path}/runs", f"cache_dir={tmp_path}/cache", f"model_args={TINY[model]}", "image_size=[48, 32]",
         "train_batch_size=12", "valid_batch_size=16", "epochs=1", "log_interval=2", "wandb=disabled", "tensorboard=false",
+        "report=false",
         *(f"{key}={value}" for key, value in more.items()),
     ]  # fmt: skip
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from maskcls.cli import main, schema
-from maskcls.config import TABLES, Config, load_config
+from maskcls.config import MAY_CHANGE, TABLES, Config, load_config
 from maskcls.errors import UserError
 from maskcls.labels import OUTPUT_HEADS
 
@@ -390,6 +390,63 @@ def test_a_saved_config_is_read_as_it_was(name: str, write: Write, tmp_path: Pat
     config.save(tmp_path / "saved.yaml")
     assert load_config(tmp_path / "saved.yaml") == config
     assert set(yaml.safe_load((tmp_path / "saved.yaml").read_text(encoding="utf-8"))) == set(Config.model_fields)
+
+
+# What a run may be continued as
+
+
+def test_a_run_of_a_config_may_go_on_as_that_config(write: Write) -> None:
+    config = load_config(write(f"{MINIMAL}\nema_decay: 0.9"))
+    run = config.with_statistics([0.5, 0.4, 0.3], [0.2, 0.2, 0.2])
+    assert run.differences(config) == run.differences(run) == []
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # of the values that no config would take
+def test_every_key_but_those_that_may_change_is_a_difference(write: Write) -> None:
+    """Each key gets another value in turn, null too, which is what a YAML without the key says."""
+    run = load_config(write(f"{MINIMAL}\nema_decay: 0.9")).with_statistics([0.5, 0.4, 0.3], [0.2, 0.2, 0.2])
+    guarded = 0
+    for key in Config.model_fields.keys() - {"num_classes"}:
+        now = getattr(run, key)
+        for other in [{"output": "age"}] if key == "dataset_args" else ["another", None]:
+            found = run.differences(run.model_copy(update={key: other}))
+            is_found = len(found) == 1 and found[0].startswith(f"{key} is ") and ", in the run " in found[0]
+            is_right = is_found if key not in MAY_CHANGE and other != now else found == []
+            assert is_right, (key, other, found)
+            guarded += 1
+    assert guarded > 60
+
+
+def test_statistics_that_are_others_are_a_difference(write: Write) -> None:
+    config = load_config(write(MINIMAL))
+    run = config.with_statistics([0.5, 0.4, 0.3], [0.2, 0.2, 0.2])
+    (found,) = run.differences(config.with_statistics([0.5, 0.4, 0.25], [0.2, 0.2, 0.2]))
+    assert found.startswith("dataset_args is ") and "0.25" in found
+
+
+@pytest.mark.parametrize(
+    ("interval", "updates", "minutes"),
+    [
+        ("500 updates", 500, None), ("1 update", 1, None), ("10 minutes", None, 10), ("1 minute", None, 1),
+        ("null", None, None),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_interval_is_in_updates_or_in_minutes(
+    interval: str, updates: int | None, minutes: int | None, write: Write
+) -> None:
+    config = load_config(write(f"{MINIMAL}\ncheckpoint_interval: {interval}"))
+    assert (config.checkpoint_every("updates"), config.checkpoint_every("minutes")) == (updates, minutes)
+
+
+@pytest.mark.parametrize("interval", ["0 updates", "updates", "5", "5 hours", "-1 minutes", "1.5 minutes", "5updates"])
+def test_any_other_checkpoint_interval_is_refused(interval: str, write: Write) -> None:
+    with pytest.raises(UserError, match=r"checkpoint_interval is "):
+        load_config(write(f"{MINIMAL}\ncheckpoint_interval: {interval}"))
+
+
+def test_the_nan_policy_is_one_of_two(write: Write) -> None:
+    with pytest.raises(UserError, match=r"nan_policy is 'skip': input should be 'stop' or 'skip_update'"):
+        load_config(write(f"{MINIMAL}\nnan_policy: skip"))
 
 
 @pytest.mark.parametrize("output", OUTPUT_HEADS)

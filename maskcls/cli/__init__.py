@@ -15,6 +15,7 @@ COMMANDS = {
     "runs": "maskcls.cli.runs",
     "compare": "maskcls.cli.compare",
     "suspects": "maskcls.cli.suspects",
+    "report": "maskcls.cli.report",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,18 +22,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", required=True, help="YAML of the experiment")
     parser.add_argument("--decode", action="store_true", help="decode every photo in full")
     parser.add_argument("--fix-report", metavar="CSV", type=Path, help="write every finding as a table")
+    parser.add_argument("--lang", metavar="LANGUAGE", help="en or ko; default: MASKCLS_LANG, LC_ALL or LANG, else en")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Checks the config. Raises UserError, exit code 2, when it is no go."""
     from maskcls.config import load_config
+    from maskcls.reporting.text import language
 
     config = load_config(arguments.config, arguments.overrides)
-    check(config, decode=arguments.decode, report=arguments.fix_report)
+    check(config, lang=language(arguments.lang), decode=arguments.decode, report=arguments.fix_report)
 
 
-def check(config: Config, *, decode: bool = False, report: Path | None = None) -> None:
+def check(config: Config, *, lang: str, decode: bool = False, report: Path | None = None) -> None:
     """Prints what is found and what a run will take; the last line is go or no go. Collective.
 
     Raises UserError when it is no go.
@@ -43,41 +45,41 @@ def check(config: Config, *, decode: bool = False, report: Path | None = None) -
     from maskcls.data.inspection import save_findings
     from maskcls.errors import UserError
     from maskcls.reporting import console
+    from maskcls.reporting.text import words
     from maskcls.training.preflight import try_out
     from maskcls.training.processes import fit_threads, on_main_process
 
     accelerator = Accelerator(gradient_accumulation_steps=1)
-    say = accelerator.print
+    say, word = accelerator.print, words(lang)
     fit_threads(accelerator)
 
     def look() -> list[Finding]:
-        findings = inspected(config, decode=decode)
+        findings = inspected(config, word, decode=decode)
         if report:
             save_findings(findings, report)
         return findings
 
     findings = on_main_process(accelerator, look)
-    say(finding_lines(findings, report))
+    say(finding_lines(findings, report, word))
     num_errors = sum(finding.severity == "error" for finding in findings)
     if num_errors:
-        raise UserError(f"no go: {_counted(num_errors, 'error')} in photos or lists. Training would stop or be wrong")
+        raise UserError(word("no_go_data", errors=word("one_error" if num_errors == 1 else "errors", count=num_errors)))
     try:
         config, faces, learner, estimate = try_out(config, accelerator)
     except UserError as error:
         raise type(error)(f"no go: {error}") from None
-    say(console.start_lines(config, faces.data, faces.plan, accelerator, learner.network))
-    say(estimate_lines(config, estimate))
+    say(console.start_lines(config, faces.data, faces.plan, accelerator, learner.network, word))
+    say(estimate_lines(config, estimate, word))
     if estimate.free_bytes < estimate.run_bytes:
-        raise UserError(
-            f"no go: {config.model_dir} has no room for a run: {estimate.free_bytes / 1e6:,.0f} MB are free"
-        )
+        raise UserError(word("no_go_disk", folder=config.model_dir, free=estimate.free_bytes / 1e6))
     num_warnings = sum(finding.severity == "warning" for finding in findings)
-    say(f"go, with {_counted(num_warnings, 'warning')} to look at" if num_warnings else "go")
+    warnings = word("one_warning" if num_warnings == 1 else "warnings", count=num_warnings)
+    say(word("go_warned", warnings=warnings) if num_warnings else word("go"))
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
-def inspected(config: Config, *, decode: bool) -> list[Finding]:
+def inspected(config: Config, word: Callable[..., str], *, decode: bool) -> list[Finding]:
     """Returns what is found in the photos of a config's splits, or in all that it names when they cannot be split."""
     from tqdm import tqdm
 
@@ -97,7 +99,7 @@ def inspected(config: Config, *, decode: bool) -> list[Finding]:
     except UserError as error:  # told below unless the inspection finds what is behind it
         problem = error
         train, valid = _named(config)
-    with tqdm(desc="looking", unit="photo", leave=False) as bar:
+    with tqdm(desc=word("looking"), unit=word("photo_unit"), leave=False) as bar:
         findings = inspect_profiles(
             config.data_dir, train, valid, decode=decode, num_threads=max(config.num_workers, 1), progress=bar.update
         )
@@ -116,38 +118,42 @@ def _named(config: Config) -> tuple[list[str], list[str]]:
     return [name for name in profiles.profile_folders(config.data_dir) if name not in set(valid)], valid
 
 
-def finding_lines(findings: Sequence[Finding], report: Path | None) -> str:
-    """Returns the findings by kind, the worst first, the first few of each."""
+def finding_lines(findings: Sequence[Finding], report: Path | None, word: Callable[..., str]) -> str:
+    """Returns the findings by kind, the worst first, the first few of each; what is found is told in English."""
+    from maskcls.reporting.text import padded
+
     groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
         groups[finding.severity, finding.kind].append(finding)
     lines = []
     for (severity, kind), found in groups.items():
+        title = f"{padded(word(severity), 8)} {kind}"
         for finding in found[:NUM_SHOWN]:
             place = "/".join(part for part in (finding.profile, finding.file) if part)
-            lines.append(f"{severity:<8} {kind}: {f'{place}: ' if place else ''}{finding.text}")
+            lines.append(f"{title}: {f'{place}: ' if place else ''}{finding.text}")
         if len(found) > NUM_SHOWN:
-            lines.append(f"{severity:<8} {kind}: {len(found) - NUM_SHOWN} more{'' if report else ', see --fix-report'}")
+            lines.append(f"{title}: {word('more' if report else 'more_hidden', count=len(found) - NUM_SHOWN)}")
     counts = Counter(finding.severity for finding in findings)
-    named = ", ".join(
-        f"{counts[severity]} {severity}s" for severity in ("error", "warning", "note") if counts[severity]
-    )
-    text = "\n".join([*lines, f"found    {named or 'nothing to tell'}{f'; all in {report}' if report else ''}"])
+    named = [
+        word(f"one_{name}" if counts[name] == 1 else f"{name}s", count=counts[name])
+        for name in ("error", "warning", "note")
+        if counts[name]
+    ]
+    what = ", ".join(named) or word("found_nothing")
+    lines.append(word("found_written", what=what, path=report) if report else word("found", what=what))
+    text = "\n".join(lines)
     return text.encode("utf-8", "backslashreplace").decode()  # a file's name may be no UTF-8
 
 
-def estimate_lines(config: Config, estimate: Estimate) -> str:
+def estimate_lines(config: Config, estimate: Estimate, word: Callable[..., str]) -> str:
     """Returns what a run will take."""
     from maskcls.reporting.console import duration
 
     return "\n".join([
-        f"time     {estimate.update_seconds:.2f} s an update ({estimate.photos_per_second:.0f} photos/s), "
-        f"{duration(estimate.epoch_seconds)} an epoch, {duration(estimate.run_seconds)} for {config.epochs}",
-        f"memory   {estimate.memory_gb:.1f} GB a process",
-        f"disk     run {estimate.run_bytes / 1e6:,.0f} MB (two states of {estimate.state_bytes / 1e6:,.0f} MB, best/), "
-        f"decoded photos {estimate.cache_bytes / 1e6:,.0f} MB, free {estimate.free_bytes / 1e9:,.1f} GB",
+        word("estimate_time", update=estimate.update_seconds, speed=estimate.photos_per_second,
+             epoch=duration(estimate.epoch_seconds, word), run=duration(estimate.run_seconds, word),
+             epochs=config.epochs),
+        word("estimate_memory", memory=estimate.memory_gb),
+        word("estimate_disk", run=estimate.run_bytes / 1e6, state=estimate.state_bytes / 1e6,
+             cache=estimate.cache_bytes / 1e6, free=estimate.free_bytes / 1e9),
     ])  # fmt: skip
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

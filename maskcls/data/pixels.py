@@ -107,7 +107,9 @@ def decode(image: dict[str, Any], geometry: Geometry) -> np.ndarray:
                 raise ValueError(f"{opened.width} x {opened.height} pixels are too many: make the photo smaller")
             return geometry.apply(ImageOps.exif_transpose(opened))
     except Exception as error:  # Pillow's decoders raise a dozen kinds: OSError, SyntaxError, ValueError, struct.error
-        reason = "is not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
+        reason = getattr(error, "strerror", None) or str(error)
+        if type(error).__name__ == "UnidentifiedImageError":
+            reason = "is not an image"
         raise BadPhotos(f"{name}: {reason}") from None
 
 

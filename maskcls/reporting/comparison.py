@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ from maskcls.evaluation.intervals import Difference, Interval, paired_difference
 from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import HEAD_CLASSES
+from maskcls.reporting.text import padded, width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,6 +36,8 @@ RUNTIME_KEYS = (
     "checkpoint_interval", "wandb", "wandb_project", "tensorboard", "infer_data_dir",
 )  # fmt: skip
 WIDEST_CELL = 40  # characters of a config value in the printed table
+# Files of fonts with Hangul, as Linux, Windows and macOS name them.
+HANGUL_FONTS = ("NotoSansCJK-Regular", "NotoSansCJKkr-Regular", "NanumGothic", "malgun", "AppleSDGothicNeo")
 
 
 @dataclass(frozen=True)
@@ -256,11 +260,12 @@ def comparison_picture(comparison: Comparison) -> Figure:
     """Returns the picture: every run's score and every difference from the first, dots with 95 % intervals."""
     from matplotlib.figure import Figure
 
-    names = comparison.names
+    names, families = drawable_names(comparison.names)
     figure = Figure(figsize=(11, 1.6 + 0.45 * len(names)), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _dots(left, comparison.scores[comparison.score], ["tab:blue"] * len(names))
-    left.set(title=f"{comparison.score}, 95 % intervals over people", yticks=range(len(names)), yticklabels=names)
+    left.set_title(f"{comparison.score}, 95 % intervals over people")
+    left.set_yticks(range(len(names)), names, fontfamily=families)
     left.invert_yaxis()  # shared: the first run stands on top of both
     differences = [Interval(0, 0, 0), *(difference.interval for difference in comparison.differences)]
     words = ["", *comparison.verdicts]
@@ -271,8 +276,37 @@ def comparison_picture(comparison: Comparison) -> Figure:
         right.annotate(
             word, (interval.value, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8
         )
-    right.set(title=f"difference from {names[0]}", ylim=(len(names) - 0.5, -0.7))
+    right.set_title(f"difference from {names[0]}", fontfamily=families)
+    right.set_ylim(len(names) - 0.5, -0.7)
     return figure
+
+
+def drawable_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns names as a picture can show them, without boxes, and the font families to draw them with.
+
+    Hangul needs an installed font; without one it is written in Latin letters: 실험 as silheom. Of any other character
+    that no font has its code is drawn.
+    """
+    from matplotlib import font_manager, rcParams
+
+    families = list(rcParams["font.family"])
+    fonts = [font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))]
+    if not all(map(str.isascii, names)):
+        # The folders are read, because matplotlib keeps a list that is older than a font installed since.
+        files = {Path(file).stem: file for file in font_manager.findSystemFonts()}
+        for file in [files[name] for name in HANGUL_FONTS if name in files][:1]:
+            font_manager.fontManager.addfont(file)
+            fonts.append(font_manager.get_font(file))
+            families.append(fonts[-1].family_name)
+
+    def shown(character: str) -> str:
+        if any(font.get_char_index(ord(character)) for font in fonts):
+            return character
+        syllable = re.fullmatch("HANGUL SYLLABLE (.+)", unicodedata.name(character, ""))
+        return syllable[1].lower() if syllable else character.encode("ascii", "backslashreplace").decode()
+
+    # macOS spells a syllable of a folder's name in parts, which fonts draw side by side.
+    return ["".join(map(shown, unicodedata.normalize("NFC", name))) for name in names], families
 
 
 def _dots(axes: Any, intervals: Sequence[Interval], colours: Sequence[str]) -> None:
@@ -423,8 +457,8 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Returns rows of cells as text with columns of equal width."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(padded, row, widths)).rstrip() for row in rows)
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,8 +1,8 @@
-"""The lines that train.py and infer.py print, and the one progress bar."""
+"""The lines that train.py and infer.py print, and the one progress bar; `word` looks up the language's words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,27 +14,40 @@ from tqdm import tqdm
 from maskcls.config import Config
 from maskcls.data.dataset import FaceData
 from maskcls.data.loader import BatchPlan
+from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import AGE_GROUPS, GENDERS, MASKS, encode_class
+from maskcls.reporting.text import padded
 from maskcls.training.run_folder import RunFolder
 
 
-def split_table(labels: np.ndarray, splits: Mapping[str, np.ndarray], people: Mapping[str, int]) -> str:
+def split_table(
+    labels: np.ndarray, splits: Mapping[str, np.ndarray], people: Mapping[str, int], word: Callable[..., str]
+) -> str:
     """Returns the people and the photos per class of each split; labels (N, 3), splits: name -> rows."""
     counts = {
         name: np.bincount(encode_class(*labels[rows].T), minlength=18).reshape(3, 2, 3) for name, rows in splits.items()
     }
-    head = f"{'photos':>22}" + "".join(f"{f'{gender} {age}':>14}" for gender in GENDERS for age in AGE_GROUPS)
-    lines = [head]
+    groups = [f"{word(f'gender_{gender}')} {age}" for gender in range(len(GENDERS)) for age in AGE_GROUPS]
+    lines = [padded(word("photos"), 22, right=True) + "".join(padded(group, 14, right=True) for group in groups)]
     for name, count in counts.items():
-        for mask, mask_name in enumerate(MASKS):
+        split = padded(word(name), 11, right=True)
+        for mask in range(len(MASKS)):
             cells = "".join(f"{number:>14,}" for number in count[mask].flatten())
-            lines.append(f"{name:>11} {mask_name:>10}{cells}")
-        lines.append(f"{name:>11} {'all':>10}  {people[name]:,} people, {len(splits[name]):,} photos")
+            lines.append(f"{split} {padded(word(f'count_mask_{mask}'), 10, right=True)}{cells}")
+        total = word("split_sum", people=people[name], photos=len(splits[name]))
+        lines.append(f"{split} {padded(word('all'), 10, right=True)}  {total}")
     return "\n".join(lines)
 
 
-def start_lines(config: Config, data: FaceData, plan: BatchPlan, accelerator: Accelerator, network: nn.Module) -> str:
+def start_lines(
+    config: Config,
+    data: FaceData,
+    plan: BatchPlan,
+    accelerator: Accelerator,
+    network: nn.Module,
+    word: Callable[..., str],
+) -> str:
     """Returns what a person wants to see before a run starts: on which photos, what runs where, and how it is split."""
     height, width = config.height_width
     rows = {"train": data.train_rows, "valid": data.valid_rows}
@@ -43,40 +56,44 @@ def start_lines(config: Config, data: FaceData, plan: BatchPlan, accelerator: Ac
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     num_passed_over = data.num_passed_over
     return "\n".join([
-        split_table(data.labels(), rows, people),
-        f"passed over {num_passed_over} hidden or non-image files" if num_passed_over else "every file is a photo",
-        *([f"labels   {data.num_corrected_photos} photos of {data.num_corrected_people} people corrected by "
-           f"{config.label_fixes}; {data.num_unmatched_fixes} rows match no folder"] if config.label_fixes else []),
-        f"model    {config.model}, {num_parameters:,} parameters, {height} x {width} pixels, output {config.output}",
-        f"devices  {plan.num_devices} x {accelerator.device.type}, precision {accelerator.mixed_precision}",
-        f"update   {plan.batch_size} photos = {plan.num_devices} devices x {plan.num_accumulated} passes x {share:g}; "
-        f"{plan.num_updates} updates an epoch, {config.epochs} epochs",
+        split_table(data.labels(), rows, people, word),
+        word("passed_over", count=num_passed_over) if num_passed_over else word("only_photos"),
+        *([word("start_labels", photos=data.num_corrected_photos, people=data.num_corrected_people,
+                path=config.label_fixes, unmatched=data.num_unmatched_fixes)] if config.label_fixes else []),
+        word("start_model", model=config.model, parameters=num_parameters, height=height, width=width,
+             output=config.output),
+        word("start_devices", count=plan.num_devices, kind=accelerator.device.type,
+             precision=accelerator.mixed_precision),
+        word("start_update", photos=plan.batch_size, devices=plan.num_devices, passes=plan.num_accumulated,
+             share=share, updates=plan.num_updates, epochs=config.epochs),
     ])  # fmt: skip
 
 
-def epoch_bar(epoch: int, num_epochs: int, num_updates: int, first_update: int, *, is_shown: bool) -> tqdm[NoReturn]:
+def epoch_bar(
+    epoch: int, num_epochs: int, num_updates: int, first_update: int, word: Callable[..., str], *, is_shown: bool
+) -> tqdm[NoReturn]:
     """Returns the progress bar of one epoch, over its updates; first_update of them are done."""
-    title = f"epoch {epoch}/{num_epochs}"
-    return tqdm(total=num_updates, initial=first_update, desc=title, unit="update", disable=not is_shown, leave=False)
+    title, unit = word("epoch_of", epoch=epoch, epochs=num_epochs), word("update")
+    return tqdm(total=num_updates, initial=first_update, desc=title, unit=unit, disable=not is_shown, leave=False)
 
 
-def postfix(values: Mapping[str, float]) -> dict[str, str]:
+def postfix(values: Mapping[str, float], word: Callable[..., str]) -> dict[str, str]:
     """Returns what the progress bar shows beside time and ETA."""
     return {
         "loss": f"{values['train/loss']:.3f}", "lr": f"{values['train/lr']:.1e}",
-        "images/s": f"{values['train/images_per_second']:.0f}", "waiting": f"{values['train/waiting_share']:.0%}",
+        word("speed"): f"{values['train/images_per_second']:.0f}",
+        word("waiting"): f"{values['train/waiting_share']:.0%}",
     }  # fmt: skip
 
 
-def advice(values: Mapping[str, float], accelerator: Accelerator, *, uses_cache: bool) -> str:
+def advice(values: Mapping[str, float], accelerator: Accelerator, word: Callable[..., str], *, uses_cache: bool) -> str:
     """Returns a line when the first interval shows time that a setting would save, else nothing."""
     lines = []
     if values["train/waiting_share"] > 0.1:
-        setting = "put cache_dir on a faster disk" if uses_cache else "set cache: memory_map, or raise num_workers"
-        lines.append(f"{values['train/waiting_share']:.0%} of the time waits for photos: {setting}")
+        lines.append(word("advice_disk" if uses_cache else "advice_cache", share=values["train/waiting_share"]))
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and _has_bf16():
-        lines.append("this processor has bf16: --config_file accelerate_configs/cpu.yaml trains 1.5 to 2 times faster")
-    return "".join(f"advice   {line}\n" for line in lines)
+        lines.append(word("advice_bf16"))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _has_bf16() -> bool:
@@ -87,27 +104,43 @@ def _has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def epoch_line(epoch: int, num_epochs: int, scores: Mapping[str, float], *, seconds: float, is_best: bool) -> str:
+def epoch_line(
+    epoch: int, num_epochs: int, scores: Mapping[str, float], word: Callable[..., str], *, seconds: float, is_best: bool
+) -> str:
     """Returns one epoch's validation in a line, with the names of metrics.jsonl."""
     numbers = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
-    return f"epoch {epoch}/{num_epochs}  {numbers}  {duration(seconds)}{'  best' if is_best else ''}"
+    title, best = word("epoch_of", epoch=epoch, epochs=num_epochs), [word("is_best")] if is_best else []
+    return "  ".join([title, numbers, duration(seconds, word), *best])
 
 
-def end_lines(run: RunFolder, best: BestScore, *, seconds: float, notes: Sequence[str]) -> str:
-    """Returns the best score, where things lie, and the next command to type."""
-    return "\n".join(
-        [
-            f"best valid/{best.criterion} {best.value:.4f} in epoch {best.epoch}; {duration(seconds)} in all",
-            f"model {run.best}, pictures {run.path / 'confusion_matrix.png'} and {run.path / 'curves.png'}",
-            *notes,
-            f"next: python infer.py --model_dir {run.path}",
-        ]
-    )
+def end_lines(
+    run: RunFolder,
+    best: BestScore,
+    intervals: Mapping[str, Interval],
+    word: Callable[..., str],
+    *,
+    seconds: float,
+    notes: Sequence[str],
+) -> str:
+    """Returns the scores of the best epoch with their 95 % intervals, where things lie, and the next command."""
+    width = max(map(len, intervals))
+    report = [word("where_report", path=run.report)] if run.report.exists() else []
+    return "\n".join([
+        word("best_score", criterion=best.criterion, value=best.value, epoch=best.epoch,
+             duration=duration(seconds, word)),
+        *(f"  {name:<{width}}  {interval}" for name, interval in intervals.items()),
+        f"  {word('in_brackets')}",
+        ", ".join([word("where_model", path=run.best), *report]),
+        *notes,
+        word("next_command", command=f"python infer.py --model_dir {run.path}"),
+    ])  # fmt: skip
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float, word: Callable[..., str]) -> str:
     """Returns 42 s, 3 min 20 s or 2 h 05 min."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+        return word("duration_hours", hours=minutes // 60, minutes=minutes % 60)
+    if minutes:
+        return word("duration_minutes", minutes=minutes, seconds=rest)
+    return word("duration_seconds", seconds=rest)

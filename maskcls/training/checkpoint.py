@@ -58,7 +58,7 @@ class Progress:
 class Saver:
     """Saves a run's state when it is due, when the run is asked to stop, and when it is told to.
 
-    As a context it holds the run folder's lock and listens to signals. interval: Config.checkpoint_every by unit.
+    As a context it listens to signals. interval: Config.checkpoint_every by unit.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -20,10 +21,11 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.number = 0  # of the signal; 0: none
-        self._heard_at = 0.0
         self._watch: threading.Timer | None = None
         self._may_hang = False
         self._former: dict[signal.Signals, Any] = {}
+        self._former_wakeup = -1
+        self._wakeup: socket.socket | None = None
         self._update_started, self._longest_update = time.monotonic(), 0.0
 
     def listen(self, *, may_hang: bool) -> None:
@@ -33,6 +35,12 @@ class StopRequest:
         come to the end of its update leaves without saving (the launcher's kill would come without a word).
         """
         self._may_hang = may_hang
+        # Python calls handlers in the main thread, between two lines of Python: never in one that waits for another
+        # process. What is written here is read by a thread that does not wait for anything else.
+        told, self._wakeup = socket.socketpair()
+        self._wakeup.setblocking(False)
+        threading.Thread(target=self._watch_signals, args=(told,), daemon=True).start()
+        self._former_wakeup = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         self._former = {number: signal.signal(number, self._hear) for number in SIGNALS}
 
     def ignore(self) -> None:
@@ -40,6 +48,9 @@ class StopRequest:
         self.update_done()
         for number, handler in self._former.items():
             signal.signal(number, handler)
+        if self._wakeup is not None:
+            signal.set_wakeup_fd(self._former_wakeup)
+            self._wakeup.close()
 
     def update_done(self) -> None:
         """Tells that the loop is at a point where it can stop."""
@@ -50,16 +61,24 @@ class StopRequest:
             self._watch.cancel()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.number and number == signal.SIGINT and now - self._heard_at > SECONDS_OF_ONE_CTRL_C:
-            _leave(130, "interrupted twice: left at once, without saving")
-        if not self.number:
-            self.number, self._heard_at = number, now
-            if self._may_hang:
-                seconds = max(SECONDS_TO_FINISH_UPDATE, 3 * self._longest_update)
-                self._watch = threading.Timer(seconds, _leave, (3, "the other processes do not answer: left"))
-                self._watch.daemon = True
-                self._watch.start()
+        self.number = self.number or number
+
+    def _watch_signals(self, told: socket.socket) -> None:
+        heard_at: float | None = None
+        with told:
+            while data := told.recv(1):  # empty: `ignore` was called
+                now = time.monotonic()
+                if data[0] not in SIGNALS:
+                    continue
+                if heard_at is None:
+                    heard_at = now
+                    if self._may_hang:
+                        seconds = max(SECONDS_TO_FINISH_UPDATE, 3 * self._longest_update)
+                        self._watch = threading.Timer(seconds, _leave, (3, "the other processes do not answer: left"))
+                        self._watch.daemon = True
+                        self._watch.start()
+                elif data[0] == signal.SIGINT and now - heard_at > SECONDS_OF_ONE_CTRL_C:
+                    _leave(130, "interrupted twice: left at once, without saving")
 
 
 def _leave(code: int, words: str) -> None:

@@ -23,6 +23,10 @@ from maskcls.errors import UserError, joined
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from maskcls.evaluation.calibration import Calibration
+    from maskcls.evaluation.intervals import Interval
+    from maskcls.evaluation.selection import BestScore
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -116,7 +120,7 @@ class RunFolder:
 
     @property
     def finished(self) -> Path:
-        """Written when the run has come to its end: best score, epoch and seconds."""
+        """Written when the run has come to its end: best epoch, scores with intervals, temperatures, seconds."""
         return self.path / "finished.json"
 
     @property
@@ -125,24 +129,40 @@ class RunFolder:
         return self.path / "valid_predictions.parquet"
 
     @property
+    def report(self) -> Path:
+        """What a person opens in a browser."""
+        return self.path / "report.html"
+
+    @property
     def metrics(self) -> Path:
         """The log of the run, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
-    def lock(self) -> None:
-        """Keeps every other process from training in this folder until this one ends, however it ends.
+    def lock(self) -> int:
+        """Keeps every other process from training in this folder; returns what to os.close to allow it again.
 
-        Raises UserError when another process does.
+        A process that ends, however it ends, lets go too. Raises UserError when another process holds the folder.
         """
-        descriptor = os.open(self.path / ".lock", os.O_CREAT | os.O_WRONLY, 0o644)  # open as long as the process lives
+        descriptor = os.open(self.path / ".lock", os.O_CREAT | os.O_WRONLY, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            os.close(descriptor)
             raise UserError(f"{self.path} is being trained by another process") from None
+        return descriptor
 
-    def finish(self, best: Any, *, seconds: float) -> None:
-        """Writes that the run has come to its end. best: a dataclass of the best score."""
-        write_json(self.finished, {**asdict(best), "seconds": seconds})
+    def finish(
+        self,
+        best: BestScore,
+        intervals: Mapping[str, Interval],
+        calibrations: Mapping[str, Calibration],
+        *,
+        seconds: float,
+    ) -> None:
+        """Writes that the run has come to its end, with the scores and the temperatures of its best epoch."""
+        scores = {name: asdict(interval) for name, interval in intervals.items()}
+        temperatures = {head: calibration.temperature for head, calibration in calibrations.items()}
+        write_json(self.finished, {**asdict(best), "seconds": seconds, "scores": scores, "temperatures": temperatures})
 
     def save_split(self, train: Sequence[str], valid: Sequence[str]) -> None:
         """Writes the two profile lists, in the form that train_profile and valid_profile read."""

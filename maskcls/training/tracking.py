@@ -44,15 +44,15 @@ class Tracking:
 
         trackers: list[Any] = []
         notes = []
-        shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
-        for former in run.path.glob("wandb/offline-run-*"):
-            shutil.rmtree(former, ignore_errors=True)
         if config.tensorboard:
+            shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
             tensorboard = TensorBoardTracker(run_name="tensorboard", logging_dir=str(run.path))
             tensorboard.start()
             trackers.append(tensorboard)
             notes.append(f"tensorboard --logdir {run.path}")
         if "disabled" not in (config.wandb, os.environ.get("WANDB_MODE")):
+            for former in run.path.glob("wandb/offline-run-*"):
+                shutil.rmtree(former, ignore_errors=True)
             wandb_tracker, note = _start_wandb(config, run.path)
             trackers += [wandb_tracker] if wandb_tracker else []
             notes.append(note)
@@ -84,6 +84,11 @@ class Tracking:
         batches = {name: picture[None] for name, picture in pictures.items()}
         form = {"tensorboard": {"dataformats": "NHWC"}}
         self._each(lambda tracker: tracker.log_images(batches, step=update, **form.get(tracker.name, {})))
+
+    @property
+    def wandb_run(self) -> Any:
+        """The wandb run, for what only wandb can show; None without one, or once it has failed."""
+        return next((tracker.run for tracker in self._trackers if tracker.name == "wandb"), None)
 
     def finish(self) -> None:
         """Ends the trackers; what cannot be uploaded in time stays in the run folder and can be synced later."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +18,10 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import load_file
 
-from maskcls.config import Config
+from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.data.profiles import read_profile_list
 from maskcls.errors import Fault, UserError
+from maskcls.evaluation.selection import BestScore
 from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
 from maskcls.modeling.model import load_model, vit
 from maskcls.training.checkpoint import save_model
@@ -246,3 +250,131 @@ def test_history_is_what_was_logged_in_its_order(tmp_path: Path) -> None:
         run.log(line)
     assert run.history() == lines
     assert len((tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_the_log_is_cut_back_to_what_was_saved(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.log_bytes() == 0
+    run.cut_log(0)  # nothing was logged yet
+    run.log({"update": 1})
+    length = run.log_bytes()
+    assert length == run.metrics.stat().st_size > 0
+    run.log({"update": 2})
+    with run.metrics.open("a", encoding="utf-8") as file:
+        file.write('{"update": 3, "tra')  # killed in the middle of a line
+    run.cut_log(length)
+    assert run.history() == [{"update": 1}]
+    run.log({"update": 2})
+    assert run.history() == [{"update": 1}, {"update": 2}]
+
+
+# Which run goes on
+
+
+CONFIG = """
+data_dir: data
+dataset_args: {{output: mask}}
+model_dir: {model_dir}
+name: exp
+ema_decay: 0.9
+"""
+
+
+@pytest.fixture
+def yaml(tmp_path: Path) -> str:
+    path = tmp_path / "exp.yaml"
+    path.write_text(CONFIG.format(model_dir=tmp_path / "runs"), encoding="utf-8")
+    return str(path)
+
+
+def left(yaml: str, *overrides: str, name: str = "exp", seconds: int = 0, is_finished: bool = False) -> RunFolder:
+    """Returns a run as train.py leaves it, statistics filled in, `seconds` after the others."""
+    config = load_config(yaml, overrides)
+    run = RunFolder.create(config.model_dir, name)
+    config.with_statistics([0.5, 0.4, 0.3], [0.2, 0.2, 0.2]).save(run.config)
+    os.utime(run.config, (1_000_000 + seconds, 1_000_000 + seconds))
+    if is_finished:
+        run.finish(BestScore("f1", 0.5, 3), {}, {}, seconds=12.0)
+    return run
+
+
+def test_a_run_goes_on_with_its_own_config_and_with_the_one_that_it_came_from(yaml: str) -> None:
+    run = left(yaml)
+    for config_path in (None, yaml):
+        found, config = RunFolder.resume(str(run.path), config_path, [])
+        assert found == run and config == load_config(run.config)
+        assert config.dataset_args["mean"] == [0.5, 0.4, 0.3]  # the run's own, which are not computed again
+
+
+def test_what_may_change_may_change(yaml: str) -> None:
+    run = left(yaml)
+    overrides = ["epochs=99", "log_interval=1", "num_workers=0", "wandb=disabled", "checkpoint_interval=null"]
+    _, config = RunFolder.resume(str(run.path), None, overrides)
+    assert (config.epochs, config.log_interval, config.num_workers) == (99, 1, 0)
+    assert (config.wandb, config.checkpoint_interval) == ("disabled", None)
+    assert len(MAY_CHANGE) > 10 and set(Config.model_fields) > MAY_CHANGE
+
+
+def test_anything_else_is_refused_with_all_differences_and_what_may_change(yaml: str) -> None:
+    run = left(yaml)
+    with pytest.raises(UserError) as caught:
+        RunFolder.resume(str(run.path), None, ["lr=0.5", "seed=7", "ema_decay=null", "epochs=99"])
+    *lines, last = str(caught.value).splitlines()
+    assert lines == [
+        "3 differences:",
+        f"  - {run.path} cannot go on with another config: seed is 7, in the run 42",
+        f"  - {run.path} cannot go on with another config: ema_decay is None, in the run 0.9",
+        f"  - {run.path} cannot go on with another config: lr is 0.5, in the run 0.001",
+    ]
+    assert last == f"May change: {', '.join(sorted(MAY_CHANGE))}" and "epochs" in last and "log_interval" in last
+
+
+def test_what_is_no_run_cannot_go_on(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))} is not a run folder: it has no config\.yaml$"):
+        RunFolder.resume(str(tmp_path), None, [])
+
+
+def test_auto_needs_a_config() -> None:
+    with pytest.raises(UserError, match=r"^--resume auto looks for a run of a config: give --config too$"):
+        RunFolder.resume("auto", None, [])
+
+
+def test_auto_starts_anew_when_there_is_nothing_to_go_on_with(yaml: str) -> None:
+    assert RunFolder.resume("auto", yaml, []) == (None, load_config(yaml))
+    left(yaml, is_finished=True)
+    left(yaml, "lr=0.5")
+    left(yaml, name="other")
+    left(yaml, name="exp-2")
+    RunFolder.create(load_config(yaml).model_dir, "exp")  # killed before it wrote its config
+    assert RunFolder.resume("auto", yaml, []) == (None, load_config(yaml))
+
+
+def test_auto_takes_the_newest_unfinished_run_of_the_same_name_and_config(yaml: str) -> None:
+    left(yaml, seconds=1)
+    wanted = left(yaml, seconds=5)
+    left(yaml, seconds=3)
+    left(yaml, seconds=8, is_finished=True)
+    left(yaml, "ema_decay=null", seconds=9)
+    left(yaml, "seed=1", seconds=9)
+    left(yaml, name="other", seconds=9)
+    found, config = RunFolder.resume("auto", yaml, ["epochs=77"])
+    assert found == wanted and wanted.path.name == "exp1"
+    assert config.epochs == 77 and config.dataset_args["std"] == [0.2, 0.2, 0.2]
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from maskcls.training.run_folder import RunFolder\n"
+        f"RunFolder(Path({str(tmp_path)!r})).lock()\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "locked\n"
+    with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))} is being trained by another process$"):
+        RunFolder(tmp_path).lock()
+    other.kill()  # however it ends
+    other.communicate()
+    RunFolder(tmp_path).lock()

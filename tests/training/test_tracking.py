@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +24,7 @@ from google.protobuf.json_format import MessageToDict
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALARS, EventAccumulator
 
 from maskcls.config import Config
+from maskcls.errors import Fault, Stopped
 from maskcls.training import tracking as tracking_module
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking, sync_command, wandb_mode
@@ -363,6 +368,116 @@ def test_a_tracker_that_raises_at_the_end_is_told_and_the_others_finish(
     assert note.startswith("wandb stopped: the disk of the tracker is full")
     assert note.endswith("wandb sync /runs/exp/wandb/run-1-abc")
     assert "Traceback" not in capsys.readouterr().err
+
+
+def children(command: str) -> list[int]:
+    """Returns our child processes whose command line holds a word."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # ended meanwhile
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and command.encode() in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+def test_a_wandb_whose_service_is_killed_in_the_middle_does_not_stop_the_run(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    tracking = started(config(wandb="offline"), run)
+    tracking.log({"train/loss": 1.0}, epoch=1, update=1)
+    (service,) = children("wandb-core")
+    os.kill(service, signal.SIGKILL)
+    for update in range(2, 40):
+        tracking.log({"train/loss": 1.0}, epoch=1, update=update)
+        time.sleep(0.01)  # the connection is found to be broken by the one after
+    tracking.log_pictures({"valid/batch": PICTURE}, update=40)
+    tracking.finish()
+    with suppress(Exception):  # its own service does not answer it either
+        wandb.teardown()
+    assert [line["update"] for line in run.history()] == list(range(1, 40))
+    warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == 1 and warned[0].startswith("warning: wandb stopped: ")
+    assert warned[0].endswith("The run goes on; metrics.jsonl holds everything.")
+    assert tracking.notes[-1].startswith("wandb stopped: ")
+    (folder,) = run.path.glob("wandb/offline-run-*")
+    assert tracking.notes[-1].endswith(f". To upload it later: wandb sync {folder}")
+    (events,) = run.path.rglob("events.out.tfevents.*")
+    assert len(EventAccumulator(str(events.parent)).Reload().Scalars("train/loss")) == 39  # the other one went on
+
+
+def removed(events: Path) -> None:
+    shutil.rmtree(events.parent)
+
+
+def on_a_full_disk(events: Path) -> None:
+    events.unlink()
+    events.symlink_to("/dev/full")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # its own thread's
+@pytest.mark.parametrize(
+    ("happens", "words"), [(removed, "No such file or directory"), (on_a_full_disk, "No space left on device")]
+)
+def test_a_tensorboard_file_that_cannot_be_written_any_more_does_not_stop_the_run(
+    happens: Callable[[Path], None], words: str, run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracking = started(config(wandb="disabled"), run)
+    tracking.log({"train/loss": 1.0}, epoch=1, update=1)
+    (events,) = run.path.rglob("events.out.tfevents.*")
+    happens(events)
+    for update in range(2, 100):
+        tracking.log({f"train/{i}": 1.0 for i in range(10)}, epoch=1, update=update)
+    tracking.log_pictures({"valid/batch": PICTURE}, update=100)
+    tracking.finish()
+    assert [line["update"] for line in run.history()] == list(range(1, 100))
+    warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: tensorboard stopped")]
+    assert len(warned) == 1 and words in warned[0] and words in tracking.notes[-1]
+
+
+# A run that goes on
+
+
+def test_a_run_that_goes_on_has_every_step_once_in_every_tracker(run: RunFolder) -> None:
+    settings = config(wandb="offline")
+    first = started(settings, run)
+    lines = log_two_epochs(first)
+    length = run.log_bytes()
+    first.log({"train/loss": 9.0}, epoch=3, update=7)  # after the state was saved
+    first.finish()
+    names = {(file.parent.name, wandb_records(file)[0].num) for file in run_files(run)}
+    wandb_id = (run.path / "wandb_id").read_text()
+
+    run.cut_log(length)
+    second = started(settings, run)
+    second.catch_up()
+    assert run.history() == lines  # and the log itself has not grown
+    second.log({"train/loss": 0.25}, epoch=3, update=9)
+    second.finish()
+    (file,) = run_files(run)
+    assert len(names) == 1 and (run.path / "wandb_id").read_text() == wandb_id
+    records = wandb_records(file)
+    assert of_kind(records, "run")[0].run_id == wandb_id
+    history = [values_of(entry.item) for entry in of_kind(records, "history")]
+    assert [(step["_step"], step["train/loss"]) for step in history] == [(3, 1.0), (6, 0.5), (9, 0.25)]
+    (events,) = run.path.rglob("events.out.tfevents.*")
+    read = EventAccumulator(str(events.parent)).Reload()
+    assert [(event.step, event.value) for event in read.Scalars("train/loss")] == [(3, 1.0), (6, 0.5), (9, 0.25)]
+    assert [event.step for event in read.Scalars("valid/f1")] == [3, 6]
+
+
+@pytest.mark.parametrize(("raised", "is_finished"), [(None, True), (Stopped("asked to"), True), (Fault("x"), False)])
+def test_trackers_are_ended_after_a_stop_but_delay_no_message_of_a_fault(
+    raised: Exception | None, is_finished: bool, run: RunFolder
+) -> None:
+    ended = []
+    tracker = SimpleNamespace(name="toy", finish=lambda: ended.append(True))
+    with suppress(Stopped, Fault), Tracking([tracker], run, []):
+        if raised:
+            raise raised
+    assert bool(ended) == is_finished
 
 
 def test_tracking_that_is_off_does_nothing(tmp_path: Path) -> None:

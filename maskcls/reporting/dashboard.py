@@ -1,0 +1,268 @@
+"""The results of a run in wandb, as the report shows them: scores, charts, mistakes with photos, report and model."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+
+from maskcls.config import Config, load_config
+from maskcls.evaluation.intervals import Interval
+from maskcls.evaluation.predictions import Predictions
+from maskcls.evaluation.selection import BestScore
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
+from maskcls.training.run_folder import RunFolder
+from maskcls.training.tracking import Tracking
+
+NUM_MISTAKES = 60
+THUMBNAIL = 160  # pixels of the longer side: 60 photos are 0.3 MB
+RECALLS = np.linspace(0, 1, 21)  # where a precision-recall curve has points: 378 rows for the 18 classes
+SECONDS_TO_LOG = 60.0  # online, wandb asks its server about each artifact, and asks again for long
+
+
+def log_results(
+    tracking: Tracking,
+    run: RunFolder,
+    predictions: Predictions,
+    *,
+    intervals: Mapping[str, Interval],
+    report: Path | None,
+) -> None:
+    """Adds a finished run's results to its wandb run, when there is one. In the main process, before the trackers end.
+
+    The summary gets the best epoch (`best_epoch`, every score as valid/{name}, with _low and _high where it has an
+    interval); under results/ stand charts and tables, the artifacts are the model and the report.
+    What fails or takes longer than SECONDS_TO_LOG is a warning and a note; the rest is there.
+    """
+    if tracking.wandb_run is None:
+        return
+
+    def log() -> None:
+        with _noted(tracking, "results"), _staged_in(Path(tracking.wandb_run.dir).parent):
+            _log_all(tracking, run, predictions, intervals, report)
+
+    thread = Thread(target=log, daemon=True)  # neither wandb's calls nor its retries can be given a limit
+    thread.start()
+    thread.join(SECONDS_TO_LOG)
+    if thread.is_alive():
+        _note(tracking, f"wandb has not taken all results within {SECONDS_TO_LOG:g} seconds")
+
+
+def _log_all(
+    tracking: Tracking,
+    run: RunFolder,
+    predictions: Predictions,
+    intervals: Mapping[str, Interval],
+    report: Path | None,
+) -> None:
+    wandb_run, config, history = tracking.wandb_run, load_config(run.config), run.history()
+    best = best_line(history, config.best_criterion)
+    parts = {
+        "confusion matrices": lambda: _confusion_matrices(predictions),
+        "precision-recall curves": lambda: _curves(predictions),
+        "worst mistakes": lambda: _mistakes(tracking, predictions, config),
+        "slices": lambda: _slices(predictions, list(intervals)),
+    }
+    if report is not None:
+        parts["report panel"] = lambda: _page(report)
+    for name, values in parts.items():
+        with _noted(tracking, name):
+            wandb_run.log(values(), step=history[-1]["update"])  # no step of its own: a run that goes on needs the next
+    with _noted(tracking, "summary"):
+        # First the step is closed: with it, wandb sets the summary to the last epoch.
+        wandb_run.log({"best_epoch": best["epoch"]}, step=history[-1]["update"], commit=True)
+        wandb_run.summary.update(summary(best, intervals))
+    with _noted(tracking, "model"):
+        scores = {name: value for name, value in best.items() if name.startswith("valid/")}
+        _log_model(wandb_run, run, config, {"epoch": best["epoch"], "output": config.output, **scores})
+    if report is not None:
+        with _noted(tracking, "report artifact"):
+            _log_report(wandb_run, run, config, report)
+
+
+@contextmanager
+def _staged_in(folder: Path) -> Iterator[None]:
+    """Has wandb keep its copies of tables and their photos in the run folder, not in the home folder for ever."""
+    former = os.environ.get("WANDB_DATA_DIR")
+    os.environ["WANDB_DATA_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_DATA_DIR"]
+        if former is not None:
+            os.environ["WANDB_DATA_DIR"] = former
+
+
+@contextmanager
+def _noted(tracking: Tracking, part: str) -> Iterator[None]:
+    """Turns a failure of a part into a warning and a note."""
+    try:
+        yield
+    except Exception as error:  # wandb raises its own errors, requests', OSError; none may end a run that has trained
+        _note(tracking, f"wandb has no {part}: {error}")
+
+
+def _note(tracking: Tracking, message: str) -> None:
+    tracking.notes.append(message)
+    print(f"warning: {message}")
+
+
+def best_line(history: Sequence[Mapping[str, Any]], criterion: str) -> Mapping[str, Any]:
+    """Returns the line of metrics.jsonl with the scores of the best epoch."""
+    best, chosen = BestScore(criterion), history[-1]
+    for line in history:
+        if f"valid/{criterion}" in line and best.update({criterion: line[f"valid/{criterion}"]}, line["epoch"]):
+            chosen = line
+    return chosen
+
+
+def summary(best: Mapping[str, Any], intervals: Mapping[str, Interval]) -> dict[str, float]:
+    """Returns what the wandb summary says about the best epoch, from its line of metrics.jsonl."""
+    values = {"best_epoch": best["epoch"]} | {name: best[name] for name in best if name.startswith("valid/")}
+    for name, interval in intervals.items():
+        values |= {f"valid/{name}": interval.value, f"valid/{name}_low": interval.low}
+        values |= {f"valid/{name}_high": interval.high}
+    return values
+
+
+def _confusion_matrices(predictions: Predictions) -> dict[str, Any]:
+    import wandb
+
+    return {
+        f"results/confusion_{head}": wandb.plot.confusion_matrix(
+            y_true=predictions.truth(head).tolist(), preds=predictions.predicted(head).tolist(),
+            class_names=HEAD_CLASSES[head], title=f"{head}: truth and prediction",
+        )
+        for head in predictions.probabilities
+    }  # fmt: skip
+
+
+def _curves(predictions: Predictions) -> dict[str, Any]:
+    """Returns a chart per head, drawn as wandb.plot.pr_curve does; that would need scikit-learn, and takes the wrong
+    probabilities when a class is missing among the photos.
+    """
+    import wandb
+
+    charts = {}
+    for head, probabilities in predictions.probabilities.items():
+        truth = predictions.truth(head)
+        rows = [
+            [HEAD_CLASSES[head][label], float(precision), float(recall)]
+            for label in np.unique(truth)
+            for recall, precision in zip(RECALLS, precisions(probabilities[:, label], truth == label), strict=True)
+        ]
+        charts[f"results/precision_recall_{head}"] = wandb.plot_table(
+            "wandb/area-under-curve/v0", wandb.Table(["class", "precision", "recall"], rows),
+            {"x": "recall", "y": "precision", "class": "class"},
+            {"title": f"{head}: precision and recall", "x-axis-title": "Recall", "y-axis-title": "Precision"},
+        )  # fmt: skip
+    return charts
+
+
+def precisions(probabilities: np.ndarray, is_class: np.ndarray) -> np.ndarray:
+    """Returns the highest precision at a recall of at least each of RECALLS, from (N,) and (N,) bool with one true."""
+    order = np.argsort(-probabilities, kind="stable")
+    is_last = np.append(np.diff(probabilities[order]) != 0, True)  # photos with equal probabilities come in together
+    num_found = np.cumsum(is_class[order])[is_last]
+    precision = num_found / (np.flatnonzero(is_last) + 1)
+    best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+    return best_from_here[np.searchsorted(num_found / num_found[-1], RECALLS - 1e-9)]
+
+
+def _mistakes(tracking: Tracking, predictions: Predictions, config: Config) -> dict[str, Any]:
+    import wandb
+
+    from maskcls.data.pixels import BadPhotos, Geometry, decode
+    from maskcls.reporting.report.mistakes import worst_mistakes
+
+    height, width = config.height_width
+    scale = THUMBNAIL / max(height, width)
+    size = max(round(height * scale), 1), max(round(width * scale), 1)
+    geometry = Geometry(size, config.fit, config.crop_box)
+    heads = list(ATTRIBUTES) if predictions.headline == "class" else [predictions.headline]
+    table = wandb.Table(
+        ["photo", "head", "truth", "prediction", "confidence", "person", "file", "wrong photos", "photos"]
+    )
+    unread = []
+    for mistake in worst_mistakes(predictions, heads, limit=NUM_MISTAKES):
+        person, file = str(predictions.people[mistake.row]), str(predictions.files[mistake.row])
+        photo = None
+        try:
+            pixels = decode({"path": str(Path(config.data_dir, person, file)), "bytes": None}, geometry)
+            photo = wandb.Image(pixels, file_type="jpg")
+        except BadPhotos as error:
+            unread.append(error)
+        classes = HEAD_CLASSES[mistake.head]
+        table.add_data(
+            photo, mistake.head, classes[mistake.truth], classes[mistake.predicted], mistake.confidence, person, file,
+            mistake.num_wrong, mistake.num_photos,
+        )  # fmt: skip
+    if unread:
+        _note(
+            tracking, f"wandb shows {len(unread)} of {len(table.data)} mistakes without a photo, the first: {unread[0]}"
+        )
+    return {"results/worst_mistakes": table}
+
+
+def _slices(predictions: Predictions, names: list[str]) -> dict[str, Any]:
+    import wandb
+
+    from maskcls.evaluation.slices import gaps, slices
+
+    parts = slices(predictions)
+    ends = ("value", "low", "high")
+    columns = [name if end == "value" else f"{name}_{end}" for name in names for end in ends]
+    rows = []
+    for part in parts:
+        numbers = [getattr(part.scores[name], end) if name in part.scores else None for name in names for end in ends]
+        rows.append([part.group, part.value, part.num_photos, part.num_people, *numbers])
+    differences = [
+        [gap.group, gap.score, gap.higher, gap.lower, *(getattr(gap.difference, end) for end in ends), gap.is_clear]
+        for gap in gaps(predictions)
+    ]
+    return {
+        "results/slices": wandb.Table(["group", "value", "photos", "people", *columns], rows),
+        "results/gaps": wandb.Table(
+            ["group", "score", "higher", "lower", "difference", "difference_low", "difference_high", "is_clear"],
+            differences,
+        ),
+    }
+
+
+def _page(report: Path) -> dict[str, Any]:
+    import wandb
+
+    return {"results/report": wandb.Html(report, inject=False)}  # it brings its own style
+
+
+def _log_model(wandb_run: Any, run: RunFolder, config: Config, metadata: dict[str, Any]) -> None:
+    """Logs best/ as a version of the experiment's model; its runs (folds too) are versions of one model.
+
+    Nothing is copied: wandb uploads, now or at `wandb sync`, the files of the run folder.
+    """
+    import wandb
+
+    artifact = wandb.Artifact(_artifact_name(config.name), "model", metadata=metadata)
+    artifact.add_dir(str(run.best.resolve()), skip_cache=True, policy="immutable")
+    wandb_run.log_artifact(artifact, aliases=["best", _artifact_name(run.path.name)])
+
+
+def _log_report(wandb_run: Any, run: RunFolder, config: Config, report: Path) -> None:
+    import wandb
+
+    copy = Path(wandb_run.dir).parent.resolve() / report.name  # the report may be made again before `wandb sync`
+    shutil.copyfile(report, copy)
+    artifact = wandb.Artifact(f"{_artifact_name(config.name)}-report", "report")
+    artifact.add_file(str(copy), skip_cache=True, policy="immutable")
+    wandb_run.log_artifact(artifact, aliases=[_artifact_name(run.path.name)])
+
+
+def _artifact_name(name: str) -> str:
+    return re.sub(r"[^\w.-]", "-", name)

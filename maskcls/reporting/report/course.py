@@ -1,0 +1,184 @@
+"""The sections about how the run went: learning curves, data, config, time and environment."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+import numpy as np
+
+from maskcls.config import Config, load_config
+from maskcls.errors import UserError
+from maskcls.labels import ATTRIBUTES, CLASS_NAMES, encode_class
+from maskcls.reporting.comparison import RUNTIME_KEYS, flat
+from maskcls.reporting.console import duration
+from maskcls.reporting.report import charts
+from maskcls.reporting.report.material import Material
+from maskcls.reporting.report.mistakes import jpeg
+from maskcls.reporting.text import class_name
+
+MAX_POINTS = 400  # of a curve; more than a screen can show
+NUM_BATCH_PHOTOS = 16
+BATCH_PHOTO_SIZE = 112  # pixels
+
+
+def curves(material: Material) -> dict[str, Any]:
+    """Returns the charts of loss, scores and learning rate, and every epoch's validation as rows."""
+    word, history = material.word, material.history
+    valid = [line for line in history if "valid/loss" in line]
+
+    def points(name: str) -> list[tuple[float, float]]:
+        found = [(line["update"], line[name]) for line in history if name in line and np.isfinite(line[name])]
+        return found[:: max(-(-len(found) // MAX_POINTS), 1)]
+
+    def chart(title: str, names: dict[str, str], **form: Any) -> dict[str, Any]:
+        series = {label: values for label, name in names.items() if (values := points(name))}
+        return charts.lines(word(title), series, x_title=word("update"), **form) if series else {}
+
+    train, val = word("train"), word("valid")
+    scores = {
+        f"{word('f1')}, {val}": "valid/f1",
+        f"{word('acc')}, {val}": "valid/acc",
+        f"{word('f1')}, {train}": "train/f1",
+    }
+    heads = {word(head): f"valid/{head}_acc" for head in ATTRIBUTES}
+    found = {
+        "chart_loss": chart("chart_loss", {train: "train/loss", val: "valid/loss"}),
+        "chart_scores": chart("chart_scores", scores, is_share=True, legend_columns=2),
+        "chart_heads": chart("chart_heads", heads, is_share=True),
+        "chart_rate": chart("chart_rate", {word("learning_rate"): "train/lr"}, number_format=".2e"),
+    }
+    names = [name for name in (valid[0] if valid else {}) if name.startswith("valid/")]
+    table = {
+        "names": [name.removeprefix("valid/") for name in names],
+        "rows": [{"epoch": line["epoch"], "values": [line.get(name) for name in names]} for line in valid],
+    }
+    best = _best_epoch(material, valid)
+    return {"charts": {name: spec for name, spec in found.items() if spec}, "table": table, "best": best}
+
+
+def _best_epoch(material: Material, valid: list[dict[str, Any]]) -> str | None:
+    if not valid:
+        return None
+    criterion = material.config.best_criterion
+    choose = min if criterion == "loss" else max
+    best = choose(valid, key=lambda line: line[f"valid/{criterion}"])
+    return material.word("best_epoch", epoch=best["epoch"], epochs=len(valid), criterion=f"valid/{criterion}")
+
+
+def data(material: Material) -> dict[str, Any]:
+    """Returns the photos per class of both splits, and the first training batch after augmentation."""
+    import torch
+
+    from maskcls.config import TABLES
+    from maskcls.data.augmentation import Transform
+    from maskcls.data.dataset import ProfileSource
+    from maskcls.data.loader import BatchPlan
+    from maskcls.data.pixels import DecodedPixels, Geometry
+    from maskcls.labels import targets_of
+
+    config, run = material.config, material.run
+    source = ProfileSource(
+        config.data_dir, str(run.path / "train_profiles.txt"), str(run.path / "valid_profiles.txt"),
+        num_folds=config.num_folds, fold=config.fold, seed=config.seed, cache_dir=config.cache_dir,
+        label_fixes=config.label_fixes,
+    )  # fmt: skip
+    faces = TABLES["dataset"].builder(config.dataset)(source, **config.dataset_args)
+    labels = faces.labels()
+    splits = {"train": labels[faces.train_rows], "valid": labels[faces.valid_rows]}
+    counts = {name: np.bincount(encode_class(*part.T), minlength=len(CLASS_NAMES)) for name, part in splits.items()}
+    rows = [
+        {"name": class_name("class", label, material.language),
+         **{name: int(count[label]) for name, count in counts.items()}}
+        for label in range(len(CLASS_NAMES))
+    ]  # fmt: skip
+
+    augmentation = TABLES["augmentation"].builder(config.augmentation)(**config.augmentation_args)
+    transform = Transform(
+        augmentation, image_size=config.height_width, mean=config.dataset_args["mean"], std=config.dataset_args["std"],
+        seed=config.seed,
+    )  # fmt: skip
+    train_labels = torch.from_numpy(splits["train"])
+    balanced_over = None
+    if config.sampling != "shuffle":
+        balanced_over = targets_of(train_labels, "all")[config.sampling.removeprefix("balanced_")].numpy()
+    plan = BatchPlan(len(faces.train_rows), config.train_batch_size, config.seed, balanced_over=balanced_over)
+    keys = plan.order(1)[: min(NUM_BATCH_PHOTOS, plan.batch_size)]
+    positions = keys % plan.num_photos
+    geometry = Geometry(config.height_width, config.fit, config.crop_box, config.margin)
+    pixels = DecodedPixels(faces.table, geometry)(faces.train_rows[positions])
+    x = transform.augmented(pixels, torch.from_numpy(keys), epoch=1)
+    x, _ = transform.mixed(x, {}, torch.from_numpy(keys), epoch=1)
+    pictures = ((x * transform.std + transform.mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    batch = [
+        {"image": _small(picture), "name": class_name("class", int(encode_class(*label)), material.language)}
+        for picture, label in zip(pictures, splits["train"][positions], strict=True)
+    ]
+    return {
+        "rows": rows, "sums": {name: int(count.sum()) for name, count in counts.items()},
+        "people": {"train": len(faces.people(faces.train_rows)), "valid": len(faces.people(faces.valid_rows))},
+        "largest": int(max(count.max() for count in counts.values())), "batch": batch,
+        "augmentation": config.augmentation,
+    }  # fmt: skip
+
+
+def _small(picture: np.ndarray) -> str:
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    image.thumbnail((BATCH_PHOTO_SIZE, BATCH_PHOTO_SIZE))
+    return jpeg(image, quality=75)
+
+
+def config_difference(material: Material) -> dict[str, Any]:
+    """Returns the settings that differ from the other run's, or from the defaults, but where and how it ran."""
+    ours, other = flat(material.config.model_dump()), None
+    if material.against is not None:
+        theirs, other = flat(load_config(material.against.config).model_dump()), material.against.path.name
+    else:
+        fields = Config.model_fields.items()
+        theirs = flat({key: field.default for key, field in fields if not field.is_required()})
+    rows = [
+        {"key": key, "ours": ours.get(key, "—"), "theirs": theirs.get(key, "—")}
+        for key in dict.fromkeys([*ours, *theirs])
+        if ours.get(key) != theirs.get(key) and key not in RUNTIME_KEYS
+    ]
+    return {"rows": rows, "other": other}
+
+
+def cost(material: Material) -> dict[str, Any]:
+    """Returns how fast and on what the run trained."""
+    word = material.word
+    train = [line for line in material.history if "train/images_per_second" in line]
+    facts: list[tuple[str, str]] = []
+    if train:
+        updates = np.diff([0, *(line["update"] for line in train)])
+        photos = updates * material.config.train_batch_size
+        seconds = photos / [line["train/images_per_second"] for line in train]
+        waiting = float((seconds * [line["train/waiting_share"] for line in train]).sum() / seconds.sum())
+        facts = [
+            ("images_per_second", f"{photos.sum() / seconds.sum():,.0f}"),
+            ("waiting_share", f"{waiting:.1%}"),
+            ("peak_memory", f"{max(line['train/peak_memory_gb'] for line in train):.2f} GB"),
+            ("training_time", duration(float(seconds.sum()), word)),
+            ("epochs", f"{train[-1]['epoch']}"),
+            ("updates", f"{train[-1]['update']:,}"),
+        ]
+    path = material.run.path / "environment.json"
+    try:
+        environment = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        environment = {}
+    rows = []
+    for key, value in environment.items():
+        if key == "command":
+            value = shlex.join(value)
+        elif isinstance(value, dict):
+            value = ", ".join(f"{name} {version}" for name, version in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value)) or "—"
+        rows.append({"key": key, "value": "—" if value is None else str(value)})
+    if not rows and not facts:
+        raise UserError(f"{path} cannot be read")
+    return {"facts": [{"title": word(key), "value": value} for key, value in facts], "rows": rows}

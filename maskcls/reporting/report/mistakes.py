@@ -1,0 +1,228 @@
+"""The gallery of the worst mistakes, and the photos of the people in it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maskcls.errors import UserError
+from maskcls.evaluation.predictions import Predictions
+from maskcls.labels import ATTRIBUTES
+from maskcls.reporting.report.material import Material, percent
+from maskcls.reporting.text import class_name
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+NUM_SHOWN_FIRST = 24  # cards before "show more"; only these have a picture of what the model looked at
+ATTENTION_BATCH = 8  # photos at once: the attention of a ViT-B takes 22 MB a photo
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much the pictures may take: the longer side of a thumbnail and of a person's photos, and how many cards."""
+
+    thumbnail: int
+    photo: int
+    num_mistakes: int
+
+
+# The page takes the first with which it stays below its limit.
+SIZES = (Size(144, 96, 60), Size(128, 80, 60), Size(96, 64, 60), Size(96, 64, 30), Size(64, 48, 24))
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """The surest of a person's photos that got the same wrong answer."""
+
+    row: int  # of the predictions
+    head: str
+    truth: int
+    predicted: int
+    confidence: float
+    num_wrong: int  # photos of this person with this mistake
+    num_photos: int  # photos of this person with this truth
+
+
+def worst_mistakes(predictions: Predictions, heads: list[str], *, limit: int) -> list[Mistake]:
+    """Returns the mistakes in order of confidence; when there are more than `limit`, every head keeps its share."""
+    by_head: dict[str, list[Mistake]] = {}
+    for head in heads:
+        truth, predicted = predictions.truth(head), predictions.predicted(head)
+        confidence = predictions.probabilities[head][np.arange(len(truth)), predicted]
+        seen = Counter(zip(predictions.people.tolist(), truth.tolist(), strict=True))
+        rows: dict[tuple[str, int, int], list[int]] = {}
+        for row in np.flatnonzero(truth != predicted)[np.argsort(-confidence[truth != predicted], kind="stable")]:
+            key = (str(predictions.people[row]), int(truth[row]), int(predicted[row]))
+            rows.setdefault(key, []).append(int(row))
+        by_head[head] = [
+            Mistake(same[0], head, right, wrong, float(confidence[same[0]]), len(same), seen[person, right])
+            for (person, right, wrong), same in rows.items()
+        ]
+    share = -(-limit // max(len(heads), 1))
+    kept = [mistake for found in by_head.values() for mistake in found[:share]]
+    others = [mistake for found in by_head.values() for mistake in found[share:]]
+    kept += sorted(others, key=lambda mistake: -mistake.confidence)[: max(limit - len(kept), 0)]
+    return sorted(kept, key=lambda mistake: -mistake.confidence)[:limit]
+
+
+def mistakes(material: Material, size: Size) -> dict[str, Any]:
+    """Returns the cards of the gallery, the kinds to filter by, and the people's photos for the dialog."""
+    predictions, word = material.predictions, material.word
+    found = worst_mistakes(predictions, material.heads, limit=size.num_mistakes)
+    folder = _photo_folder(material)
+    maps: dict[Mistake, str] = {}
+    try:
+        maps, method = _looked_at(material, found[:NUM_SHOWN_FIRST], folder, size)
+        looked_at = word("attention_note", method=method)
+    except Exception as error:  # the gallery is worth showing without
+        looked_at = word("no_maps", reason=str(error))
+    cards = []
+    for mistake in found:
+        photo = _read(folder, predictions, mistake.row, size.thumbnail)
+        cards.append({
+            "head": mistake.head, "title": word(mistake.head),
+            "truth": class_name(mistake.head, mistake.truth, material.language),
+            "predicted": class_name(mistake.head, mistake.predicted, material.language),
+            "kind": f"{mistake.head} {mistake.truth} {mistake.predicted}",
+            "confidence": percent(mistake.confidence), "profile": str(predictions.people[mistake.row]),
+            "file": str(predictions.files[mistake.row]),
+            "wrong_photos": word("wrong_photos", wrong=mistake.num_wrong, photos=mistake.num_photos),
+            "image": photo and jpeg(photo), "map": maps.get(mistake),
+            "width": photo.width if photo else None, "height": photo.height if photo else None,
+        })  # fmt: skip
+    kinds = Counter((card["kind"], card["head"], card["truth"], card["predicted"]) for card in cards)
+    by_head = Counter(mistake.head for mistake in found)
+    names = {str(predictions.people[mistake.row]) for mistake in found}
+    names |= {suspect.profile for suspect in material.suspects}
+    people = _people(material, sorted(names), folder, size)
+    num_missing = sum(photo["image"] is None for person in people.values() for photo in person["photos"])
+    return {
+        "cards": cards, "heads": {head: by_head[head] for head in material.heads if by_head[head]},
+        "kinds": [{"value": value, "head": head, "title": f"{truth} → {predicted}", "count": count}
+                  for (value, head, truth, predicted), count in sorted(kinds.items())],
+        "people": people, "looked_at": looked_at, "first": NUM_SHOWN_FIRST, "num_missing": num_missing,
+        "folder": str(folder),
+    }  # fmt: skip
+
+
+def _photo_folder(material: Material) -> Path | None:
+    try:
+        return Path(material.config.data_dir)
+    except Exception:  # no readable config: the cards go without photos, and the page says so
+        return None
+
+
+def _people(material: Material, names: list[str], folder: Path | None, size: Size) -> dict[str, dict[str, Any]]:
+    """Returns profile -> {about, photos: [{file, image, answers}]} with texts in the report's language."""
+    predictions, word = material.predictions, material.word
+    answers = {head: (predictions.truth(head), predictions.predicted(head)) for head in material.heads}
+    people = {}
+    for name in names:
+        photos = []
+        rows = np.flatnonzero(predictions.people == name)
+        for row in rows[np.argsort(predictions.files[rows])]:
+            photo = _read(folder, predictions, row, size.photo)
+            said = []
+            for head, (truth, predicted) in answers.items():
+                said.append({
+                    "head": word(head), "answer": class_name(head, int(predicted[row]), material.language),
+                    "truth": class_name(head, int(truth[row]), material.language),
+                    "isRight": bool(truth[row] == predicted[row]),
+                    "confidence": percent(float(predictions.probabilities[head][row, predicted[row]])),
+                })  # fmt: skip
+            photos.append({"file": str(predictions.files[row]), "image": photo and jpeg(photo), "answers": said})
+        first = rows[0]
+        about = [
+            class_name("gender", int(predictions.labels[first, list(ATTRIBUTES).index("gender")]), material.language),
+            str(predictions.ages[first]), str(predictions.races[first]),
+        ]  # fmt: skip
+        people[name] = {"about": " · ".join(about), "photos": photos}
+    return people
+
+
+def _read(folder: Path | None, predictions: Predictions, row: int, size: int) -> Image | None:
+    """Returns a photo, its longer side `size` pixels, or None when it cannot be read."""
+    from PIL import Image, ImageOps
+
+    if folder is None:
+        return None
+    try:
+        with Image.open(folder / str(predictions.people[row]) / str(predictions.files[row])) as opened:
+            opened.draft("RGB", (2 * size, 2 * size))  # decodes JPEGs small: several times faster
+            photo = ImageOps.exif_transpose(opened).convert("RGB")
+            photo.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2)
+            return photo
+    except Exception:  # Pillow's decoders raise a dozen kinds; the page counts and says what is missing
+        return None
+
+
+def jpeg(image: Image, *, quality: int = 70) -> str:
+    """Returns a data URI."""
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=quality, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def _looked_at(
+    material: Material, found: list[Mistake], folder: Path | None, size: Size
+) -> tuple[dict[Mistake, str], str]:
+    """Returns pictures of what the model looked at when it made the mistakes whose photos are there, and the method.
+
+    Raises UserError when there is no model to ask, or none that can say it.
+    """
+    import torch
+
+    from maskcls.data.augmentation import Augmentation, Transform
+    from maskcls.data.pixels import BadPhotos, Geometry, decode
+    from maskcls.modeling.model import load_model
+    from maskcls.reporting.attention import attention_maps, has_attention
+
+    if not material.run.best.is_dir():
+        raise UserError(f"{material.run.best} does not exist")
+    config, predictions = material.config, material.predictions
+    geometry = Geometry(config.height_width, config.fit, config.crop_box, config.margin)
+    model = load_model(str(material.run.best), attention="eager").float()
+    transform = Transform(
+        Augmentation(), image_size=config.height_width, mean=config.dataset_args["mean"],
+        std=config.dataset_args["std"], seed=config.seed,
+    )  # fmt: skip
+    pixels: dict[Mistake, np.ndarray] = {}
+    for mistake in found:
+        path = Path(folder or "") / str(predictions.people[mistake.row]) / str(predictions.files[mistake.row])
+        with suppress(BadPhotos):  # it has no photo in the gallery either
+            pixels[mistake] = decode({"path": str(path), "bytes": None}, geometry)
+    pictures = {}
+    for start in range(0, len(pixels), ATTENTION_BATCH):
+        batch = list(pixels)[start : start + ATTENTION_BATCH]
+        x = transform.plain(torch.from_numpy(np.stack([pixels[mistake] for mistake in batch])))
+        answers = {
+            head: torch.tensor([mistake.predicted if mistake.head == head else -1 for mistake in batch])
+            for head in material.heads
+        }
+        maps = attention_maps(model, x, answers, output=config.output)
+        if maps is None:
+            raise UserError(f"a {model.config.model_type} has neither attention to the whole picture nor feature maps")
+        photos = ((x * transform.std + transform.mean) * 255).clamp(0, 255).permute(0, 2, 3, 1).numpy()
+        for mistake, photo, where in zip(batch, photos, maps, strict=True):
+            pictures[mistake] = jpeg(_lit(photo, where, size.thumbnail))
+    return pictures, material.word("rollout" if has_attention(model) else "cam")
+
+
+def _lit(photo: np.ndarray, where: np.ndarray, size: int) -> Image:
+    """Returns the photo (H, W, 3) in dim grey under a map (H, W): from orange to bright yellow where it is high."""
+    from PIL import Image
+
+    strength = np.clip(where, 0, 1)[:, :, None]
+    colour = np.array([255, 110, 20]) + strength * np.array([0, 120, 70])
+    lit = photo.mean(2, keepdims=True) * 0.62 * (1 - 0.72 * strength) + colour * 0.72 * strength
+    image = Image.fromarray(lit.clip(0, 255).astype(np.uint8))
+    scale = size / max(image.size)
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)

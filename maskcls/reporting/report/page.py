@@ -1,0 +1,139 @@
+"""Puts report.html together: sections, pictures, charts and the bundled chart library into one file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskcls.errors import UserError
+from maskcls.reporting.report import course, mistakes, scores
+from maskcls.reporting.report.material import Material, percent
+from maskcls.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+MAX_BYTES = 5_000_000
+
+# As they stand in the page: results first, then how they came about.
+ORDER = (
+    "summary", "comparison", "confusion", "slices", "mistakes", "calibration", "consistency", "curves", "data",
+    "config", "cost",
+)  # fmt: skip
+
+SECTIONS: dict[str, Callable[[Material], dict[str, Any]]] = {
+    "summary": scores.summary,
+    "comparison": scores.comparison,
+    "curves": course.curves,
+    "confusion": scores.confusion,
+    "slices": scores.groups,
+    "calibration": scores.calibration,
+    "consistency": scores.consistency,
+    "data": course.data,
+    "config": course.config_difference,
+    "cost": course.cost,
+}
+
+
+def write_report(run: RunFolder, *, language: str, against: RunFolder | None = None) -> Path:
+    """Writes report.html into the run folder and returns its path. Call it in one process of a launch.
+
+    What the run folder or the photos do not give (no epoch finished, photos gone) becomes a line in the report.
+    language: en or ko. against: the run that scores and config are compared with. Raises UserError when the file cannot
+    be written.
+    """
+    material = Material(run, against, language)
+    sections = {name: _content(build, material) for name, build in SECTIONS.items()}
+    library = _library()
+    for size in mistakes.SIZES:
+        sections["mistakes"] = _content(partial(mistakes.mistakes, size=size), material)
+        page = _page(material, sections, library, is_shrunk=size is not mistakes.SIZES[0])
+        if len(page.encode()) <= MAX_BYTES:
+            break
+    path = run.report
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        unfinished.write_text(page, encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    return path
+
+
+def _content(build: Callable[[Material], dict[str, Any]], material: Material) -> dict[str, Any]:
+    """Returns a section's content, or the reason why there is none: a report must never cost a finished run."""
+    try:
+        return build(material)
+    except UserError as error:
+        return {"problem": str(error)}
+    except Exception as error:
+        return {"problem": f"{type(error).__name__}: {error}"}
+
+
+def _page(material: Material, sections: dict[str, dict[str, Any]], library: str, *, is_shrunk: bool) -> str:
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    word = material.word
+    charts = {name: spec for section in sections.values() for name, spec in section.get("charts", {}).items()}
+    script = _own_file("script.js")
+    content = {
+        "charts": charts,
+        "people": sections["mistakes"].get("people", {}),
+        "words": {key: word(key) for key in ("no_photo", "truth", "close")}
+        | {"shown": word("shown", shown="{shown}", total="{total}")},
+    }
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["percent"] = percent
+    environment.filters["breakable"] = _breakable
+    config = None if "problem" in sections["config"] else material.config
+    order = [name for name in ORDER if name != "comparison" or material.against is not None]
+    return environment.from_string(_own_file("template.html")).render(
+        sections=sections, order=order, word=word, language=material.language, run=material.run.path.name,
+        date=time.strftime("%Y-%m-%d %H:%M"), config=config,
+        model=config and (config.model_args.get("model_type") or config.model),
+        style=Markup(_own_file("style.css")), library=Markup(library), script=Markup(script),
+        hashes=[_hash(library), _hash(script)], content=Markup(_embedded(content)),
+        is_shrunk=is_shrunk, limit=MAX_BYTES // 1_000_000,
+    )  # fmt: skip
+
+
+def _own_file(name: str) -> str:
+    return (files("maskcls.reporting.report") / name).read_text(encoding="utf-8")
+
+
+def _library() -> str:
+    """Returns Vega, Vega-Lite and vega-embed (BSD-3-Clause) as one script."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+
+
+def _embedded(content: Any) -> str:
+    """Returns JSON that may stand in a script element: no folder name can end the element."""
+    finite = json.loads(json.dumps(content), parse_constant=lambda name: None)  # JSON has no NaN
+    text = json.dumps(finite, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _breakable(text: str) -> Markup:
+    """Returns the escaped text; a line may break after slash, comma, equals sign, underscore, and dot before a name."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([/,=_]|\.(?=[a-z]))", r"\1<wbr>", str(escape(text))))
+
+
+def _hash(script: str) -> str:
+    """Returns the name under which the page's content security policy lets a script run."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"

@@ -1,0 +1,112 @@
+"""`maskcls check`: go for photos that can be trained on, no go with the reason, nothing left behind."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskcls.cli import main
+from tests.helpers import ROOT, overrides
+
+CONFIG = ROOT / "configs" / "mask.yaml"
+
+
+def check(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path
+) -> tuple[int, list[str], str]:
+    """Returns exit code, lines and error of `maskcls check`."""
+    monkeypatch.setattr(sys, "argv", ["maskcls", "check", "--config", str(CONFIG), *map(str, arguments)])
+    code = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    output = capsys.readouterr()
+    return code, output.out.splitlines(), output.err.rpartition("\r")[2]  # after the progress bar
+
+
+@pytest.fixture
+def photos(sample: Path, tmp_path: Path) -> Path:
+    """Returns a copy of the sample that a test may damage."""
+    return Path(shutil.copytree(sample, tmp_path / "photos"))
+
+
+@pytest.mark.slow
+def test_good_photos_are_go_and_nothing_is_written(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, lines, _ = check(monkeypatch, capsys, *overrides(sample, tmp_path, model="convnext", epochs=7))
+    assert code == 0
+    assert lines[-1] == "go, with 2 warnings to look at"  # 12 people are few
+    assert [line.split()[0] for line in lines[-4:-1]] == ["time", "memory", "disk"]
+    assert " for 7" in lines[-4] and "photos/s" in lines[-4]
+    assert any(line.startswith("model    convnext") for line in lines)
+    assert not (tmp_path / "runs").exists()
+    assert not list((tmp_path / "cache").glob("pixels/*"))
+
+
+@pytest.mark.slow
+def test_train_py_checks_too_in_the_language_asked_for(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import train
+
+    arguments = ["--config", str(CONFIG), "--check", "--lang", "ko"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *overrides(sample, tmp_path, model="convnext")])
+    train.main()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("go")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_photos_that_would_end_the_run_are_all_named(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    people = sorted(path for path in (photos / "images").iterdir() if path.name.startswith("0"))
+    first, second = (next(person.glob("normal.*")) for person in people[:2])
+    first.write_bytes(b"not a photo")
+    second.write_bytes(second.read_bytes()[:900])
+    report = tmp_path / "found.csv"
+    settings = overrides(photos, tmp_path, model="convnext")
+    code, lines, error = check(monkeypatch, capsys, "--fix-report", report, "--decode", *settings)
+    assert code == 2
+    assert error.startswith("error: no go: 2 errors in photos or lists")
+    with report.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["severity"] == "error"]
+    assert {(row["profile"], row["file"]) for row in rows} == {
+        (path.parent.name, path.name) for path in (first, second)
+    }
+    assert lines[-1].startswith("found    2 errors") and lines[-1].endswith(f"all in {report}")
+
+
+def test_a_person_in_both_lists_is_no_go(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    person = (photos / "train_profiles.txt").read_text().split()[0]
+    with (photos / "valid_profiles.txt").open("a") as file:
+        file.write(f"{person}\n")
+    code, lines, error = check(monkeypatch, capsys, *overrides(photos, tmp_path, model="convnext"))
+    assert code == 2 and "no go: 1 error in photos" in error
+    assert any(line.startswith("error    leak") and person in line for line in lines)
+
+
+def test_a_fold_that_cannot_be_drawn_is_no_go(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = overrides(photos, tmp_path, model="convnext", valid_profile="null", num_folds=9)
+    code, lines, error = check(monkeypatch, capsys, *settings)
+    assert code == 2 and "no go" in error
+    assert any(line.startswith("error    split: not enough people to deal") for line in lines)
+
+
+@pytest.mark.slow
+def test_an_update_that_is_not_finite_is_no_go(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = {"lr": "1e30", "optimizer": "SGD", "scheduler": "constant", "weight_decay": 0}
+    code, _, error = check(monkeypatch, capsys, *overrides(sample, tmp_path, model="convnext", **broken))
+    assert code == 3 and error.startswith("error: no go: ") and "finite" in error
+    assert "--resume" not in error

@@ -1,0 +1,153 @@
+"""The lines of train.py, infer.py and the check, in English as they have always been and in Korean without a rest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from infer import infer
+from maskcls.cli.check import check, finding_lines
+from maskcls.config import load_config
+from maskcls.data.inspection import Finding
+from maskcls.evaluation.intervals import Interval
+from maskcls.evaluation.selection import BestScore
+from maskcls.reporting import console
+from maskcls.reporting.text import width, words
+from maskcls.training.run_folder import RunFolder
+from tests.helpers import ROOT, overrides
+from train import train
+
+ENGLISH, KOREAN = words("en"), words("ko")
+
+# What stays as it is in Korean: names of metrics.jsonl and of the config, units, and what is typed.
+NAMES = {
+    "loss", "acc", "f1", "mask", "gender", "age", "valid", "tensorboard", "python", "infer", "py", "model_dir", "vit",
+    "convnext", "auto", "cpu", "no", "output", "cache_dir", "cache", "memory_map", "num_workers", "MB", "GB", "go",
+    "x", "best", "bf16", "config_file",
+}  # fmt: skip
+
+
+def english_in(text: str) -> list[str]:
+    """Returns the English words of a text, without NAMES, heads' scores and paths."""
+    without_paths = re.sub(r"\S*/\S+", "", text)
+    found = re.findall(r"[A-Za-z][A-Za-z0-9_]*", without_paths)
+    return [word for word in found if word not in NAMES and not re.fullmatch("(mask|gender|age)_(loss|acc|f1)", word)]
+
+
+def test_the_table_of_the_split_counts_every_class_and_its_columns_stand_in_both_languages() -> None:
+    labels = np.array([[0, 0, 0]] * 1234 + [[1, 1, 2]] * 2 + [[2, 0, 1]])
+    splits, people = {"train": np.arange(1234), "valid": np.arange(1234, 1237)}, {"train": 1000, "valid": 2}
+    english, korean = (console.split_table(labels, splits, people, word).split("\n") for word in (ENGLISH, KOREAN))
+    groups = ("male <30", "male 30-59", "male >=60", "female <30", "female 30-59", "female >=60")
+    assert english[0] == f"{'photos':>22}{''.join(f'{group:>14}' for group in groups)}"
+    assert english[1].split() == ["train", "worn", "1,234", "0", "0", "0", "0", "0"]
+    assert english[3].split()[:2] == ["train", "not_worn"]
+    assert english[4] == "      train        all  1,000 people, 1,234 photos"
+    assert english[6].split() == ["valid", "incorrect", "0", "0", "0", "0", "0", "2"]
+    assert english[7].split() == ["valid", "not_worn", "0", "1", "0", "0", "0", "0"]
+    assert " ".join(korean[0].split()) == "사진 남성 <30 남성 30-59 남성 >=60 여성 <30 여성 30-59 여성 >=60"
+    assert korean[4].endswith("전체  1,000명, 사진 1,234장")
+    for lines, last in ((english, "all"), (korean, "전체")):
+        sums = lines[4::4]
+        assert {width(line) for line in lines if line not in sums} == {22 + 6 * 14}
+        assert {width(line[: line.index(last)] + last) for line in sums} == {22}
+
+
+def test_an_epoch_is_a_line_with_the_names_of_the_log() -> None:
+    scores = {"loss": 0.51234, "f1": 0.8}
+    line = console.epoch_line(3, 15, scores, ENGLISH, seconds=200, is_best=True)
+    assert line == "epoch 3/15  loss 0.5123  f1 0.8000  3 min 20 s  best"
+    assert console.epoch_line(3, 15, scores, ENGLISH, seconds=42.4, is_best=False) == (
+        "epoch 3/15  loss 0.5123  f1 0.8000  42 s"
+    )
+    line = console.epoch_line(3, 15, scores, KOREAN, seconds=200, is_best=True)
+    assert line == "에폭 3/15  loss 0.5123  f1 0.8000  3분 20초  최고"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english", "korean"),
+    [
+        (0, "0 s", "0초"),
+        (59.6, "1 min 00 s", "1분 00초"),
+        (3599, "59 min 59 s", "59분 59초"),
+        (7500, "2 h 05 min", "2시간 05분"),
+    ],
+)
+def test_a_duration_is_read_at_a_glance(seconds: float, english: str, korean: str) -> None:
+    assert console.duration(seconds, ENGLISH) == english
+    assert console.duration(seconds, KOREAN) == korean
+
+
+def test_the_end_says_the_scores_where_things_lie_and_what_to_type_next(tmp_path: Path) -> None:
+    run, best = RunFolder(tmp_path), BestScore("f1")
+    best.update({"f1": 0.5}, 2)
+    intervals = {"f1": Interval(0.5, 0.4, 0.6), "age_acc": Interval(0.7, 0.65, 0.75)}
+
+    def lines(word: Any) -> list[str]:
+        return console.end_lines(run, best, intervals, word, seconds=61, notes=["a note"]).split("\n")
+
+    assert lines(ENGLISH) == [
+        "best valid/f1 0.5000 in epoch 2; 1 min 01 s in all",
+        "  f1       0.500 [0.400, 0.600]",
+        "  age_acc  0.700 [0.650, 0.750]",
+        "  in brackets: 95 % interval over people",
+        f"model {run.best}",
+        "a note",
+        f"next: python infer.py --model_dir {tmp_path}",
+    ]
+    run.report.touch()
+    assert lines(ENGLISH)[4] == f"model {run.best}, report {run.report}"
+    assert lines(KOREAN)[0] == "최고 valid/f1 0.5000 (에폭 2), 총 1분 01초"
+    assert lines(KOREAN)[4] == f"모델 {run.best}, 보고서 {run.report}"
+    assert english_in("\n".join(lines(KOREAN)).replace("a note", "")) == []
+
+
+def test_advice_names_the_setting_that_would_save_time() -> None:
+    device: Any = SimpleNamespace(device=SimpleNamespace(type="cuda"), mixed_precision="bf16")
+    waits = {"train/waiting_share": 0.3}
+    assert console.advice(waits, device, ENGLISH, uses_cache=True) == (
+        "advice   30% of the time waits for photos: put cache_dir on a faster disk\n"
+    )
+    assert "set cache: memory_map" in console.advice(waits, device, ENGLISH, uses_cache=False)
+    assert console.advice({"train/waiting_share": 0.1}, device, ENGLISH, uses_cache=True) == ""
+    for uses_cache, setting in ((True, "cache_dir"), (False, "num_workers")):
+        text = console.advice(waits, device, KOREAN, uses_cache=uses_cache)
+        assert text.startswith("조언     시간의 30%") and setting in text and english_in(text) == []
+
+
+def test_findings_keep_their_columns_and_are_told_in_english(tmp_path: Path) -> None:
+    findings = [Finding("error", "split", "", "", "no people"), *[Finding("note", "stem", "a", "b.jpg", "odd")] * 7]
+    assert finding_lines(findings, None, ENGLISH).split("\n")[-3:] == [
+        "note     stem: a/b.jpg: odd", "note     stem: 2 more, see --fix-report", "found    1 error, 7 notes",
+    ]  # fmt: skip
+    lines = finding_lines(findings, tmp_path / "f.csv", KOREAN).split("\n")
+    assert lines[0] == "오류     split: no people"
+    assert lines[-2:] == ["참고     stem: 2건 더", f"결과     오류 1건, 참고 7건, 전체는 {tmp_path / 'f.csv'}"]
+    assert finding_lines([], None, KOREAN) == "결과     알릴 것 없음"
+
+
+def test_a_check_a_run_and_a_prediction_speak_korean_to_the_last_word(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"epochs": 3, "early_stopping_patience": 1, "lr": "1e-12", "scheduler": "constant"}
+    config = load_config(ROOT / "configs" / "mask.yaml", overrides(sample, tmp_path, model="convnext", **more))
+    check(config, lang="ko")
+    checked = capsys.readouterr().out.split("\n")
+    assert checked[-2].startswith("go: 학습 가능, 살펴볼 경고 ")
+    findings = [line for line in checked if re.match("오류|경고|참고", line)]  # told in English
+    train(config, lang="ko")
+    run = tmp_path / "runs" / "exp"
+    trained = capsys.readouterr().out.split("\n")
+    infer(str(run), None, batch_size=None, output_dir=None, lang="ko")
+    told = "\n".join([*(line for line in checked if line not in findings), *trained, capsys.readouterr().out])
+    for expected in (
+        f"실험     {run}\n", "에폭 2/3  loss", "조기 종료: 1에폭 동안 f1 개선 없음\n", "대괄호 안: 사람 단위 95% 신뢰구간\n",
+        f"다음: python infer.py --model_dir {run}\n", f"답 {run / 'output.csv'}, 확률 ", "메모리   프로세스당 ",
+    ):  # fmt: skip
+        assert expected in told
+    assert english_in(re.sub("^decoding once to.*", "", told, flags=re.MULTILINE)) == []

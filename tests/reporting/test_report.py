@@ -1,0 +1,389 @@
+"""The report of a run, read as a file: its numbers, its languages, what it escapes, and what it does without a part."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from string import Formatter
+
+import numpy as np
+import pytest
+import vl_convert
+from sklearn.metrics import confusion_matrix, f1_score
+
+from maskcls.cli import report as command
+from maskcls.errors import UserError
+from maskcls.evaluation.predictions import Predictions
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
+from maskcls.reporting.report import mistakes, page, write_report
+from maskcls.reporting.report.material import Material
+from maskcls.reporting.report.mistakes import worst_mistakes
+from maskcls.reporting.text import TEXT, class_name, language
+from maskcls.training.run_folder import RunFolder
+from tests.reporting.made_run import HOSTILE, embedded, made_run
+
+SCRIPT_END = "000002_male_</script><script>alert(2)</script>_30"
+
+
+class Parsed(HTMLParser):
+    """The elements of a page: (tag, attributes), and the text outside of scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self._inside = tag
+        self.elements.append((tag, {name: value or "" for name, value in attributes}))
+
+    def handle_data(self, data: str) -> None:
+        if self._inside not in ("script", "style"):
+            self.text += data
+
+    def having(self, attribute: str) -> list[dict[str, str]]:
+        """Returns the attributes of the elements that have this one."""
+        return [attributes for _, attributes in self.elements if attribute in attributes]
+
+
+@pytest.fixture(scope="module")
+def runs(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, RunFolder]:
+    """Returns a run, and a better one with other settings."""
+    folder = tmp_path_factory.mktemp("runs")
+    worse = made_run(sample, folder, hostile=True, error=0.6)
+    return worse, made_run(sample, folder, hostile=True, name="better", error=0.02, epochs=4)
+
+
+@pytest.fixture(scope="module")
+def written(runs: tuple[RunFolder, RunFolder]) -> str:
+    """Returns the page of the first run."""
+    return write_report(runs[0], language="en").read_text(encoding="utf-8")
+
+
+def missing(text: str) -> list[str]:
+    """Returns the reasons why sections of an English page have no content."""
+    return re.findall(r'<p class="missing">Not available: (.*?)</p>', text)
+
+
+def test_every_section_has_its_content(written: str) -> None:
+    parsed = Parsed(written)
+    sections = [attributes["id"] for tag, attributes in parsed.elements if tag == "section"]
+    assert sections == [name for name in page.ORDER if name != "comparison"]
+    assert missing(written) == []
+    linked = [attributes["href"] for tag, attributes in parsed.elements if tag == "a"]
+    assert linked == ["#content", *(f"#{name}" for name in sections)]
+    drawn = [attributes["data-chart"] for attributes in parsed.having("data-chart")]
+    assert sorted(drawn) == sorted(embedded(written)["charts"])  # type: ignore[call-overload]
+    assert len(drawn) == 4 + 1 + 4  # curves, groups, calibration of four heads
+
+
+def test_the_main_score_is_that_of_the_predictions(written: str, runs: tuple[RunFolder, RunFolder]) -> None:
+    predictions = Predictions.load(runs[0].path / "valid_predictions.parquet")
+    f1 = f1_score(
+        predictions.truth("class"), predictions.predicted("class"), labels=range(18), average="macro", zero_division=0
+    )
+    assert f'<div class="tile-title">18 classes: macro-F1</div>\n<div class="tile-value">{f1:.3f}</div>' in written
+
+
+def test_the_confusion_matrices_are_those_of_scikit_learn(written: str, runs: tuple[RunFolder, RunFolder]) -> None:
+    predictions = Predictions.load(runs[0].path / "valid_predictions.parquet")
+    cells = Parsed(written).having("data-count")
+    for head, classes in HEAD_CLASSES.items():
+        size = len(classes)
+        expected = confusion_matrix(predictions.truth(head), predictions.predicted(head), labels=range(size))
+        own, cells = cells[: size * size], cells[size * size :]
+        assert [int(cell["data-count"]) for cell in own] == expected.flatten().tolist()
+        shares = expected / np.maximum(expected.sum(1, keepdims=True), 1) * 100
+        np.testing.assert_allclose([float(cell["data-share"]) for cell in own], shares.flatten(), atol=0.51)
+    assert cells == []
+
+
+def test_every_chart_is_a_valid_vega_lite_chart(written: str) -> None:
+    charts = embedded(written)["charts"]
+    assert len(charts) == 9  # type: ignore[arg-type]
+    for name, chart in charts.items():  # type: ignore[attr-defined]
+        assert "<path" in vl_convert.vegalite_to_svg({**chart, "width": 300}), name
+
+
+def test_nothing_is_fetched_and_scripts_run_by_their_hash_only(written: str) -> None:
+    parsed = Parsed(written)
+    sources = [a[name] for _, a in parsed.elements for name in ("src", "href") if name in a]
+    assert len(sources) > 40
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    policy = next(a["content"] for a in parsed.having("http-equiv"))
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    scripts = re.findall(r"<script>(.*?)</script>", written, re.DOTALL)
+    assert len(scripts) == 2
+    assert all(page._hash(script) in policy for script in scripts)
+    assert "unsafe-eval" not in policy
+
+
+def test_names_of_people_cannot_become_elements(sample: Path, tmp_path: Path) -> None:
+    run = made_run(sample, tmp_path, hostile=True, error=0.9)
+    path = run.path / "valid_predictions.parquet"
+    predictions = Predictions.load(path)
+    other = next(name for name in predictions.people if name != HOSTILE)
+    people = np.where(predictions.people == other, SCRIPT_END, predictions.people)
+    races = np.where(people == SCRIPT_END, '"><img src=y onerror=alert(3)>', predictions.races)
+    replace(predictions, people=people, races=races).save(path)
+    text = write_report(run, language="en").read_text(encoding="utf-8")
+    parsed = Parsed(text)
+    assert len([tag for tag, _ in parsed.elements if tag == "script"]) == 3
+    assert all(a["src"].startswith("data:image/jpeg") for tag, a in parsed.elements if tag == "img")
+    assert not parsed.having("onerror")
+    profiles = {a["data-profile"] for a in parsed.having("data-profile")}
+    assert {HOSTILE, SCRIPT_END} <= profiles  # as data they are whole
+    assert {HOSTILE, SCRIPT_END} <= set(embedded(text)["people"])  # type: ignore[call-overload]
+
+
+def test_a_card_is_the_surest_photo_of_a_person_with_that_mistake(runs: tuple[RunFolder, RunFolder]) -> None:
+    predictions = Predictions.load(runs[0].path / "valid_predictions.parquet")
+    found = worst_mistakes(predictions, list(ATTRIBUTES), limit=1000)
+    expected: dict[tuple[str, str, int, int], list[float]] = {}
+    for head in ATTRIBUTES:
+        for row in range(len(predictions)):
+            truth, answer = int(predictions.truth(head)[row]), int(predictions.predicted(head)[row])
+            if truth != answer:
+                key = (head, str(predictions.people[row]), truth, answer)
+                expected.setdefault(key, []).append(float(predictions.probabilities[head][row, answer]))
+    made = {(m.head, str(predictions.people[m.row]), m.truth, m.predicted): m for m in found}
+    assert len(found) == len(made) == len(expected) > 30
+    for key, confidences in expected.items():
+        assert made[key].num_wrong == len(confidences)
+        assert made[key].confidence == pytest.approx(max(confidences))
+    assert [m.confidence for m in found] == sorted((m.confidence for m in found), reverse=True)
+
+
+def test_of_many_mistakes_every_head_keeps_its_share(runs: tuple[RunFolder, RunFolder]) -> None:
+    predictions = Predictions.load(runs[0].path / "valid_predictions.parquet")
+    every = worst_mistakes(predictions, list(ATTRIBUTES), limit=1000)
+    few = worst_mistakes(predictions, list(ATTRIBUTES), limit=12)
+    assert len(few) == 12
+    for head in ATTRIBUTES:
+        best = [m for m in every if m.head == head][:4]
+        assert len(best) == 4
+        assert set(best) <= set(few)
+
+
+def test_a_person_behind_a_card_has_all_photos_with_their_answers(
+    written: str, runs: tuple[RunFolder, RunFolder]
+) -> None:
+    people = embedded(written)["people"]
+    predictions = Predictions.load(runs[0].path / "valid_predictions.parquet")
+    assert HOSTILE in people  # type: ignore[operator]
+    for name, person in people.items():  # type: ignore[attr-defined]
+        rows = np.flatnonzero(predictions.people == name)
+        assert sorted(photo["file"] for photo in person["photos"]) == sorted(predictions.files[rows].tolist())
+        by_file = {photo["file"]: photo for photo in person["photos"]}
+        for row in rows:
+            photo = by_file[predictions.files[row]]
+            assert photo["image"].startswith("data:image/jpeg;base64,")
+            for head, answer in zip(ATTRIBUTES, photo["answers"], strict=True):
+                right = predictions.truth(head)[row] == predictions.predicted(head)[row]
+                assert (answer["head"], answer["isRight"]) == (TEXT[head]["en"], right)
+                assert answer["answer"] == class_name(head, int(predictions.predicted(head)[row]), "en")
+
+
+def test_only_the_first_cards_have_a_picture_of_what_the_model_looked_at(written: str) -> None:
+    alts = [a.get("alt", "") for tag, a in Parsed(written).elements if tag == "img"]
+    cards = [number for number, alt in enumerate(alt for alt in alts if alt) if alt == "looked at"]
+    assert cards == list(range(1, 2 * mistakes.NUM_SHOWN_FIRST, 2))  # beside each of the first photos
+    assert "where the model found evidence for its answer: Grad-CAM." in written
+
+
+@pytest.mark.parametrize(("output", "model", "heads"), [("class", "vit", 3), ("gender", "convnext", 1)])
+def test_other_forms_of_heads_have_a_report_too(
+    sample: Path, tmp_path: Path, output: str, model: str, heads: int
+) -> None:
+    text = write_report(made_run(sample, tmp_path, output=output, model=model), language="en").read_text("utf-8")
+    assert missing(text) == []
+    assert len({a["data-head"] for a in Parsed(text).having("data-kind")}) == heads
+    method = {"vit": "attention rollout", "convnext": "Grad-CAM"}[model]
+    assert f"where the model found evidence for its answer: {method}." in text
+
+
+def test_a_run_without_files_has_a_line_for_each_missing_part(tmp_path: Path) -> None:
+    text = write_report(RunFolder(tmp_path), language="en").read_text(encoding="utf-8")
+    reasons = missing(text)
+    assert len(reasons) == len(page.ORDER) - 1
+    assert sum("valid_predictions.parquet does not exist" in reason for reason in reasons) == 6
+    assert sum("config.yaml does not exist" in reason for reason in reasons) == 2
+    assert sum("metrics.jsonl has no lines" in reason for reason in reasons) == 2
+
+
+def test_a_run_whose_photos_and_model_are_gone_says_so_and_shows_the_rest(sample: Path, tmp_path: Path) -> None:
+    run = made_run(sample, tmp_path)
+    shutil.rmtree(tmp_path / "images")
+    shutil.rmtree(run.best)
+    (run.path / "environment.json").unlink()
+    text = write_report(run, language="en").read_text(encoding="utf-8")
+    assert missing(text) == [f"data_dir {tmp_path}/images does not exist"]
+    num_photos = len(Predictions.load(run.path / "valid_predictions.parquet"))
+    assert f"{num_photos} photos could not be read from {tmp_path}/images." in text
+    assert f"What the model looked at is not available: {run.best} does not exist." in text
+    assert "<img" not in text[text.index("<body>") : text.index("content-data")]
+
+
+def test_damaged_files_become_lines_too(sample: Path, tmp_path: Path) -> None:
+    run = made_run(sample, tmp_path)
+    (run.path / "valid_predictions.parquet").write_bytes(b"no table")
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "upd')
+    reasons = missing(write_report(run, language="en").read_text(encoding="utf-8"))
+    assert sum("is not a table of predictions" in reason for reason in reasons) == 6
+    assert any("JSONDecodeError" in reason for reason in reasons)
+
+
+def test_numbers_that_json_does_not_know_are_left_out(sample: Path, tmp_path: Path) -> None:
+    run = made_run(sample, tmp_path)
+    run.log(
+        {
+            "epoch": 4,
+            "update": 8,
+            "train/loss": float("nan"),
+            "valid/loss": float("inf"),
+            "valid/f1": 0.5,
+            "valid/acc": 0.5,
+        }
+    )
+    text = write_report(run, language="en").read_text(encoding="utf-8")
+    assert missing(text) == []
+    points = embedded(text)["charts"]["chart_loss"]["data"]["values"]  # type: ignore[index]
+    assert len(points) == 9
+    assert max(point["update"] for point in points) == 6
+    json.loads(page._embedded({"value": float("nan")}))
+
+
+def test_pictures_shrink_until_the_file_is_small_enough(
+    runs: tuple[RunFolder, RunFolder], monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    assert "Pictures were made smaller" not in written
+    whole = len(written.encode())
+    monkeypatch.setattr(page, "MAX_BYTES", whole - 20_000)
+    text = write_report(runs[0], language="en").read_text(encoding="utf-8")
+    assert len(text.encode()) <= whole - 20_000
+    assert "Pictures were made smaller" in text
+    assert missing(text) == []
+
+
+def test_the_full_gallery_of_a_large_run_stays_below_the_limit() -> None:
+    sizes = mistakes.SIZES
+    assert sizes[0].num_mistakes == 60
+    assert all(a.thumbnail >= b.thumbnail and a.num_mistakes >= b.num_mistakes for a, b in pairwise(sizes))
+    # Noise is the hardest picture for JPEG: the smallest size fits whatever the photos show.
+    from PIL import Image
+
+    noise = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
+    thumbnail, photo = (
+        len(mistakes.jpeg(Image.fromarray(noise[0][:size, :size]))) for size in (sizes[-1].thumbnail, sizes[-1].photo)
+    )
+    most = sizes[-1].num_mistakes * (2 * thumbnail + 7 * photo) + 10 * 7 * photo
+    assert most < page.MAX_BYTES - 1_500_000
+
+
+def test_a_comparison_shows_what_differs_and_whether_it_is_real(runs: tuple[RunFolder, RunFolder]) -> None:
+    worse, better = runs
+    text = write_report(better, language="en", against=worse).read_text(encoding="utf-8")
+    assert missing(text) == []
+    assert "Better than exp by 0." in text
+    assert "Against exp, on the 84 photos of 12 people that both validated." in text
+    rows = re.findall(r'<tr><th scope="row">([a-z_]+)</th><td>(\w+)</td><td>(\w+)</td></tr>', text.replace("<wbr>", ""))
+    assert rows == [("epochs", "4", "3")]
+    back = write_report(worse, language="en", against=better).read_text(encoding="utf-8")
+    assert "Worse than better by 0." in back
+    alike = write_report(worse, language="en", against=worse).read_text(encoding="utf-8")
+    assert "Not distinguishable from exp" in alike
+    assert "No difference." in alike
+
+
+def test_runs_of_other_people_are_not_compared(runs: tuple[RunFolder, RunFolder], sample: Path, tmp_path: Path) -> None:
+    other = made_run(sample, tmp_path, name="other")
+    path = other.path / "valid_predictions.parquet"
+    predictions = Predictions.load(path)
+    replace(predictions, people=np.char.add("9", predictions.people)).save(path)
+    text = write_report(runs[0], language="en", against=other).read_text(encoding="utf-8")
+    assert missing(text) == [f"{other.path} and {runs[0].path} validated no common photo"]
+
+
+def test_the_report_speaks_korean(runs: tuple[RunFolder, RunFolder]) -> None:
+    text = write_report(runs[1], language="ko", against=runs[0]).read_text(encoding="utf-8")
+    parsed = Parsed(text)
+    assert parsed.elements[0] == ("html", {"lang": "ko"})
+    assert "표시할 수 없음" not in text
+    for key in ("summary", "confusion", "mistakes", "class_counts", "batch"):
+        assert TEXT[key]["ko"] in parsed.text
+        assert not re.search(rf">{TEXT[key]['en']}<", text)
+
+
+def test_every_word_has_both_languages_and_the_same_gaps() -> None:
+    assert len(TEXT) > 100
+    for key, texts in TEXT.items():
+        fields = [{name for _, name, _, _ in Formatter().parse(text) if name} for text in texts.values()]
+        assert set(texts) == {"en", "ko"}
+        assert fields[0] == fields[1], key
+        assert all(texts.values()), key
+
+
+@pytest.mark.parametrize(
+    ("option", "environment", "expected"),
+    [
+        ("ko", {"LANG": "en_US.UTF-8"}, "ko"), ("en", {"LANG": "ko_KR.UTF-8"}, "en"), (None, {}, "en"),
+        (None, {"LANG": "ko_KR.UTF-8"}, "ko"), (None, {"LC_ALL": "C", "LANG": "ko_KR.UTF-8"}, "en"),
+        (None, {"MASKCLS_LANG": "ko", "LC_ALL": "en_US.UTF-8"}, "ko"), (None, {"LANG": "kok_IN"}, "en"),
+    ],
+)  # fmt: skip
+def test_the_language_is_the_option_or_the_environments(
+    option: str | None, environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MASKCLS_LANG", "LC_ALL", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert language(option) == expected
+
+
+def test_an_unknown_language_is_named_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"unknown language 'kor' in --lang\. Did you mean 'ko'\? Known: en, ko"):
+        language("kor")
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_the_command_writes_the_report_and_says_where(
+    runs: tuple[RunFolder, RunFolder], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = runs[1].path / "report.html"
+    path.unlink(missing_ok=True)
+    command.run(arguments(str(runs[1].path), "--against", str(runs[0].path), "--lang", "en"))
+    assert re.fullmatch(rf"report {re.escape(str(path))} \([0-9.]+ MB\)\n", capsys.readouterr().out)
+    assert "Better than exp" in path.read_text(encoding="utf-8")
+    assert [entry.name for entry in runs[1].path.iterdir() if entry.name.startswith(".")] == []
+
+
+def test_the_command_refuses_what_is_no_run(runs: tuple[RunFolder, RunFolder], tmp_path: Path) -> None:
+    for words in ([str(tmp_path)], [str(runs[0].path), "--against", str(tmp_path)]):
+        with pytest.raises(UserError, match=f"{tmp_path} is not a run folder: it has no config.yaml"):
+            command.run(arguments(*words))
+
+
+def test_a_report_that_cannot_be_written_is_a_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone/report\.html cannot be written: No such file or directory"):
+        write_report(RunFolder(tmp_path / "gone"), language="en")
+
+
+def test_material_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
+    material = Material(RunFolder(tmp_path), None, "en")
+    with pytest.raises(UserError, match=r"valid_predictions\.parquet does not exist"):
+        _ = material.predictions

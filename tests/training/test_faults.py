@@ -1,0 +1,278 @@
+"""What ends a run on its way, provoked for real, says its cause, where it was, and what to set."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from maskcls.config import load_config
+from maskcls.data.pixels import DecodedPixels
+from maskcls.errors import Fault, ProcessFault, UserError
+from maskcls.training.experiment import Faces, build_learner, open_faces
+from maskcls.training.faults import faults_as_messages
+from maskcls.training.loop import MAX_SKIPPED, Learner, train_one_epoch
+from tests.helpers import ROOT, TINY, overrides
+
+BATCH = 12  # photos of an update; an epoch has 5
+
+
+class Trial:
+    """Everything that a run has, small, and a folder for it."""
+
+    def __init__(self, sample: Path, folder: Path, **more: object) -> None:
+        settings = [f"model_args={TINY['vit']}", *(f"{key}={value}" for key, value in more.items())]
+        config = load_config(
+            ROOT / "configs" / "exp.yaml", [*overrides(sample, folder, model="vit"), "model=vit", *settings]
+        )
+        self.accelerator, self.folder = Accelerator(cpu=True), folder
+        self.config, self.faces = open_faces(config, self.accelerator)
+        self.learner, self.losses = build_learner(self.config, self.accelerator, self.faces)
+
+    def faults(self, accelerator: Any = None, run_folder: Path | None = None) -> Any:
+        return faults_as_messages(
+            accelerator or self.accelerator, self.config, self.learner, self.faces.plan, run_folder or self.folder,
+            self.faces.names,
+        )  # fmt: skip
+
+    def learn(self, epoch: int = 1, *, log_interval: int = 100) -> Iterator[dict[str, float]]:
+        return train_one_epoch(
+            self.accelerator, self.learner, self.faces.train, self.faces.transform, self.losses, self.faces.plan,
+            epoch=epoch, log_interval=log_interval, max_grad_norm=self.config.max_grad_norm,
+            skips_non_finite=self.config.nan_policy == "skip_update",
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trial(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    return Trial(sample, tmp_path_factory.mktemp("trial"))
+
+
+def two_processes(rank: int) -> Any:
+    """What the messages ask of an accelerator, as it is on one of two processes."""
+    return SimpleNamespace(
+        process_index=rank, num_processes=2, is_main_process=rank == 0, device=torch.device("cpu"), scaler=None
+    )
+
+
+# Numbers that are not finite
+
+
+class BrokenPixels:
+    """Photos whose pixels make every loss NaN in some updates of an epoch (from 1)."""
+
+    def __init__(self, faces: Faces, learner: Learner, updates: set[int]) -> None:
+        self.shape, self._pixels, self._learner, self._updates = faces.pixels.shape, faces.pixels, learner, updates
+
+    def __call__(self, rows: np.ndarray) -> torch.Tensor:
+        pixels = self._pixels(rows)
+        is_broken = self._learner.num_updates + 1 in self._updates
+        return torch.full(pixels.shape, torch.nan) if is_broken else pixels
+
+
+def broken(trial: Trial, *updates: int) -> Trial:
+    trial.faces.train.pixels = BrokenPixels(trial.faces, trial.learner, set(updates))
+    return trial
+
+
+def photos_of(trial: Trial, epoch: int, number: int) -> list[str]:
+    """Returns the paths that update `number` (from 0) of an epoch learns from, as the plan deals them."""
+    order = trial.faces.plan.order(epoch)[number * BATCH : (number + 1) * BATCH]
+    return [trial.faces.data.table[int(trial.faces.train.rows[position])]["path"] for position in order]
+
+
+@pytest.mark.parametrize("log_interval", [1, 100])  # read at every update, and only at the epoch's end
+def test_a_loss_that_is_not_finite_names_its_update_and_its_photos(
+    log_interval: int, sample: Path, tmp_path: Path
+) -> None:
+    trial = broken(Trial(sample, tmp_path), 8, 9)  # the third and fourth of the second epoch
+    for _ in trial.learn(1):
+        pass
+    with pytest.raises(Fault) as caught, trial.faults():
+        for _ in trial.learn(2, log_interval=log_interval):
+            pass
+    photos = photos_of(trial, 2, 2)
+    file = tmp_path / "not_finite_update_8.txt"
+    assert file.read_text().splitlines() == photos and len(photos) == BATCH
+    named = ", ".join("/".join(Path(photo).parts[-2:]) for photo in photos[:8])
+    assert str(caught.value) == (
+        "the loss or gradient of update 8 (epoch 2, update 3 of 5) is not finite. "
+        f"Its photos: {named} and 4 more, all in {file}. The saved state is from before it. Lower lr, or set "
+        f"max_grad_norm=1, or nan_policy=skip_update. To go on: train.py --resume {tmp_path}"
+    )
+    assert not isinstance(caught.value, ProcessFault) and caught.value.exit_code == 3
+
+
+def test_only_the_main_process_writes_the_list_of_photos(sample: Path, tmp_path: Path) -> None:
+    trial = broken(Trial(sample, tmp_path), 1)
+    with pytest.raises(Fault, match="of update 1 "), trial.faults(two_processes(1)):
+        list(trial.learn(log_interval=1))
+    assert list(tmp_path.glob("not_finite*")) == []
+
+
+def test_skipped_updates_are_told_and_leave_the_weights_as_they_were(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = broken(Trial(sample, tmp_path, nan_policy="skip_update", ema_decay=0.9), 2, 4)
+    before, lines, rates = [], [], []
+    capsys.readouterr()
+    with trial.faults():
+        for values in trial.learn(log_interval=5):
+            before.append([parameter.detach().clone() for parameter in trial.learner.network.parameters()])
+            rates.append(trial.learner.scheduler.last_epoch)
+            lines += [values] if values else []
+    changed = [any(not torch.equal(a, b) for a, b in zip(*pair, strict=True)) for pair in pairwise(before)]
+    assert changed == [False, True, False, True]  # updates 2 to 5
+    assert all(parameter.isfinite().all() for parameter in before[-1])
+    assert capsys.readouterr().out.splitlines() == [
+        "skipped update 2: its gradient is not finite", "skipped update 4: its gradient is not finite",
+    ]  # fmt: skip
+    assert (trial.learner.num_updates, trial.learner.num_skipped) == (5, 2)
+    assert rates == [1, 1, 2, 2, 3] and trial.learner.average and trial.learner.average.num_updates == 3
+    assert len(lines) == 1 and np.isfinite(list(lines[0].values())).all()
+
+
+def test_at_most_ten_updates_of_an_epoch_are_skipped(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = broken(Trial(sample, tmp_path, nan_policy="skip_update", train_batch_size=4), *range(3, 100))
+    with pytest.raises(Fault) as caught, trial.faults():
+        list(trial.learn())
+    assert MAX_SKIPPED == 10
+    assert capsys.readouterr().out.count("skipped update") == 10
+    assert str(caught.value).startswith("the loss or gradient of update 13 (epoch 1, update 13 of 17) is not finite. ")
+    assert "Lower lr, or set max_grad_norm=1. To go on" in str(caught.value)  # what is set already is not advised
+
+
+def test_every_epoch_may_skip_its_ten(sample: Path, tmp_path: Path) -> None:
+    trial = broken(Trial(sample, tmp_path, nan_policy="skip_update", train_batch_size=5), *range(1, 9), *range(15, 23))
+    with trial.faults():
+        for epoch in (1, 2):
+            list(trial.learn(epoch))
+            assert trial.learner.num_skipped == 8
+    assert trial.learner.num_updates == 28
+
+
+# Memory
+
+
+def allocate_too_much() -> NoReturn:
+    torch.empty(2**55)
+    raise AssertionError
+
+
+def allocate_too_much_in_python() -> NoReturn:
+    bytearray(2**62)
+    raise AssertionError
+
+
+def allocate_too_much_on_a_gpu() -> NoReturn:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    "allocate", [allocate_too_much, allocate_too_much_in_python, allocate_too_much_on_a_gpu]
+)  # fmt: skip
+def test_memory_that_is_not_there_says_where_how_many_photos_and_what_to_set(
+    allocate: Callable[[], NoReturn], trial: Trial
+) -> None:
+    with pytest.raises(ProcessFault) as caught, trial.faults():
+        allocate()
+    message = re.sub(r"peak of \d+\.\d\d GB", "peak of X GB", str(caught.value))
+    assert message == (
+        "this process on cpu ran out of memory in update 1, with 12 photos at once, after a peak of X GB. Set "
+        "max_device_batch_size=6: the updates stay the same. "
+        f"To go on: train.py --resume {trial.folder} max_device_batch_size=6"
+    )
+    assert 0.05 < float(re.search(r"peak of ([\d.]+)", str(caught.value))[1]) < 1000  # type: ignore[index]
+
+
+def test_what_to_set_counts_from_what_a_pass_took(sample: Path, tmp_path: Path) -> None:
+    trial = Trial(sample, tmp_path, max_device_batch_size=5)
+    list(trial.learn())
+    with pytest.raises(ProcessFault) as caught, trial.faults(two_processes(1)):
+        allocate_too_much()
+    # 12 photos in passes of 4, although 5 were allowed
+    assert re.match(r"rank 1 on cpu ran out of memory in update 6, with 4 photos at once, ", str(caught.value))
+    assert str(caught.value).endswith(f"train.py --resume {tmp_path} max_device_batch_size=2")
+
+
+# Files
+
+
+def test_a_photo_that_vanishes_is_named_with_the_process(sample: Path, tmp_path: Path) -> None:
+    shutil.copytree(sample / "images", tmp_path / "images")
+    trial = Trial(sample, tmp_path, data_dir=tmp_path / "images", cache="none")
+    assert isinstance(trial.faces.pixels, DecodedPixels)
+    gone = Path(photos_of(trial, 1, 1)[3])
+    updates = trial.learn()
+    next(updates)
+    gone.unlink()
+    with pytest.raises(ProcessFault) as caught, trial.faults(two_processes(1)):
+        next(updates)
+    assert re.match(rf"rank 1: {re.escape(str(gone))}: .*No such file or directory", str(caught.value))
+    assert str(caught.value).endswith(f". To go on: train.py --resume {tmp_path}")
+
+
+def test_a_file_of_the_run_that_cannot_be_written_is_named(trial: Trial, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(ProcessFault) as caught, trial.faults(run_folder=tmp_path):
+        (tmp_path / "metrics.jsonl").open("a")
+    assert str(caught.value) == (
+        f"this process: {tmp_path}/metrics.jsonl: Is a directory. The last state that was saved is whole. "
+        f"To go on: train.py --resume {tmp_path}"
+    )
+
+
+def test_a_full_disk_is_told(trial: Trial, tmp_path: Path) -> None:
+    words = rf"^rank 0: {re.escape(str(tmp_path))}: No space left on device\. The last state that was saved is whole\."
+    faults = trial.faults(two_processes(0), tmp_path)
+    with pytest.raises(ProcessFault, match=words), faults, open("/dev/full", "w") as file:
+        file.write("x")
+
+
+# Partners
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:33205",
+        "[pair.cc:553] Connection reset by peer",
+        "NCCL communicator was aborted on rank 1.",
+        "Timed out waiting 1800000ms for recv operation to complete",
+        "writev [127.0.0.1]:4242: Broken pipe",
+    ],
+)
+def test_a_partner_that_is_gone_is_not_reported_as_this_ones_mistake(words: str, trial: Trial) -> None:
+    with pytest.raises(ProcessFault) as caught, trial.faults(two_processes(1)):
+        raise RuntimeError(words)
+    assert str(caught.value) == "rank 1: another process of this launch has ended; its own message says why"
+    with pytest.raises(RuntimeError, match=re.escape(words)), trial.faults():  # one process has no partner
+        raise RuntimeError(words)
+
+
+def test_mistakes_of_the_code_and_messages_that_are_clear_already_pass_through(trial: Trial) -> None:
+    with pytest.raises(RuntimeError, match=r"^The size of tensor a \(2\) must match"), trial.faults(two_processes(0)):
+        torch.ones(2) + torch.ones(3)
+    with pytest.raises(UserError, match=r"^told already$"), trial.faults():
+        raise UserError("told already")
+    with pytest.raises(ZeroDivisionError), trial.faults():
+        _ = 1 / 0
+
+
+def test_what_is_only_tried_out_has_nothing_to_go_on_with(trial: Trial) -> None:
+    faults = faults_as_messages(
+        trial.accelerator, trial.config, trial.learner, trial.faces.plan, None, trial.faces.names
+    )
+    with pytest.raises(ProcessFault, match=r"Set max_device_batch_size=6: the updates stay the same\.$"), faults:
+        allocate_too_much()
