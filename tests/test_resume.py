@@ -228,7 +228,7 @@ def test_a_run_that_everything_happens_to_ends_as_if_nothing_had(
     goes_on(run, start)
     resource.prlimit(start.pid, resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
     text = start.ends(3)
-    assert "cannot be written" in text and "File too large" in text and "The state before it is whole" in text
+    assert "cannot be written" in text and "File too large" in text and "The state before it is whole. To go on" in text
     before = position(run)
     assert before > state.position
 

@@ -325,8 +325,12 @@ def _disk_faults(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:  # safetensors carries the system's message as text
+        shutil.rmtree(unfinished_beside(folder), ignore_errors=True)
         reason = getattr(error, "strerror", None) or error
-        raise Fault(f"{folder} cannot be written: {reason}. The state before it is whole") from None
+        raise Fault(
+            f"{folder} cannot be written: {reason}. The state before it is whole. To go on when there is room: "
+            f"train.py --resume {folder.parent}"
+        ) from None
 
 
 def _sync(path: Path) -> None:

@@ -81,7 +81,7 @@ def _broken_update(
     named = ", ".join("/".join(Path(photo).parts[-2:]) for photo in photos[:NUM_NAMED])
     more = f" and {len(photos) - NUM_NAMED} more" if len(photos) > NUM_NAMED else ""
     more += f", all in {listed}" if more and listed else ""
-    saved = " The saved state is from before it." if run_folder else ""
+    saved = " The saved state is from before it." if run_folder and (run_folder / "last").exists() else ""
     return (
         f"the loss or gradient of update {update} (epoch {epoch}, update {number + 1} of {plan.num_updates}) is not "
         f"finite. Its photos: {named}{more}.{saved} Lower lr, or set max_grad_norm=1"

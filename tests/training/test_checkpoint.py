@@ -519,7 +519,7 @@ def test_weights_that_a_broken_update_has_spoilt_are_not_saved(
 def test_a_model_folder_that_cannot_be_written_is_a_fault_with_the_reason(build: Build, tmp_path: Path) -> None:
     learner, _ = build("convnext")
     (tmp_path / "file").touch()
-    with pytest.raises(Fault, match=r"file/best cannot be written: Not a directory\. The state before it is whole$"):
+    with pytest.raises(Fault, match=r"file/best cannot be written: Not a directory\. The state before it is whole\."):
         save_model(learner.network, tmp_path / "file" / "best", weights_of(learner.model))
 
 

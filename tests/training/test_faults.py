@@ -97,6 +97,7 @@ def test_a_loss_that_is_not_finite_names_its_update_and_its_photos(
     trial = broken(Trial(sample, tmp_path), 8, 9)  # the third and fourth of the second epoch
     for _ in trial.learn(1):
         pass
+    (tmp_path / "last").mkdir()
     with pytest.raises(Fault) as caught, trial.faults():
         for _ in trial.learn(2, log_interval=log_interval):
             pass
