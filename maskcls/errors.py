@@ -40,12 +40,14 @@ def errors_end_the_program() -> Iterator[None]:
         rank, is_alone = os.environ.get("RANK", "0"), isinstance(error, ProcessFault)
         if rank == "0" or is_alone:
             print(f"{'' if isinstance(error, Stopped) else 'error: '}{error}", file=sys.stderr, flush=True)
+        distributed = sys.modules.get("torch.distributed")
         if is_alone and os.environ.get("WORLD_SIZE", "1") != "1":
             os._exit(error.exit_code)  # taking leave of the others would wait for an answer that never comes
-        distributed = sys.modules.get("torch.distributed")
         if distributed is not None and distributed.is_initialized():
             if isinstance(error, Stopped):
                 distributed.barrier()  # the main process may still be uploading; when one leaves, a launcher ends all
+                sys.stdout.flush()
+                os._exit(error.exit_code)  # all is saved, and groups may hang while they are taken down
             distributed.destroy_process_group()  # leaving with the group open may abort instead of exiting
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:

@@ -83,6 +83,7 @@ class Saver:
 
     def __exit__(self, *_: object) -> None:
         self._stop.ignore()
+        self._agreement.close()
 
     def save(self) -> None:
         """Writes `last/`. Collective; see save_state."""

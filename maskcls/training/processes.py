@@ -48,6 +48,10 @@ class Agreement:
         torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX, group=self._group)
         return values.tolist()
 
+    def close(self) -> None:
+        """Lets go of the group, so that it ends with the others: one that outlives them may hang in its destructor."""
+        self._group = None
+
 
 def fit_threads(accelerator: Accelerator) -> None:
     """Shares the machine's cores between the processes on it (CPU only; OMP_NUM_THREADS decides when it is set)."""
