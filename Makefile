@@ -16,7 +16,7 @@ demo: .venv/installed
 	$(BIN)/accelerate launch --config_file accelerate_configs/cpu.yaml train.py --config configs/demo.yaml
 	@run=$$(ls -td $(DEMO)/runs/*/ | head -1); run=$${run%/}; \
 	$(BIN)/python infer.py --model_dir $$run && \
-	echo "pictures:    $$run/confusion_matrix.png $$run/curves.png" && \
+	echo "report:      $$run/report.html (open it in a browser)" && \
 	echo "predictions: $$run/output.csv $$run/probabilities.parquet (truth: $(DEMO)/eval_truth.csv)"
 
 test: .venv/installed

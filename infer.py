@@ -108,8 +108,6 @@ def infer(
         print(word("num_predicted", photos=len(logits), duration=console.duration(time.time() - started, word)))
         files = {"answers": target / "output.csv", "probabilities": target / "probabilities.parquet"}
         print(word("where_answers", **files))
-    accelerator.wait_for_everyone()  # gloo has been seen to abort a process that left before the others
-    accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -162,9 +162,6 @@ def train(config: Config, run: RunFolder | None = None, *, lang: str = "en") -> 
 
     if is_main:
         say(console.end_lines(run, best, intervals, word, seconds=progress.seconds, notes=tracking.notes))
-    accelerator.wait_for_everyone()  # gloo has been seen to abort a process that left before the others
-    accelerator.end_training()
-    if is_main:
         os.close(lock)
 
 

@@ -35,6 +35,7 @@ def our_rate(images: str, model: str, precision: str) -> float:
     from maskcls.training.memory import keep_freed_memory
 
     keep_freed_memory()
+    import datasets  # noqa: F401  imports are start-up, for both
     import numpy as np
     from accelerate import Accelerator
 

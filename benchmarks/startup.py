@@ -25,6 +25,7 @@ def main() -> None:
         small = [
             f"data_dir={folder}/images", f"valid_profile={folder}/valid_profiles.txt", f"model_dir={work}/runs",
             f"cache_dir={work}/cache", f"model_args={TINY}", "epochs=1", "train_batch_size=32", "wandb=disabled",
+            "report=false",
         ]  # fmt: skip
         subprocess.run([sys.executable, *train, *small], cwd=ROOT, check=True, capture_output=True)  # warms the cache
         commands = {

@@ -37,22 +37,29 @@ def errors_end_the_program() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        rank, is_alone = os.environ.get("RANK", "0"), isinstance(error, ProcessFault)
-        if rank == "0" or is_alone:
+        is_alone = isinstance(error, ProcessFault)
+        if os.environ.get("RANK", "0") == "0" or is_alone:
             print(f"{'' if isinstance(error, Stopped) else 'error: '}{error}", file=sys.stderr, flush=True)
-        distributed = sys.modules.get("torch.distributed")
-        if is_alone and os.environ.get("WORLD_SIZE", "1") != "1":
-            os._exit(error.exit_code)  # taking leave of the others would wait for an answer that never comes
-        if distributed is not None and distributed.is_initialized():
-            if isinstance(error, Stopped):
-                distributed.barrier()  # the main process may still be uploading; when one leaves, a launcher ends all
-                sys.stdout.flush()
-                os._exit(error.exit_code)  # all is saved, and groups may hang while they are taken down
-            distributed.destroy_process_group()  # leaving with the group open may abort instead of exiting
+        _leave_launch(error.exit_code, together=isinstance(error, Stopped | Fault) and not is_alone)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    _leave_launch(0, together=True)
+
+
+def _leave_launch(code: int, *, together: bool) -> None:
+    """Ends a process that is one of several, at once; does nothing to one that is alone.
+
+    Taking the process groups down is no way to leave: with a DDP model still alive that was seen to hang and to abort.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_initialized():
+        return
+    if together:
+        distributed.barrier()  # the main process may still be uploading, and when one leaves, a launcher ends all
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def joined(problems: list[str], heading: str) -> str:

@@ -75,8 +75,6 @@ def check(config: Config, *, lang: str, decode: bool = False, report: Path | Non
     num_warnings = sum(finding.severity == "warning" for finding in findings)
     warnings = word("one_warning" if num_warnings == 1 else "warnings", count=num_warnings)
     say(word("go_warned", warnings=warnings) if num_warnings else word("go"))
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
 
 
 def inspected(config: Config, word: Callable[..., str], *, decode: bool) -> list[Finding]:

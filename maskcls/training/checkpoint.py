@@ -218,9 +218,7 @@ def newest_state(run: RunFolder) -> tuple[State | None, list[str]]:
         problem = manifest_problem(folder)
         if problem is None:
             states.append(State(folder, json.loads((folder / "training.json").read_text(encoding="utf-8"))))
-        elif not folder.name.startswith(
-            "."
-        ):  # a kill while it was written leaves the unfinished one, which nobody misses
+        elif folder in (run.last, run.previous):  # a kill leaves an unfinished one, which nobody misses
             problems.append(f"{folder} is damaged: {problem}")
     if problems and not states:
         raise UserError(joined(problems, f"problems: {run.path} has no whole state to go on from"))
