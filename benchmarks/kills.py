@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,20 @@ def kill_at(process: subprocess.Popen[str], run: Path, choose: random.Random) ->
         finish(process)
         return "finished"
     doing = "saving" if (run / ".last.unfinished").exists() else "training"
-    os.killpg(process.pid, signal.SIGKILL)
+    for number in [process.pid, *descendants(process.pid)]:  # torchrun's workers are in sessions of their own
+        os.kill(number, signal.SIGKILL)
     process.communicate()
     return doing
+
+
+def descendants(number: int) -> list[int]:
+    """Returns the processes that a process has started, and theirs."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    children = [child for child, parent in parents.items() if parent == number]
+    return [*children, *(other for child in children for other in descendants(child))]
 
 
 def saved_at(run: Path) -> int:
