@@ -81,18 +81,13 @@ def inspected(config: Config, word: Callable[..., str], *, decode: bool) -> list
     """Returns what is found in the photos of a config's splits, or in all that it names when they cannot be split."""
     from tqdm import tqdm
 
-    from maskcls.config import TABLES
-    from maskcls.data.dataset import ProfileSource
     from maskcls.data.inspection import Finding, inspect_profiles
     from maskcls.errors import UserError
+    from maskcls.training.experiment import read_data
 
-    source = ProfileSource(
-        config.data_dir, config.train_profile, config.valid_profile, num_folds=config.num_folds, fold=config.fold,
-        seed=config.seed, cache_dir=config.cache_dir, label_fixes=config.label_fixes,
-    )  # fmt: skip
     problem: UserError | None = None
     try:
-        data = TABLES["dataset"].builder(config.dataset)(source, **config.dataset_args)
+        data = read_data(config)
         train, valid = data.people(data.train_rows), data.people(data.valid_rows)
     except UserError as error:  # told below unless the inspection finds what is behind it
         problem = error

@@ -230,11 +230,7 @@ def _plain_table(paths: Sequence[Path]) -> Dataset:
 
 
 def _images_in(folder: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in os.scandir(folder)
-        if entry.is_file() and not entry.name.startswith(".")
-        and Path(entry.name).suffix.lower() in profiles.IMAGE_EXTENSIONS
-    )  # fmt: skip
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and profiles.is_image(entry.name))
 
 
 def _image_ids(info: Path, images: Path) -> list[str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from maskcls.data.loader import map_ahead
-from maskcls.data.profiles import IMAGE_EXTENSIONS, Profile, parse_profile
+from maskcls.data.profiles import Profile, is_image, parse_profile
 from maskcls.errors import UserError
 from maskcls.labels import AGE_GROUPS, CLASS_NAMES, GENDERS, MASK_OF_STEM, MASKS, age_group, encode_class
 
@@ -93,9 +93,7 @@ def inspect_profiles(
         except (OSError, ValueError):  # a ValueError is a NUL in the name
             findings.append(Finding("error", "missing", name, "", f"listed, but {data_dir} has no such folder"))
             continue
-        images = [
-            entry for entry in entries if not entry.startswith(".") and Path(entry).suffix.lower() in IMAGE_EXTENSIONS
-        ]
+        images = [entry for entry in entries if is_image(entry)]
         findings += _in_folder(name, images)
         files += [(name, image) for image in images]
         num_passed_over += len(entries) - len(images)

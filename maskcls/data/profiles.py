@@ -44,6 +44,11 @@ class Profile:
     age: int  # years
 
 
+def is_image(file: str) -> bool:
+    """Returns whether a file's name is that of a photo: not hidden, and with an image's extension."""
+    return not file.startswith(".") and Path(file).suffix.lower() in IMAGE_EXTENSIONS
+
+
 def parse_profile(name: str) -> Profile:
     """Returns what `id_gender_race_age` says. Raises UserError when it says something else."""
     parts = name.split("_")
@@ -127,7 +132,7 @@ def _photos_of(data_dir: Path, profile: Profile) -> tuple[list[Photo], int]:
         files = sorted(entry.name for entry in os.scandir(folder))
     except OSError:
         raise UserError(f"{profile.name} is listed, but {data_dir} has no such folder") from None
-    images = [file for file in files if not file.startswith(".") and Path(file).suffix.lower() in IMAGE_EXTENSIONS]
+    images = [file for file in files if is_image(file)]
     if not images:
         raise UserError(f"profile {profile.name} has no photos")
     stems = [Path(file).stem for file in images]

@@ -14,6 +14,8 @@ from maskcls.data.loader import BatchPlan
 from maskcls.labels import HEAD_CLASSES, headline, targets_of
 from maskcls.training.loop import Photos
 
+NUM_BATCH_PHOTOS = 16
+
 
 def confusion_picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns (H, W, 3) uint8: one panel per head, rows are the truth; colour is the share of the row."""
@@ -71,18 +73,25 @@ def batch_pictures(
     train: Photos, valid: Photos, transform: Transform, plan: BatchPlan, output: str
 ) -> dict[str, np.ndarray]:
     """Returns the first augmented training photos and some validation photos, as the model sees them."""
-    keys = plan.order(1)[: min(16, plan.batch_size)]
-    first = keys % plan.num_photos
+    x, first = first_batch(train, transform, plan)
     device = transform.mean.device
-    photos = torch.from_numpy(keys).to(device)
-    x = transform.augmented(train.pixels(train.rows[first]).to(device), photos, epoch=1)
-    x, _ = transform.mixed(x, {}, photos, epoch=1)
     spread = np.linspace(0, len(valid.rows) - 1, min(16, len(valid.rows))).astype(int)
     y = transform.plain(valid.pixels(valid.rows[spread]).to(device))
     return {
-        "train/batch": photo_sheet(_as_photos(x, transform), _captions(train, first, output)),
+        "train/batch": photo_sheet(x, _captions(train, first, output)),
         "valid/batch": photo_sheet(_as_photos(y, transform), _captions(valid, spread, output)),
     }
+
+
+def first_batch(train: Photos, transform: Transform, plan: BatchPlan) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first augmented training photos, (N, H, W, 3) uint8, and their positions in the split (N,)."""
+    keys = plan.order(1)[: min(NUM_BATCH_PHOTOS, plan.batch_size)]
+    positions = keys % plan.num_photos
+    device = transform.mean.device
+    photos = torch.from_numpy(keys).to(device)
+    x = transform.augmented(train.pixels(train.rows[positions]).to(device), photos, epoch=1)
+    x, _ = transform.mixed(x, {}, photos, epoch=1)
+    return _as_photos(x, transform), positions
 
 
 def _as_photos(x: torch.Tensor, transform: Transform) -> np.ndarray:

@@ -68,47 +68,67 @@ def open_faces(config: Config, accelerator: Accelerator, *, only_looks: bool = F
     the others read what it wrote. only_looks: photos are decoded when they are asked for, nothing is written to the
     cache, and mean and std are those of LOOKED_AT photos. Raises UserError when the data are not what they should be.
     """
-    source = ProfileSource(
-        config.data_dir, config.train_profile, config.valid_profile,
-        num_folds=config.num_folds, fold=config.fold, seed=config.seed, cache_dir=config.cache_dir,
-        label_fixes=config.label_fixes,
-    )  # fmt: skip
-    geometry = Geometry(config.height_width, config.fit, config.crop_box, config.margin)
-    build_data = TABLES["dataset"].builder(config.dataset)
+    geometry = geometry_of(config)
 
     def read_photos_once() -> None:
-        table = build_data(source, **config.dataset_args).table
+        table = read_data(config).table
         read_all = build_cache if config.cache == "memory_map" else find_bad_photos
         read_all(table, geometry, config.cache_dir, num_workers=config.num_workers, show=True)
 
     if not only_looks:
         on_main_process(accelerator, read_photos_once)
-    data = build_data(source, **config.dataset_args)
+    data = read_data(config)
     pixels: Pixels = DecodedPixels(data.table, geometry, num_threads=config.num_workers)
     if config.cache == "memory_map" and not only_looks:
         pixels = on_device(open_cache(data.table, geometry, config.cache_dir), accelerator.device)
-    mean, std = data.mean, data.std
-    if mean is None or std is None:
+    if data.mean is None or data.std is None:
         rows = data.train_rows[:LOOKED_AT] if only_looks else data.train_rows
         computed = on_main_process(accelerator, lambda: mean_and_std(pixels, rows))
-        mean, std = mean or computed[0], std or computed[1]
-    config = config.with_statistics(mean, std)
+        config = config.with_statistics(data.mean or computed[0], data.std or computed[1])
+    else:
+        config = config.with_statistics(data.mean, data.std)
+    return config, as_faces(
+        config, data, pixels, num_devices=accelerator.num_processes, device=accelerator.device
+    )  # fmt: skip
+
+
+def read_data(config: Config) -> FaceData:
+    """Returns the table of photos and its two splits. Raises UserError when lists, folders or labels are wrong."""
+    source = ProfileSource(
+        config.data_dir, config.train_profile, config.valid_profile, num_folds=config.num_folds, fold=config.fold,
+        seed=config.seed, cache_dir=config.cache_dir, label_fixes=config.label_fixes,
+    )  # fmt: skip
+    return TABLES["dataset"].builder(config.dataset)(source, **config.dataset_args)
+
+
+def geometry_of(config: Config) -> Geometry:
+    """Returns how the photos become pictures."""
+    return Geometry(config.height_width, config.fit, config.crop_box, config.margin)
+
+
+def as_faces(config: Config, data: FaceData, pixels: Pixels, *, num_devices: int, device: torch.device) -> Faces:
+    """Returns the photos of a config whose mean and std are known, with its transform and batch plan."""
     labels = torch.from_numpy(data.labels())
     train = Photos(pixels, data.train_rows, labels[data.train_rows])
     valid = Photos(pixels, data.valid_rows, labels[data.valid_rows])
     augmentation = TABLES["augmentation"].builder(config.augmentation)(**config.augmentation_args)
     transform = Transform(
-        augmentation, image_size=config.height_width, mean=mean, std=std, seed=config.seed, device=accelerator.device
+        augmentation,
+        image_size=config.height_width,
+        mean=config.dataset_args["mean"],
+        std=config.dataset_args["std"],
+        seed=config.seed,
+        device=device,
     )
     balanced_over = None
     if config.sampling != "shuffle":
         balanced_over = targets_of(train.labels, "all")[config.sampling.removeprefix("balanced_")].numpy()
     plan = BatchPlan(
         len(data.train_rows), config.train_batch_size, config.seed,
-        num_devices=accelerator.num_processes, max_device_batch_size=config.max_device_batch_size,
+        num_devices=num_devices, max_device_batch_size=config.max_device_batch_size,
         balanced_over=balanced_over, unit=2 if augmentation.mixes else 1,
     )  # fmt: skip
-    return config, Faces(data, pixels, train, valid, transform, plan)
+    return Faces(data, pixels, train, valid, transform, plan)
 
 
 def build_learner(config: Config, accelerator: Accelerator, faces: Faces) -> tuple[Learner, HeadLosses]:

@@ -19,7 +19,6 @@ from maskcls.reporting.report.mistakes import jpeg
 from maskcls.reporting.text import class_name
 
 MAX_POINTS = 400  # of a curve; more than a screen can show
-NUM_BATCH_PHOTOS = 16
 BATCH_PHOTO_SIZE = 112  # pixels
 
 
@@ -67,26 +66,23 @@ def _best_epoch(material: Material, valid: list[dict[str, Any]]) -> str | None:
     return material.word("best_epoch", epoch=best["epoch"], epochs=len(valid), criterion=f"valid/{criterion}")
 
 
-def data(material: Material) -> dict[str, Any]:
+def photos(material: Material) -> dict[str, Any]:
     """Returns the photos per class of both splits, and the first training batch after augmentation."""
     import torch
 
-    from maskcls.config import TABLES
-    from maskcls.data.augmentation import Transform
-    from maskcls.data.dataset import ProfileSource
-    from maskcls.data.loader import BatchPlan
-    from maskcls.data.pixels import DecodedPixels, Geometry
-    from maskcls.labels import targets_of
+    from maskcls.data.pixels import DecodedPixels
+    from maskcls.reporting.pictures import first_batch
+    from maskcls.training.experiment import as_faces, geometry_of, read_data
 
-    config, run = material.config, material.run
-    source = ProfileSource(
-        config.data_dir, str(run.path / "train_profiles.txt"), str(run.path / "valid_profiles.txt"),
-        num_folds=config.num_folds, fold=config.fold, seed=config.seed, cache_dir=config.cache_dir,
-        label_fixes=config.label_fixes,
-    )  # fmt: skip
-    faces = TABLES["dataset"].builder(config.dataset)(source, **config.dataset_args)
-    labels = faces.labels()
-    splits = {"train": labels[faces.train_rows], "valid": labels[faces.valid_rows]}
+    run = material.run
+    lists = {
+        "train_profile": str(run.path / "train_profiles.txt"),
+        "valid_profile": str(run.path / "valid_profiles.txt"),
+    }
+    config = material.config.model_copy(update=lists)
+    data = read_data(config)
+    labels = data.labels()
+    splits = {"train": labels[data.train_rows], "valid": labels[data.valid_rows]}
     counts = {name: np.bincount(encode_class(*part.T), minlength=len(CLASS_NAMES)) for name, part in splits.items()}
     rows = [
         {"name": class_name("class", label, material.language),
@@ -94,30 +90,16 @@ def data(material: Material) -> dict[str, Any]:
         for label in range(len(CLASS_NAMES))
     ]  # fmt: skip
 
-    augmentation = TABLES["augmentation"].builder(config.augmentation)(**config.augmentation_args)
-    transform = Transform(
-        augmentation, image_size=config.height_width, mean=config.dataset_args["mean"], std=config.dataset_args["std"],
-        seed=config.seed,
-    )  # fmt: skip
-    train_labels = torch.from_numpy(splits["train"])
-    balanced_over = None
-    if config.sampling != "shuffle":
-        balanced_over = targets_of(train_labels, "all")[config.sampling.removeprefix("balanced_")].numpy()
-    plan = BatchPlan(len(faces.train_rows), config.train_batch_size, config.seed, balanced_over=balanced_over)
-    keys = plan.order(1)[: min(NUM_BATCH_PHOTOS, plan.batch_size)]
-    positions = keys % plan.num_photos
-    geometry = Geometry(config.height_width, config.fit, config.crop_box, config.margin)
-    pixels = DecodedPixels(faces.table, geometry)(faces.train_rows[positions])
-    x = transform.augmented(pixels, torch.from_numpy(keys), epoch=1)
-    x, _ = transform.mixed(x, {}, torch.from_numpy(keys), epoch=1)
-    pictures = ((x * transform.std + transform.mean) * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    pixels = DecodedPixels(data.table, geometry_of(config))
+    faces = as_faces(config, data, pixels, num_devices=1, device=torch.device("cpu"))
+    pictures, positions = first_batch(faces.train, faces.transform, faces.plan)
     batch = [
         {"image": _small(picture), "name": class_name("class", int(encode_class(*label)), material.language)}
         for picture, label in zip(pictures, splits["train"][positions], strict=True)
     ]
     return {
         "rows": rows, "sums": {name: int(count.sum()) for name, count in counts.items()},
-        "people": {"train": len(faces.people(faces.train_rows)), "valid": len(faces.people(faces.valid_rows))},
+        "people": {"train": len(data.people(data.train_rows)), "valid": len(data.people(data.valid_rows))},
         "largest": int(max(count.max() for count in counts.values())), "batch": batch,
         "augmentation": config.augmentation,
     }  # fmt: skip

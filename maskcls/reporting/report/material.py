@@ -42,14 +42,14 @@ class Material:
     @cached_property
     def predictions(self) -> Predictions:
         """What the best epoch said about the validation photos."""
-        return Predictions.load(self.run.path / "valid_predictions.parquet")
+        return Predictions.load(self.run.predictions)
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, at least one."""
         lines = self.run.history()
         if not lines:
-            raise UserError(f"{self.run.path / 'metrics.jsonl'} has no lines")
+            raise UserError(f"{self.run.metrics} has no lines")
         return lines
 
     @cached_property

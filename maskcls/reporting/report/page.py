@@ -38,7 +38,7 @@ SECTIONS: dict[str, Callable[[Material], dict[str, Any]]] = {
     "slices": scores.groups,
     "calibration": scores.calibration,
     "consistency": scores.consistency,
-    "data": course.data,
+    "data": course.photos,
     "config": course.config_difference,
     "cost": course.cost,
 }
