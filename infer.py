@@ -49,12 +49,13 @@ def infer(
 
     from maskcls.data.augmentation import Augmentation, Transform
     from maskcls.data.dataset import inference_data
-    from maskcls.data.pixels import DecodedPixels, Geometry
+    from maskcls.data.pixels import DecodedPixels
     from maskcls.errors import UserError
     from maskcls.evaluation.metrics import per_class_f1
     from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
     from maskcls.modeling.model import load_model
     from maskcls.reporting import console, pictures
+    from maskcls.training.experiment import geometry_of
     from maskcls.training.loop import predict, score
     from maskcls.training.processes import attention_for, fit_threads, on_main_process
     from maskcls.training.run_folder import RunFolder, check_writable, save_answers, write_json
@@ -73,8 +74,8 @@ def infer(
 
     on_main_process(accelerator, lambda: inference_data(folder, config.cache_dir) and None)
     data = inference_data(folder, config.cache_dir)
-    geometry = Geometry(config.height_width, config.fit, config.crop_box, config.margin)
-    pixels, rows = DecodedPixels(data.table, geometry, num_threads=config.num_workers), np.arange(len(data.table))
+    pixels = DecodedPixels(data.table, geometry_of(config), num_threads=config.num_workers)
+    rows = np.arange(len(data.table))
     transform = Transform(
         Augmentation(),
         image_size=config.height_width,

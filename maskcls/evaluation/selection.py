@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass
@@ -21,3 +22,12 @@ class BestScore:
         if is_better:
             self.value, self.epoch = new, epoch
         return is_better
+
+
+def best_line(history: Sequence[Mapping[str, Any]], criterion: str) -> Mapping[str, Any]:
+    """Returns the line of metrics.jsonl with the best epoch's scores; the last line when no epoch was validated."""
+    best, chosen = BestScore(criterion), history[-1]
+    for line in history:
+        if f"valid/{criterion}" in line and best.update({criterion: line[f"valid/{criterion}"]}, line["epoch"]):
+            chosen = line
+    return chosen

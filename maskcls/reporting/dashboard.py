@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -16,7 +16,7 @@ import numpy as np
 from maskcls.config import Config, load_config
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.predictions import Predictions
-from maskcls.evaluation.selection import BestScore
+from maskcls.evaluation.selection import best_line
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
@@ -112,15 +112,6 @@ def _noted(tracking: Tracking, part: str) -> Iterator[None]:
 def _note(tracking: Tracking, message: str) -> None:
     tracking.notes.append(message)
     print(f"warning: {message}")
-
-
-def best_line(history: Sequence[Mapping[str, Any]], criterion: str) -> Mapping[str, Any]:
-    """Returns the line of metrics.jsonl with the scores of the best epoch."""
-    best, chosen = BestScore(criterion), history[-1]
-    for line in history:
-        if f"valid/{criterion}" in line and best.update({criterion: line[f"valid/{criterion}"]}, line["epoch"]):
-            chosen = line
-    return chosen
 
 
 def summary(best: Mapping[str, Any], intervals: Mapping[str, Interval]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from math import isnan, nan
 
 import pytest
 
-from maskcls.evaluation.selection import BestScore
+from maskcls.evaluation.selection import BestScore, best_line
 
 
 def epochs(criterion: str, values: list[float]) -> tuple[list[bool], BestScore]:
@@ -60,3 +60,15 @@ def test_any_number_wins_over_nan(criterion: str, value: float) -> None:
 def test_a_criterion_that_is_no_score_is_an_error_and_not_a_run_without_a_best() -> None:
     with pytest.raises(KeyError, match="f2"):
         BestScore("f2").update({"f1": 0.5}, 1)
+
+
+def test_the_best_line_of_a_log_is_that_of_the_best_epoch_by_its_own_rules() -> None:
+    log = [
+        {"epoch": 1, "train/loss": 0.1},
+        *({"epoch": epoch, "valid/f1": f1, "valid/loss": loss}
+          for epoch, f1, loss in [(1, float("nan"), 0.9), (2, 0.5, 0.4), (3, 0.7, 0.6), (4, 0.7, 0.5)]),
+        {"epoch": 5, "train/loss": 0.0},
+    ]  # fmt: skip
+    assert best_line(log, "f1")["epoch"] == 3  # the first of equals, and never the one that is no number
+    assert best_line(log, "loss")["epoch"] == 2
+    assert best_line(log[:1], "f1") == log[0]

@@ -10,6 +10,7 @@ import numpy as np
 
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError
+from maskcls.evaluation.selection import best_line
 from maskcls.labels import ATTRIBUTES, CLASS_NAMES, encode_class
 from maskcls.reporting.comparison import RUNTIME_KEYS, flat
 from maskcls.reporting.console import duration
@@ -61,8 +62,7 @@ def _best_epoch(material: Material, valid: list[dict[str, Any]]) -> str | None:
     if not valid:
         return None
     criterion = material.config.best_criterion
-    choose = min if criterion == "loss" else max
-    best = choose(valid, key=lambda line: line[f"valid/{criterion}"])
+    best = best_line(valid, criterion)
     return material.word("best_epoch", epoch=best["epoch"], epochs=len(valid), criterion=f"valid/{criterion}")
 
 

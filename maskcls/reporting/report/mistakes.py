@@ -181,14 +181,15 @@ def _looked_at(
     import torch
 
     from maskcls.data.augmentation import Augmentation, Transform
-    from maskcls.data.pixels import BadPhotos, Geometry, decode
+    from maskcls.data.pixels import BadPhotos, decode
     from maskcls.modeling.model import load_model
     from maskcls.reporting.attention import attention_maps, has_attention
+    from maskcls.training.experiment import geometry_of
 
     if not material.run.best.is_dir():
         raise UserError(f"{material.run.best} does not exist")
     config, predictions = material.config, material.predictions
-    geometry = Geometry(config.height_width, config.fit, config.crop_box, config.margin)
+    geometry = geometry_of(config)
     model = load_model(str(material.run.best), attention="eager").float()
     transform = Transform(
         Augmentation(), image_size=config.height_width, mean=config.dataset_args["mean"],
