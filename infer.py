@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 
 from maskcls.errors import errors_end_the_program
+from maskcls.machine import keep_freed_memory
 from maskcls.reporting.text import language, words
-from maskcls.training.memory import keep_freed_memory
 
 
 def main() -> None:

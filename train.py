@@ -12,8 +12,8 @@ import os
 from maskcls.cli.check import check
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError, errors_end_the_program
+from maskcls.machine import keep_freed_memory
 from maskcls.reporting.text import language, words
-from maskcls.training.memory import keep_freed_memory
 from maskcls.training.run_folder import RunFolder
 
 

@@ -32,7 +32,7 @@ def pipeline_rate(images: str, model: str, precision: str) -> float:
 
 def our_rate(images: str, model: str, precision: str) -> float:
     """Returns photos/s of our decoding and predict()."""
-    from maskcls.training.memory import keep_freed_memory
+    from maskcls.machine import keep_freed_memory
 
     keep_freed_memory()
     import datasets  # noqa: F401  imports are start-up, for both

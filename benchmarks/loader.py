@@ -21,7 +21,7 @@ from maskcls.data import profiles
 from maskcls.data.augmentation import Augmentation, Transform, light
 from maskcls.data.dataset import build_table
 from maskcls.data.pixels import DecodedPixels, Geometry, build_cache, open_cache
-from maskcls.training.memory import keep_freed_memory
+from maskcls.machine import keep_freed_memory
 
 SIZE, BATCH = 224, 64
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])

@@ -26,7 +26,7 @@ BATCH = 32
 def images_per_second(name: str, variant: str) -> dict[str, float]:
     """Returns images/s and the share of the machine's matmul peak, measured in this process."""
     if variant.startswith("ours"):
-        from maskcls.training.memory import keep_freed_memory
+        from maskcls.machine import keep_freed_memory
 
         keep_freed_memory()
     import torch

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+
+NUM_SHOWN = 10  # things that a message names; the rest is counted
 
 
 class UserError(Exception):
@@ -63,10 +65,21 @@ def _leave_launch(code: int, *, together: bool) -> None:
 
 
 def joined(problems: list[str], heading: str) -> str:
-    """Returns one message: the problem itself when there is one, otherwise the heading and a line for each."""
+    """Returns one message: the problem itself when there is one, otherwise a heading and the first NUM_SHOWN."""
     if len(problems) == 1:
         return problems[0]
-    return "\n".join([f"{len(problems)} {heading}:", *(f"  - {problem}" for problem in problems)])
+    return "\n".join([f"{len(problems)} {heading}:", *(f"  - {problem}" for problem in shortened(problems))])
+
+
+def listed(things: Iterable[object]) -> str:
+    """Returns the first NUM_SHOWN things in one line, with commas between them."""
+    return ", ".join(shortened(list(map(str, things))))
+
+
+def shortened(lines: Sequence[str]) -> list[str]:
+    """Returns the lines, or the first NUM_SHOWN of them and how many there are more."""
+    hidden = len(lines) - NUM_SHOWN
+    return [*lines[:NUM_SHOWN], *([f"and {hidden:,} more"] if hidden > 0 else [])]
 
 
 def did_you_mean(word: str, known: list[str]) -> str:

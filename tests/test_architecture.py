@@ -15,16 +15,18 @@ FILES = sorted((ROOT / "maskcls").rglob("*.py"))
 SCRIPTS = [ROOT / "train.py", ROOT / "infer.py"]
 
 # What a room may import, besides itself and maskcls.errors.
-BASE = {"registry", "labels", "config"}
+BASE = {"registry", "labels", "machine", "paths", "config"}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "labels": set(),
+    "machine": set(),
+    "paths": set(),
     "registry": set(),
-    "config": {"registry", "labels"},
-    "data": {"labels", "registry"},
-    "modeling": {"labels", "registry"},
-    "evaluation": {"labels", "registry"},
+    "config": {"registry", "labels", "paths"},
+    "data": {"labels", "machine", "paths", "registry"},
+    "modeling": {"labels", "machine", "paths", "registry"},
+    "evaluation": {"labels", "machine", "paths", "registry"},
     "training": BASE | {"data", "modeling", "evaluation"},
     "reporting": BASE | {"data", "modeling", "evaluation", "training"},
     "cli": BASE | {"data", "modeling", "evaluation", "training", "reporting"},

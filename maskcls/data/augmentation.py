@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from maskcls.errors import UserError
+from maskcls.machine import is_accelerator
 
 # Draws of one photo, by name -> column of keyed_uniform's result.
 DRAWS = (
@@ -133,7 +134,12 @@ class Transform:
             return self.plain(pixels)
         draws = keyed_uniform(photos, len(DRAWS), seed=self.seed, epoch=epoch)
         draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
-        if strength.rotation or strength.zoom or strength.stretch or (strength.min_area < 1 and pixels.is_cuda):
+        if (
+            strength.rotation
+            or strength.zoom
+            or strength.stretch
+            or (strength.min_area < 1 and is_accelerator(pixels.device))
+        ):
             x = self._coloured(self._turned(pixels.permute(0, 3, 1, 2), draw), draw)
         else:
             x = (self._resized_parts if strength.min_area < 1 else self._cut)(pixels, draw)
@@ -150,7 +156,7 @@ class Transform:
         batch, height, width, _ = x.shape
         rows = torch.empty(batch, height, width * 3, device=x.device)
         # On a CPU photo by photo, so that all passes over one find it in the processor's cache.
-        for i in [slice(None)] if x.is_cuda else range(batch):
+        for i in [slice(None)] if is_accelerator(x.device) else range(batch):
             part = rows[i]
             part.view(x[i].shape).copy_(x[i])
             if brightness is not None:
@@ -165,7 +171,7 @@ class Transform:
         shift = self.augmentation.shift
         tops = (draw["top"] * (spare_top + 1)).long() if shift else torch.full_like(draw["top"], spare_top // 2).long()
         lefts = (draw["left"] * (spare_left + 1)).long() if shift else torch.full_like(tops, spare_left // 2)
-        if pixels.is_cuda:  # one gather; a loop of copies would launch a kernel per photo
+        if is_accelerator(pixels.device):  # one gather; a loop of copies would launch a kernel per photo
             rows = (tops[:, None] + torch.arange(height, device=pixels.device))[:, :, None]
             columns = (lefts[:, None] + torch.arange(width, device=pixels.device))[:, None, :]
             return pixels[torch.arange(len(pixels), device=pixels.device)[:, None, None], rows, columns]
@@ -293,7 +299,7 @@ class Transform:
 
 def _mirrored(x: torch.Tensor, is_mirrored: torch.Tensor) -> torch.Tensor:
     """Returns x (B, H, W, 3), those photos mirrored; on a CPU one by one, a form for which torch has a fast kernel."""
-    if x.is_cuda:
+    if is_accelerator(x.device):
         return torch.where(is_mirrored[:, None, None, None], x.flip(2), x)
     for i in is_mirrored.nonzero().flatten().tolist():
         x[i] = x[i : i + 1].permute(0, 3, 1, 2).flip(3)[0].permute(1, 2, 0)

@@ -22,6 +22,7 @@ from torch.nn.functional import interpolate, pad
 from maskcls.data.dataset import content_key
 from maskcls.data.loader import map_ahead
 from maskcls.errors import UserError, joined
+from maskcls.machine import free_memory, is_accelerator
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -201,7 +202,7 @@ Pixels = MappedPixels | DecodedPixels | DevicePixels
 
 def on_device(mapped: MappedPixels, device: torch.device) -> Pixels:
     """Returns cached pixels as a device reads them best: a GPU keeps all that fit into a third of its free memory."""
-    if device.type == "cuda" and np.prod(mapped.shape) < torch.cuda.mem_get_info(device)[0] / 3:
+    if is_accelerator(device) and np.prod(mapped.shape) < free_memory(device) / 3:
         return DevicePixels(mapped, device)
     return mapped
 

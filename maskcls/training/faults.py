@@ -15,7 +15,8 @@ from maskcls.config import Config
 from maskcls.data.loader import BatchPlan
 from maskcls.data.pixels import BadPhotos
 from maskcls.errors import Fault, ProcessFault
-from maskcls.training.loop import Learner, NotFinite, peak_memory_gb
+from maskcls.machine import peak_memory_gb
+from maskcls.training.loop import Learner, NotFinite
 
 # How torch tells that a collective lost its partner (gloo, NCCL, the store); it has no exception class of its own.
 LOST_PARTNER = re.compile(r"[Cc]onnection (closed|reset)|[Bb]roken pipe|NCCL|ProcessGroup|gloo|[Ss]ocket|[Tt]imed out")

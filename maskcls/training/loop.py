@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,6 +19,7 @@ from maskcls.data.loader import BatchPlan, map_ahead, split_evenly
 from maskcls.data.pixels import BadPhotos, Pixels
 from maskcls.evaluation.metrics import measure
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, head_predictions, head_probabilities, headline, targets_of
+from maskcls.machine import is_accelerator, peak_memory_gb
 from maskcls.modeling.loss import HeadLosses, soft
 from maskcls.training.average import WeightAverage
 
@@ -304,19 +304,12 @@ def threads_ahead(device: torch.device) -> int:
 
     There the model itself fills the cores, and a second busy thread makes every parallel step wait for it.
     """
-    return 1 if device.type == "cuda" else 0
+    return 1 if is_accelerator(device) else 0
 
 
 def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
     """Returns the tensor in memory from which a GPU copies by itself, without making the process wait."""
-    return tensor.pin_memory() if device.type == "cuda" and not tensor.is_cuda else tensor
-
-
-def peak_memory_gb(device: torch.device) -> float:
-    """Returns the most memory that the process has held so far, in GB: on its GPU, or its resident set on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts in KiB
+    return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
 def seed_dropout(seed: int, update: int, number: int, device: int) -> None:

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from maskcls.config import Config
 from maskcls.errors import UserError
+from maskcls.machine import peak_memory_gb
 from maskcls.training.experiment import Faces, build_learner, open_faces
 from maskcls.training.faults import faults_as_messages
-from maskcls.training.loop import Learner, peak_memory_gb, predict, train_one_epoch
+from maskcls.training.loop import Learner, predict, train_one_epoch
 
 NUM_UPDATES = 2  # the first one also pays for what is done once
 NUM_PREDICTED = 64

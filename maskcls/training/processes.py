@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from maskcls.errors import UserError
+from maskcls.machine import num_cores
 
 Result = TypeVar("Result")
 
@@ -57,7 +58,7 @@ def fit_threads(accelerator: Accelerator) -> None:
     """Shares the machine's cores between the processes on it (CPU only; OMP_NUM_THREADS decides when it is set)."""
     if accelerator.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // local, 1))
+        torch.set_num_threads(max(num_cores() // local, 1))
 
 
 def attention_for(device: torch.device) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.errors import UserError, joined
+from maskcls.machine import num_cores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -182,7 +183,7 @@ class RunFolder:
         write_json(self.path / "environment.json", {
             "command": sys.argv, "python": platform.python_version(), "platform": platform.platform(),
             "packages": {name: version(name) for name in packages}, "git_commit": _git_commit(),
-            "cpu": _cpu_name(), "cores": len(os.sched_getaffinity(0)), "gpus": gpus, **facts,
+            "cpu": _cpu_name(), "cores": num_cores(), "gpus": gpus, **facts,
         })  # fmt: skip
 
     def log(self, values: Mapping[str, Any]) -> None:

@@ -1,0 +1,65 @@
+"""The machine that the program runs on, asked at one place and on every system: accelerator, cores, memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
+
+
+def is_accelerator(device: torch.device) -> bool:
+    """Returns whether work is queued on the device while the program goes on: a GPU, or torch's meta device in tests.
+
+    There one operation on a whole batch is quick and a number that is read back makes the program wait; on a CPU a loop
+    over photos finds each of them in the processor's cache.
+    """
+    return device.type != "cpu"
+
+
+def num_cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def free_memory(device: torch.device) -> float:
+    """Returns the bytes that an accelerator has left; infinite where it does not say."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Returns the most memory that the process has held so far, in GB: on its GPU, or its resident set on a CPU."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 1e9
+    unit = 1 if os.uname().sysname == "Darwin" else 1024  # bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep large freed blocks instead of giving them to the kernel and faulting them in again every step.
+
+    It runs before torch is imported. Measured 10 to 25 % faster steps on CPU, the same peak memory. Does nothing on
+    other C libraries.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, -1)

@@ -1,0 +1,42 @@
+"""Paths as a user writes them -> paths as the program keeps them, and what is wrong with one in the user's words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def full_path(text: str | Path) -> Path:
+    """Returns the absolute path that the text stands for: `~` is the home folder, relative is to where one works.
+
+    Links are kept as they are written, since a data folder is often one.
+    """
+    return Path(os.path.abspath(os.path.expanduser(text)))
+
+
+def folder_problem(path: Path) -> str | None:
+    """Returns why `path` cannot be read as a folder ("does not exist", "is a file, not a folder", ...), or None."""
+    try:
+        with os.scandir(path):
+            return None
+    except NotADirectoryError:
+        return "is a file, not a folder" if path.exists() else "does not exist"
+    except FileNotFoundError:
+        return "does not exist"
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def file_problem(path: Path) -> str | None:
+    """Returns why `path` cannot be read as a file ("does not exist", "is a folder, not a file", ...), or None."""
+    try:
+        with path.open("rb"):
+            return None
+    except IsADirectoryError:
+        return "is a folder, not a file"
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except (OSError, ValueError) as error:
+        if path.is_dir():  # Windows says that access is denied
+            return "is a folder, not a file"
+        return f"cannot be read: {getattr(error, 'strerror', None) or error}"

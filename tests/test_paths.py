@@ -1,0 +1,43 @@
+"""Paths of the user's config and command line, in the user's words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from maskcls.paths import file_problem, folder_problem, full_path
+
+
+def test_a_path_is_expanded_and_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert full_path("~/runs") == Path("/home/someone/runs")
+    assert full_path("runs/../a:b") == tmp_path / "a:b"
+    assert full_path("/data/images/") == Path("/data/images")
+
+
+def test_a_link_stays_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    assert full_path(tmp_path / "link") == tmp_path / "link"
+
+
+def test_what_is_wrong_with_a_path_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "folder").mkdir()
+    assert folder_problem(tmp_path / "folder") is None
+    assert file_problem(tmp_path / "file") is None
+    assert folder_problem(tmp_path / "file") == "is a file, not a folder"
+    assert file_problem(tmp_path / "folder") == "is a folder, not a file"
+    for problem in (folder_problem, file_problem):
+        assert problem(tmp_path / "nothing") == "does not exist"
+        assert problem(tmp_path / "file" / "below") == "does not exist"
+        assert "cannot be read" in (problem(Path("a\0b")) or "")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_path_without_permission_is_told(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir(mode=0)
+    assert "Permission denied" in (folder_problem(tmp_path / "folder") or "")
