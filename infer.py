@@ -44,7 +44,6 @@ def infer(
 
     import numpy as np
     import torch
-    from accelerate import Accelerator
     from tqdm import tqdm
 
     from maskcls.data.augmentation import Augmentation, Transform
@@ -57,23 +56,23 @@ def infer(
     from maskcls.reporting import console, pictures
     from maskcls.training.experiment import geometry_of
     from maskcls.training.loop import predict, score
-    from maskcls.training.processes import attention_for, fit_threads, on_main_process
+    from maskcls.training.processes import Launch, attention_for
     from maskcls.training.run_folder import RunFolder, check_writable, save_answers, write_json
 
     started, word = time.time(), words(lang)
-    accelerator = Accelerator()
-    fit_threads(accelerator)
-    run, config = RunFolder.open(model_dir)
+    launch = Launch()
+    accelerator = launch.accelerator
+    run, config = launch.on_each(lambda: RunFolder.open(model_dir))
     folder = infer_data_dir or config.infer_data_dir
     if folder is None:
         raise UserError(f"no folder to predict: give --infer_data_dir, or set infer_data_dir in {run.config}")
     if batch_size is not None and batch_size < 1:
         raise UserError(f"--batch_size is {batch_size}; it is at least 1")
     target = Path(output_dir) if output_dir else run.path
-    on_main_process(accelerator, lambda: check_writable(target))
+    launch.on_main(lambda: check_writable(target))
 
-    on_main_process(accelerator, lambda: inference_data(folder, config.cache_dir) and None)
-    data = inference_data(folder, config.cache_dir)
+    data = launch.on_each(lambda: inference_data(folder, config.cache_dir))
+    launch.agree_on(data.image_ids, f"{folder} holds other photos here than on the first machine")
     pixels = DecodedPixels(data.table, geometry_of(config), num_threads=config.num_workers)
     rows = np.arange(len(data.table))
     transform = Transform(
@@ -84,19 +83,20 @@ def infer(
         seed=config.seed,
     )
     model = accelerator.prepare_model(
-        load_model(str(run.best), attention=attention_for(accelerator.device)), evaluation_mode=True
+        launch.on_each(lambda: load_model(str(run.best), attention=attention_for(accelerator.device))),
+        evaluation_mode=True,
     )
 
     own_photos = -(-len(data.table) // accelerator.num_processes)
     with tqdm(
-        total=own_photos, desc=word("predicting"), unit=word("photo_unit"), disable=not accelerator.is_main_process,
+        total=own_photos, desc=word("predicting"), unit=word("photo_unit"), disable=not launch.is_main,
         leave=False,
     ) as bar:  # fmt: skip
         logits = predict(
             accelerator, model, pixels, rows, transform, batch_size=batch_size or config.valid_batch_size,
             progress=bar.update,
         )  # fmt: skip
-    if accelerator.is_main_process:
+    if launch.is_main:
         answers = head_predictions(logits, config.output)[headline(config.output)]
         save_answers(target, data.image_ids, answers, head_probabilities(logits, config.output))
         if data.labels is not None:

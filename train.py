@@ -7,7 +7,6 @@ Where it runs (processes, precision) is accelerate's: --config_file accelerate_c
 from __future__ import annotations
 
 import argparse
-import os
 
 from maskcls.cli.check import check
 from maskcls.config import Config, load_config
@@ -50,8 +49,6 @@ def train(config: Config, run: RunFolder | None = None, *, lang: str = "en") -> 
     import math
     import time
 
-    from accelerate import Accelerator
-
     from maskcls.evaluation.calibration import calibrate
     from maskcls.evaluation.intervals import score_intervals
     from maskcls.evaluation.predictions import Predictions
@@ -63,31 +60,34 @@ def train(config: Config, run: RunFolder | None = None, *, lang: str = "en") -> 
     from maskcls.training.experiment import build_learner, open_faces
     from maskcls.training.faults import faults_as_messages
     from maskcls.training.loop import NotFinite, predict, score, train_one_epoch
-    from maskcls.training.processes import fit_threads, on_main_process
+    from maskcls.training.processes import Launch
+    from maskcls.training.run_folder import RunLock
     from maskcls.training.tracking import Tracking
 
-    accelerator = Accelerator(gradient_accumulation_steps=1)
-    is_main, say, word = accelerator.is_main_process, accelerator.print, words(lang)
-    fit_threads(accelerator)
+    launch = Launch()
+    accelerator, is_main, say, word = launch.accelerator, launch.is_main, launch.say, words(lang)
+    config, run = launch.on_main(lambda: (config, run))  # what another machine's files say does not count
 
     # Photos, people, batches; model, loss, optimizer, schedule.
-    config, faces = open_faces(config, accelerator)
-    learner, losses = build_learner(config, accelerator, faces)
+    config, faces = open_faces(config, launch)
+    learner, losses = build_learner(config, launch, faces)
     data, plan, transform = faces.data, faces.plan, faces.transform
 
     # Run folder: everything that could be wrong has been looked at, so nothing half-written is left behind.
     progress = Progress(BestScore(config.best_criterion))
     if run is None:
-        run = on_main_process(accelerator, lambda: RunFolder.create(config.model_dir, config.name))
+        run = launch.on_main(lambda: RunFolder.create(config.model_dir, config.name))
         state = None
     else:
-        state, damages = on_main_process(accelerator, lambda: newest_state(run))
+        state, damages = launch.on_main(lambda: newest_state(run))
         say("\n".join([*damages, word("going_on", folder=state.folder) if state else word("starting_again")]))
-    lock = on_main_process(accelerator, run.lock)
+    lock = RunLock(run)
+    if warning := launch.on_main(lock.take):
+        say(f"warning: {warning}")
     if state:
-        progress = restore(accelerator, learner, state, data_key=data.key)
+        progress = restore(launch, learner, state, data_key=data.key)
     saver = Saver(
-        accelerator, learner, run, progress, data_key=data.key,
+        launch, learner, run, progress, data_key=data.key,
         every_updates=config.checkpoint_every("updates"), every_minutes=config.checkpoint_every("minutes"),
     )  # fmt: skip
     tracking = Tracking.off()
@@ -162,7 +162,7 @@ def train(config: Config, run: RunFolder | None = None, *, lang: str = "en") -> 
 
     if is_main:
         say(console.end_lines(run, best, intervals, word, seconds=progress.seconds, notes=tracking.notes))
-        os.close(lock)
+        lock.release()
 
 
 if __name__ == "__main__":

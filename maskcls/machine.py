@@ -21,6 +21,11 @@ def is_accelerator(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
+def process_number(name: str, *, default: int) -> int:
+    """Returns RANK, LOCAL_RANK, WORLD_SIZE or LOCAL_WORLD_SIZE of the launch that this process belongs to."""
+    return int(os.environ.get(name, default))
+
+
 def num_cores() -> int:
     """Returns how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows

@@ -203,7 +203,7 @@ def test_a_run_that_everything_happens_to_ends_as_if_nothing_had(
     photo.rename(photos / "vanished")
     text = start.ends(3)
     assert f"going on from {run}/last" in text
-    assert f"error: this process: {photo}: " in text and "No such file" in text and how_to_go_on in text
+    assert f"error: {photo}: " in text and "No such file" in text and how_to_go_on in text
     (photos / "vanished").rename(photo)
 
     # An update does not end, here because the network drive with a photo hangs: Ctrl-C, and again.

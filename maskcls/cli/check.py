@@ -40,18 +40,16 @@ def check(config: Config, *, lang: str, decode: bool = False, report: Path | Non
 
     Raises UserError when it is no go.
     """
-    from accelerate import Accelerator
-
     from maskcls.data.inspection import save_findings
     from maskcls.errors import UserError
     from maskcls.reporting import console
     from maskcls.reporting.text import words
     from maskcls.training.preflight import try_out
-    from maskcls.training.processes import fit_threads, on_main_process
+    from maskcls.training.processes import Launch
 
-    accelerator = Accelerator(gradient_accumulation_steps=1)
-    say, word = accelerator.print, words(lang)
-    fit_threads(accelerator)
+    launch = Launch()
+    say, word = launch.say, words(lang)
+    config = launch.on_main(lambda: config)
 
     def look() -> list[Finding]:
         findings = inspected(config, word, decode=decode)
@@ -59,16 +57,16 @@ def check(config: Config, *, lang: str, decode: bool = False, report: Path | Non
             save_findings(findings, report)
         return findings
 
-    findings = on_main_process(accelerator, look)
+    findings = launch.on_main(look)
     say(finding_lines(findings, report, word))
     num_errors = sum(finding.severity == "error" for finding in findings)
     if num_errors:
         raise UserError(word("no_go_data", errors=word("one_error" if num_errors == 1 else "errors", count=num_errors)))
     try:
-        config, faces, learner, estimate = try_out(config, accelerator)
+        config, faces, learner, estimate = try_out(config, launch)
     except UserError as error:
         raise type(error)(f"no go: {error}") from None
-    say(console.start_lines(config, faces.data, faces.plan, accelerator, learner.network, word))
+    say(console.start_lines(config, faces.data, faces.plan, launch.accelerator, learner.network, word))
     say(estimate_lines(config, estimate, word))
     if estimate.free_bytes < estimate.run_bytes:
         raise UserError(word("no_go_disk", folder=config.model_dir, free=estimate.free_bytes / 1e6))

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -35,7 +34,7 @@ from maskcls.evaluation.predictions import Predictions
 from maskcls.evaluation.selection import BestScore
 from maskcls.training.interruption import StopRequest
 from maskcls.training.loop import Learner
-from maskcls.training.processes import Agreement, on_main_process
+from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 
 FORMAT = 1  # raised when older states cannot be read any more
@@ -63,7 +62,7 @@ class Saver:
 
     def __init__(
         self,
-        accelerator: Accelerator,
+        launch: Launch,
         learner: Learner,
         run: RunFolder,
         progress: Progress,
@@ -72,23 +71,22 @@ class Saver:
         every_updates: int | None,
         every_minutes: int | None,
     ) -> None:
-        """Collective."""
-        self.progress, self._accelerator, self._learner, self._run = progress, accelerator, learner, run
+        self.progress, self._launch, self._learner, self._run = progress, launch, learner, run
         self._data_key, self._every_updates, self._every_minutes = data_key, every_updates, every_minutes
-        self._agreement, self._stop = Agreement(accelerator), StopRequest()
+        self._stop = StopRequest()
         self._started, self._saved_at = time.time() - progress.seconds, time.monotonic()
 
     def __enter__(self) -> None:
-        self._stop.listen(may_hang=self._accelerator.num_processes > 1)
+        self._stop.listen(may_hang=self._launch.num_processes > 1)
 
     def __exit__(self, *_: object) -> None:
         self._stop.ignore()
-        self._agreement.close()
+        self._launch.close()
 
     def save(self) -> None:
         """Writes `last/`. Collective; see save_state."""
         self.progress.seconds = time.time() - self._started
-        save_state(self._accelerator, self._learner, self.progress, self._run, data_key=self._data_key)
+        save_state(self._launch, self._learner, self.progress, self._run, data_key=self._data_key)
         self._saved_at = time.monotonic()
 
     def save_best(self, predictions: Predictions) -> None:
@@ -101,7 +99,7 @@ class Saver:
             with _disk_faults(self._run.predictions):
                 predictions.save(self._run.predictions)
 
-        on_main_process(self._accelerator, write)
+        self._launch.on_main(write)
 
     def update_done(self) -> None:
         """Saves when it is due; saves and raises Stopped when any process was asked to stop. Collective."""
@@ -120,7 +118,7 @@ class Saver:
 
     def _leave_or_save(self, is_due: bool) -> None:
         self._stop.update_done()
-        number, is_due_anywhere = self._agreement.largest(self._stop.number, int(is_due))
+        number, is_due_anywhere = self._launch.largest(self._stop.number, int(is_due))
         if number or is_due_anywhere:
             self.save()
         if number:
@@ -161,9 +159,7 @@ def save_model(network: Any, folder: Path, weights: Mapping[str, Tensor]) -> Non
         _put_in_place(_written(network, folder, weights), folder, former=None)
 
 
-def save_state(
-    accelerator: Accelerator, learner: Learner, progress: Progress, run: RunFolder, *, data_key: str
-) -> None:
+def save_state(launch: Launch, learner: Learner, progress: Progress, run: RunFolder, *, data_key: str) -> None:
     """Writes the run's state to `last/` and keeps the one that was there as `previous/`. Collective.
 
     data_key stands for the photos and labels that the run learns from.
@@ -171,7 +167,7 @@ def save_state(
     Raises NotFinite instead of writing weights that a broken update has spoilt, and Fault, on every process, when the
     disk does not take the state; what was there stays.
     """
-    sums = learner.interval.sums(accelerator)
+    sums = learner.interval.sums(launch.accelerator)
     raw = weights_of(learner.model)
     with learner.averaged():
         served = weights_of(learner.model) if learner.average else raw
@@ -190,7 +186,7 @@ def save_state(
             save_file(
                 {name: value.contiguous() for name, value in tensors.items()}, unfinished / "training.safetensors"
             )
-            scaler = accelerator.scaler
+            scaler = launch.accelerator.scaler
             everything = {
                 "format": FORMAT, "data_key": data_key, "progress": asdict(progress),
                 "num_updates": learner.num_updates, "num_skipped": learner.num_skipped, "interval": sums,
@@ -203,7 +199,7 @@ def save_state(
             _write_manifest(unfinished)
             _put_in_place(unfinished, run.last, former=run.previous)
 
-    on_main_process(accelerator, write)
+    launch.on_main(write)
 
 
 def newest_state(run: RunFolder) -> tuple[State | None, list[str]]:
@@ -225,18 +221,16 @@ def newest_state(run: RunFolder) -> tuple[State | None, list[str]]:
     return max(states, key=lambda state: state.position, default=None), problems
 
 
-def restore(accelerator: Accelerator, learner: Learner, state: State, *, data_key: str) -> Progress:
+def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) -> Progress:
     """Puts a state into a learner that was built anew, and returns how far the run was. Collective.
 
     Any number of processes may read what any other number wrote. Raises UserError when model or optimizer are others.
     """
-    from safetensors.torch import load_file
-
     if state.numbers["format"] != FORMAT:
         raise UserError(f"{state.folder} was written by another version of maskcls and cannot be continued")
     if state.numbers["data_key"] != data_key:
         raise UserError(f"{state.folder} was learnt from other photos or labels than data_dir and the lists now give")
-    tensors: dict[str, Any] = load_file(state.folder / "training.safetensors")
+    tensors: dict[str, Any] = launch.on_each(lambda: _read(state.folder / "training.safetensors"))
     raw, average = (
         {name.removeprefix(kind): tensors.pop(name) for name in list(tensors) if name.startswith(kind)}
         for kind in ("raw|", "average|")
@@ -258,13 +252,23 @@ def restore(accelerator: Accelerator, learner: Learner, state: State, *, data_ke
         raise UserError(f"{state.folder} does not fit this model and optimizer: {error}") from None
     _match_layout(optimizer)
     learner.scheduler.load_state_dict(numbers["scheduler"])
-    if accelerator.scaler is not None and numbers["scaler"]:
-        accelerator.scaler.load_state_dict(numbers["scaler"])
-    if accelerator.is_main_process:
+    scaler = launch.accelerator.scaler
+    if scaler is not None and numbers["scaler"]:
+        scaler.load_state_dict(numbers["scaler"])
+    if launch.is_main:
         learner.interval.restore(numbers["interval"])
     learner.num_updates, learner.num_skipped = numbers["num_updates"], numbers["num_skipped"]
     progress = numbers["progress"]
     return Progress(**{**progress, "best": BestScore(**progress["best"])})
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except OSError:  # the main process has read all of it
+        raise UserError(f"{file} is not seen here: model_dir must lie on a disk that all machines share") from None
 
 
 def manifest_problem(folder: Path) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import DistributedType
 from torch import Tensor
 
 from maskcls.config import TABLES, Config
@@ -30,7 +30,7 @@ from maskcls.modeling.optim import build_optimizer
 from maskcls.modeling.scheduler import build_scheduler, steps_on_score
 from maskcls.training.average import WeightAverage
 from maskcls.training.loop import Interval, Learner, Photos
-from maskcls.training.processes import attention_for, on_main_process
+from maskcls.training.processes import Launch, attention_for
 
 LOOKED_AT = 64  # photos that a check takes for all
 
@@ -61,12 +61,13 @@ class Faces:
         )  # fmt: skip
 
 
-def open_faces(config: Config, accelerator: Accelerator, *, only_looks: bool = False) -> tuple[Config, Faces]:
+def open_faces(config: Config, launch: Launch, *, only_looks: bool = False) -> tuple[Config, Faces]:
     """Returns the photos, and the config with mean and std filled in. Collective.
 
-    One table of photos, two splits that share no person. The main process does the work once (and names bad photos),
-    the others read what it wrote. only_looks: photos are decoded when they are asked for, nothing is written to the
-    cache, and mean and std are those of LOOKED_AT photos. Raises UserError when the data are not what they should be.
+    One table of photos, two splits that share no person. The first process of each machine does the work once (and
+    names bad photos), the others read what it wrote. only_looks: photos are decoded when they are asked for, nothing is
+    written to the cache, and mean and std are those of LOOKED_AT photos. Raises UserError when the data are not what
+    they should be.
     """
     geometry = geometry_of(config)
 
@@ -76,19 +77,20 @@ def open_faces(config: Config, accelerator: Accelerator, *, only_looks: bool = F
         read_all(table, geometry, config.cache_dir, num_workers=config.num_workers, show=True)
 
     if not only_looks:
-        on_main_process(accelerator, read_photos_once)
-    data = read_data(config)
+        launch.on_each_machine(read_photos_once)
+    data = launch.on_each(lambda: read_data(config))
+    launch.agree_on(data.key, f"{config.data_dir} holds other photos or labels here than on the first machine")
     pixels: Pixels = DecodedPixels(data.table, geometry, num_threads=config.num_workers)
     if config.cache == "memory_map" and not only_looks:
-        pixels = on_device(open_cache(data.table, geometry, config.cache_dir), accelerator.device)
+        pixels = on_device(open_cache(data.table, geometry, config.cache_dir), launch.accelerator.device)
     if data.mean is None or data.std is None:
         rows = data.train_rows[:LOOKED_AT] if only_looks else data.train_rows
-        computed = on_main_process(accelerator, lambda: mean_and_std(pixels, rows))
+        computed = launch.on_main(lambda: mean_and_std(pixels, rows))
         config = config.with_statistics(data.mean or computed[0], data.std or computed[1])
     else:
         config = config.with_statistics(data.mean, data.std)
     return config, as_faces(
-        config, data, pixels, num_devices=accelerator.num_processes, device=accelerator.device
+        config, data, pixels, num_devices=launch.num_processes, device=launch.accelerator.device
     )  # fmt: skip
 
 
@@ -131,11 +133,12 @@ def as_faces(config: Config, data: FaceData, pixels: Pixels, *, num_devices: int
     return Faces(data, pixels, train, valid, transform, plan)
 
 
-def build_learner(config: Config, accelerator: Accelerator, faces: Faces) -> tuple[Learner, HeadLosses]:
+def build_learner(config: Config, launch: Launch, faces: Faces) -> tuple[Learner, HeadLosses]:
     """Returns model, optimizer and schedule, prepared by Accelerate, and the losses. Collective.
 
     Raises UserError for weights, arguments and combinations that the config's own check cannot see.
     """
+    accelerator = launch.accelerator
     torch.manual_seed(config.seed)
     output = config.output
     uses_one_logit = output == "gender" and config.criterion == "BCELoss"

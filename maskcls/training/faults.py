@@ -14,12 +14,11 @@ from accelerate import Accelerator
 from maskcls.config import Config
 from maskcls.data.loader import BatchPlan
 from maskcls.data.pixels import BadPhotos
-from maskcls.errors import Fault, ProcessFault
+from maskcls.errors import Fault
 from maskcls.machine import peak_memory_gb
 from maskcls.training.loop import Learner, NotFinite
+from maskcls.training.processes import raise_if_left_alone
 
-# How torch tells that a collective lost its partner (gloo, NCCL, the store); it has no exception class of its own.
-LOST_PARTNER = re.compile(r"[Cc]onnection (closed|reset)|[Bb]roken pipe|NCCL|ProcessGroup|gloo|[Ss]ocket|[Tt]imed out")
 LOST_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
 NUM_NAMED = 8  # photos of a broken update that the message names; the rest goes to a file
 
@@ -37,30 +36,29 @@ def faults_as_messages(
 
     run_folder: where the run goes on from and its files lie; None: it is only tried out.
 
-    Raises Fault for what every process sees, ProcessFault for what only this one does.
+    Raises Fault, is_shared for what every process sees.
     """
-    rank = f"rank {accelerator.process_index}" if accelerator.num_processes > 1 else "this process"
     go_on = f" To go on: train.py --resume {run_folder}" if run_folder else ""
     try:
         yield
     except NotFinite as error:
-        raise Fault(f"{_broken_update(accelerator, config, plan, run_folder, names, error.update)}.{go_on}") from None
+        what = _broken_update(accelerator, config, plan, run_folder, names, error.update)
+        raise Fault(f"{what}.{go_on}").of_launch() from None
     except BadPhotos as error:
-        raise ProcessFault(f"{rank}: {error}.{go_on}") from None
+        raise Fault(f"{error}.{go_on}") from None
     except OSError as error:
         what = f"{error.filename or run_folder}: {error.strerror or error}"
-        raise ProcessFault(f"{rank}: {what}. The last state that was saved is whole.{go_on}") from None
+        raise Fault(f"{what}. The last state that was saved is whole.{go_on}") from None
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or LOST_MEMORY.search(str(error)):
             share = -(-plan.batch_size // (plan.num_devices * plan.num_accumulated))
             smaller = f"max_device_batch_size={max(share // 2, 1)}"
-            raise ProcessFault(
-                f"{rank} on {accelerator.device} ran out of memory in update {learner.num_updates + 1}, with {share} "
+            raise Fault(
+                f"{accelerator.device} ran out of memory in update {learner.num_updates + 1}, with {share} "
                 f"photos at once, after a peak of {peak_memory_gb(accelerator.device):.2f} GB. Set {smaller}: the "
                 f"updates stay the same.{go_on}{f' {smaller}' if go_on else ''}"
             ) from None
-        if accelerator.num_processes > 1 and LOST_PARTNER.search(str(error)):
-            raise ProcessFault(f"{rank}: another process of this launch has ended; its own message says why") from None
+        raise_if_left_alone(error)
         raise
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from accelerate import Accelerator
 from torch import Tensor
 
 from maskcls.config import Config
@@ -18,6 +17,7 @@ from maskcls.machine import peak_memory_gb
 from maskcls.training.experiment import Faces, build_learner, open_faces
 from maskcls.training.faults import faults_as_messages
 from maskcls.training.loop import Learner, predict, train_one_epoch
+from maskcls.training.processes import Launch
 
 NUM_UPDATES = 2  # the first one also pays for what is done once
 NUM_PREDICTED = 64
@@ -43,13 +43,14 @@ class Estimate:
         return 2 * self.state_bytes + self.model_bytes
 
 
-def try_out(config: Config, accelerator: Accelerator) -> tuple[Config, Faces, Learner, Estimate]:
+def try_out(config: Config, launch: Launch) -> tuple[Config, Faces, Learner, Estimate]:
     """Builds everything that train.py builds, makes an update and a prediction, and returns what they took. Collective.
 
     Raises UserError as train.py would, and for an update that is not finite or does not fit the memory.
     """
-    config, faces = open_faces(config, accelerator, only_looks=True)
-    learner, losses = build_learner(config, accelerator, faces)
+    accelerator = launch.accelerator
+    config, faces = open_faces(config, launch, only_looks=True)
+    learner, losses = build_learner(config, launch, faces)
     seconds = photos_per_second = 0.0
     with faults_as_messages(accelerator, config, learner, faces.plan, None, faces.names):
         updates = train_one_epoch(

@@ -1,66 +1,155 @@
-"""What the processes of one launch share: work that only the first one does, and threads that fit their number."""
+"""The processes of one launch: how they find each other, what only one of them does, and what they decide together."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TypeVar
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from torch import distributed
 
-from maskcls.errors import UserError
-from maskcls.machine import num_cores
+from maskcls.errors import Fault, UserError, joined, listed
+from maskcls.machine import is_accelerator, num_cores, process_number
 
 Result = TypeVar("Result")
+A_WAIT = timedelta(days=30)  # for the work of another process; one that dies ends it at once
+# How torch tells that a collective lost its partner (gloo, NCCL, the store); it has no exception class of its own.
+LOST_PARTNER = re.compile(r"[Cc]onnection (closed|reset)|[Bb]roken pipe|NCCL|ProcessGroup|gloo|[Ss]ocket|[Tt]imed out")
 
 
-def on_main_process(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
-    """Returns work()'s result on every process; only the main process does the work. Collective.
+class Launch:
+    """The processes that one command has started. Its methods are collective, but for say."""
 
-    A UserError is raised on every process, so that a launch ends together instead of waiting for the one that failed.
-    """
-    outcome: list[Result | UserError | None] = [None]
-    if accelerator.is_main_process:
-        try:
-            outcome = [work()]
-        except UserError as error:
-            outcome = [error]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(outcome)
-    if isinstance(outcome[0], UserError):
-        raise outcome[0]
-    return outcome[0]  # type: ignore[return-value]
+    def __init__(self) -> None:
+        """Starts Accelerate. Raises UserError when the processes were started for devices that are not there."""
+        has_accelerator = torch.accelerator.is_available()
+        _check_devices(torch.accelerator.device_count() if has_accelerator else 0)
+        # Without cpu=True each of several processes on a CPU would believe that it is alone.
+        self.accelerator = Accelerator(cpu=not has_accelerator, gradient_accumulation_steps=1)
+        self.is_main, self.num_processes = self.accelerator.is_main_process, self.accelerator.num_processes
+        if self.num_processes != (started := process_number("WORLD_SIZE", default=1)):
+            raise UserError(
+                f"{started} processes were started, but Accelerate sees {self.num_processes}: every process would "
+                "train the whole model alone. Start them with accelerate launch or torchrun"
+            )
+        # Through the processors, whatever connects the GPUs: what is decided here makes no GPU wait, and decoding may
+        # take longer than the time-out after which NCCL takes a process for lost.
+        self._group = distributed.new_group(backend="gloo", timeout=A_WAIT) if self.num_processes > 1 else None
+        if not is_accelerator(self.accelerator.device) and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(num_cores() // process_number("LOCAL_WORLD_SIZE", default=1), 1))
 
+    def say(self, text: str, end: str = "\n") -> None:
+        """Prints on the main process: once in a launch, whatever the number of machines."""
+        if self.is_main:
+            print(text, end=end, flush=True)
 
-class Agreement:
-    """Numbers that all processes take the same decision on, without making a GPU wait for them."""
+    def on_main(self, work: Callable[[], Result]) -> Result:
+        """Returns work()'s result on every process; only the main process does the work.
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        """Collective. The group is one of the processors, whatever connects the GPUs."""
-        self._group = torch.distributed.new_group(backend="gloo") if accelerator.num_processes > 1 else None
+        A UserError is raised on every process, so that a launch ends together instead of waiting for the one that
+        failed.
+        """
+        result, error = _attempt(work) if self.is_main else (None, None)
+        outcome = [(result, error)]
+        if self._group is not None:
+            self._with_partners(lambda: distributed.broadcast_object_list(outcome, group=self._group))
+        result, error = outcome[0]
+        if error is not None:
+            raise error.of_launch()
+        return result  # type: ignore[return-value]
+
+    def on_each(self, work: Callable[[], Result]) -> Result:
+        """Returns work()'s own result on each process: for what every one of them reads.
+
+        A UserError of any process is raised on all, with the ranks that it is about.
+        """
+        result, error = _attempt(work)
+        errors = self.all_of(error)
+        if any(errors):
+            raise _common(errors).of_launch()
+        return result  # type: ignore[return-value]
+
+    def on_each_machine(self, work: Callable[[], object]) -> None:
+        """Lets the first process of every machine do the work; the others wait for it, however long it takes."""
+        is_first = self.accelerator.is_local_main_process
+        self.on_each(lambda: work() and None if is_first else None)
+
+    def all_of(self, value: Result) -> list[Result]:
+        """Returns the value of every process, by rank."""
+        if self._group is None:
+            return [value]
+        values: list[Any] = [None] * self.num_processes
+        self._with_partners(lambda: distributed.all_gather_object(values, value, group=self._group))
+        return values
+
+    def agree_on(self, value: object, problem: str) -> None:
+        """Raises UserError, on every process, with the ranks whose value is not that of rank 0."""
+        values = self.all_of(value)
+        if others := [f"rank {rank}" for rank, other in enumerate(values) if other != values[0]]:
+            raise UserError(f"{listed(others)}: {problem}").of_launch()
 
     def largest(self, *numbers: int) -> list[int]:
-        """Returns the largest that any process gave, number by number. Collective."""
+        """Returns the largest that any process gave, number by number."""
         if self._group is None:
             return list(numbers)
         values = torch.tensor(numbers, dtype=torch.int64)
-        torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MAX, group=self._group)
+        self._with_partners(lambda: distributed.all_reduce(values, distributed.ReduceOp.MAX, group=self._group))
         return values.tolist()
 
     def close(self) -> None:
         """Lets go of the group, so that it ends with the others: one that outlives them may hang in its destructor."""
         self._group = None
 
+    def _with_partners(self, collective: Callable[[], object]) -> None:
+        try:
+            collective()
+        except RuntimeError as error:
+            raise_if_left_alone(error)
+            raise
 
-def fit_threads(accelerator: Accelerator) -> None:
-    """Shares the machine's cores between the processes on it (CPU only; OMP_NUM_THREADS decides when it is set)."""
-    if accelerator.device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(num_cores() // local, 1))
+
+def raise_if_left_alone(error: RuntimeError) -> None:
+    """Raises a Fault when a collective of several processes says that it has lost one of them."""
+    if process_number("WORLD_SIZE", default=1) > 1 and LOST_PARTNER.search(str(error)):
+        raise Fault("another process of this launch has ended; its own message says why") from None
+
+
+def _check_devices(num_devices: int) -> None:
+    """Raises UserError when a launch of several processes asks for GPUs and there are not enough of them."""
+    here = process_number("LOCAL_WORLD_SIZE", default=1)
+    wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "" if num_devices else "true").lower()
+    if here == 1 or wants_cpu in ("true", "1", "yes") or num_devices >= here:
+        return
+    sees = f"sees {num_devices} GPUs" if num_devices else "sees no GPU"
+    mend = f"pass --num_processes {num_devices} (of all machines together)" if num_devices else (
+        "on a CPU use accelerate_configs/cpu.yaml, or ACCELERATE_USE_CPU=true with torchrun --nproc_per_node"
+    )  # fmt: skip
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    why = f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else ""
+    raise UserError(f"{here} processes were started on this machine, each for a GPU, but torch {sees}{why}: {mend}")
+
+
+def _attempt(work: Callable[[], Result]) -> tuple[Result | None, UserError | None]:
+    try:
+        return work(), None
+    except UserError as error:
+        return None, error
+
+
+def _common(errors: Sequence[UserError | None]) -> UserError:
+    """Returns one error for what the processes, by rank, ran into: the error itself when all say the same."""
+    found = [(rank, error) for rank, error in enumerate(errors) if error is not None]
+    first = found[0][1]
+    if len({str(error) for _, error in found}) == 1 and (len(found) == len(errors) or found[0][0] == 0):
+        return first
+    message = joined([f"rank {rank}: {error}" for rank, error in found], "processes cannot go on")
+    return (Fault if isinstance(first, Fault) else UserError)(message)
 
 
 def attention_for(device: torch.device) -> str:
     """Returns the attention kernel: torch's fused one, but eager on CPU, where the fused backward is slow in bf16."""
-    return "eager" if device.type == "cpu" else "sdpa"
+    return "sdpa" if is_accelerator(device) else "eager"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import fcntl
+import errno
 import json
 import os
 import platform
@@ -139,18 +139,10 @@ class RunFolder:
         """The log of the run, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
-    def lock(self) -> int:
-        """Keeps every other process from training in this folder; returns what to os.close to allow it again.
-
-        A process that ends, however it ends, lets go too. Raises UserError when another process holds the folder.
-        """
-        descriptor = os.open(self.path / ".lock", os.O_CREAT | os.O_WRONLY, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise UserError(f"{self.path} is being trained by another process") from None
-        return descriptor
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains in this folder."""
+        return self.path / ".lock"
 
     def finish(
         self,
@@ -209,6 +201,38 @@ class RunFolder:
         if not self.metrics.exists():
             return []
         return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+
+
+class RunLock:
+    """Keeps every other process from training in a run folder. A process that ends, however it ends, lets go too."""
+
+    def __init__(self, run: RunFolder) -> None:
+        from filelock import FileLock
+
+        self._run, self._lock = run, FileLock(run.lock)
+
+    def take(self) -> str:
+        """Returns what a person should know: nothing, or that this disk has no locks.
+
+        Raises UserError when another process holds the folder, or when nothing can be written there.
+        """
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise UserError(
+                f"{self._run.path} is being trained by another process (if not, delete {self._run.lock})"
+            ) from None
+        except (OSError, NotImplementedError) as error:
+            if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise UserError(f"{self._run.path} is not writable: {error.strerror}") from None  # type: ignore[union-attr]
+            return f"{self._run.path} lies on a disk without file locks: do not train in it twice at once"  # NFS
+        return ""
+
+    def release(self) -> None:
+        """Lets other processes train there."""
+        self._lock.release()
 
 
 def _with_statistics_of(former: Config, config: Config) -> Config:

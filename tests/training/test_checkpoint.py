@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from transformers import AutoModelForImageClassification
 
@@ -35,6 +34,7 @@ from maskcls.training.checkpoint import (
 )
 from maskcls.training.experiment import Faces, build_learner, open_faces
 from maskcls.training.loop import Learner, NotFinite, train_one_epoch
+from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, TINY, overrides
 
@@ -47,8 +47,8 @@ NUM_FILES = 5  # config.json, model.safetensors, training.safetensors, training.
 
 
 @pytest.fixture(scope="module")
-def accelerator() -> Accelerator:
-    return Accelerator(cpu=True)
+def launch() -> Launch:
+    return Launch()
 
 
 def config(sample: Path, folder: Path, model: str, **more: object) -> Config:
@@ -61,9 +61,9 @@ def config(sample: Path, folder: Path, model: str, **more: object) -> Config:
 
 
 @pytest.fixture(scope="module")
-def faces(sample: Path, accelerator: Accelerator, tmp_path_factory: pytest.TempPathFactory) -> Faces:
+def faces(sample: Path, launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Faces:
     """70 photos in updates of 10: an epoch has 7."""
-    _, faces = open_faces(config(sample, tmp_path_factory.mktemp("faces"), "vit"), accelerator)
+    _, faces = open_faces(config(sample, tmp_path_factory.mktemp("faces"), "vit"), launch)
     assert faces.plan.num_updates == 7
     return faces
 
@@ -72,24 +72,24 @@ Build = Callable[..., tuple[Learner, HeadLosses]]
 
 
 @pytest.fixture
-def build(sample: Path, accelerator: Accelerator, faces: Faces, tmp_path: Path) -> Build:
+def build(sample: Path, launch: Launch, faces: Faces, tmp_path: Path) -> Build:
     """Returns what builds a learner of a model and settings."""
-    return lambda model, **more: build_learner(config(sample, tmp_path, model, **more), accelerator, faces)
+    return lambda model, **more: build_learner(config(sample, tmp_path, model, **more), launch, faces)
 
 
 def learn(
-    accelerator: Accelerator, faces: Faces, learner: Learner, losses: HeadLosses, *, first: int, last: int,
+    launch: Launch, faces: Faces, learner: Learner, losses: HeadLosses, *, first: int, last: int,
     log_interval: int = 100,
 ) -> None:  # fmt: skip
     """Makes the first epoch's updates from `first` (0: none is done) to `last`."""
     updates = train_one_epoch(
-        accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1, first_update=first,
+        launch.accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1, first_update=first,
         log_interval=log_interval, max_grad_norm=1.0,
     )  # fmt: skip
     assert len(list(islice(updates, last - first))) == last - first
 
 
-def everything(accelerator: Accelerator, learner: Learner) -> dict[str, Any]:
+def everything(launch: Launch, learner: Learner) -> dict[str, Any]:
     """Returns all that decides how a learner goes on."""
     optimizer: torch.optim.Optimizer = learner.optimizer.optimizer  # type: ignore[attr-defined]
     names = {parameter: name for name, parameter in learner.network.named_parameters()}
@@ -105,7 +105,7 @@ def everything(accelerator: Accelerator, learner: Learner) -> dict[str, Any]:
         ],
         "average": [value.clone() for value in learner.average.weights] if learner.average else [],
         "average_updates": learner.average.num_updates if learner.average else None,
-        "interval": learner.interval.sums(accelerator),
+        "interval": learner.interval.sums(launch.accelerator),
         "numbers": (learner.num_updates, learner.num_skipped, learner.scheduler.last_epoch),
     }  # fmt: skip
 
@@ -125,10 +125,10 @@ def assert_same(one: Any, other: Any) -> int:
     return 0
 
 
-def saved(accelerator: Accelerator, learner: Learner, run: RunFolder, *, epoch: int = 1, update: int = 0) -> Progress:
+def saved(launch: Launch, learner: Learner, run: RunFolder, *, epoch: int = 1, update: int = 0) -> Progress:
     """Saves a state of that position."""
     progress = Progress(BestScore("f1", 0.25, epoch), epoch, update)
-    save_state(accelerator, learner, progress, run, data_key="these photos")
+    save_state(launch, learner, progress, run, data_key="these photos")
     return progress
 
 
@@ -156,45 +156,45 @@ def state_of(run: RunFolder) -> State:
     ],
 )  # fmt: skip
 def test_a_restored_learner_goes_on_to_the_last_bit(
-    model: str, more: dict[str, object], accelerator: Accelerator, faces: Faces, build: Build, tmp_path: Path
+    model: str, more: dict[str, object], launch: Launch, faces: Faces, build: Build, tmp_path: Path
 ) -> None:
     learner, losses = build(model, **more)
-    learn(accelerator, faces, learner, losses, first=0, last=3)
+    learn(launch, faces, learner, losses, first=0, last=3)
     if learner.steps_on_score:
         learner.scheduler.step(1.0)
         learner.scheduler.step(2.0)
-    progress = saved(accelerator, learner, RunFolder(tmp_path), update=3)
+    progress = saved(launch, learner, RunFolder(tmp_path), update=3)
 
     other, _ = build(model, **more, seed=43)  # other first weights, as if nothing had been built the same
     assert not torch.equal(weight(other), weight(learner))
     if other.average:
         other.average.num_updates = 99
-    assert restore(accelerator, other, state_of(RunFolder(tmp_path)), data_key="these photos") == progress
-    parts = everything(accelerator, learner)
-    assert assert_same(parts, everything(accelerator, other)) > 10
+    assert restore(launch, other, state_of(RunFolder(tmp_path)), data_key="these photos") == progress
+    parts = everything(launch, learner)
+    assert assert_same(parts, everything(launch, other)) > 10
     strides = {value.stride() for value in parts["weights"].values() if value.ndim == 4 and value.shape[2] > 1}
     assert any(stride[1] == 1 for stride in strides)  # channels last, which a state on disk does not know
 
     for one in (learner, other):
-        learn(accelerator, faces, one, losses, first=3, last=7)
+        learn(launch, faces, one, losses, first=3, last=7)
         if one.steps_on_score:
             one.scheduler.step(3.0)
             assert one.scheduler.num_bad_epochs == 0 and one.scheduler.best == 1.0
     assert not torch.equal(parts["weights"][NAME[model]], weight(learner, NAME[model]))
-    assert assert_same(everything(accelerator, learner), everything(accelerator, other)) > 10
+    assert assert_same(everything(launch, learner), everything(launch, other)) > 10
 
 
 @pytest.mark.parametrize(("scheduler", "arguments"), [("warmup_cosine", "{}"), ("OneCycleLR", "{max_lr: 0.01}")])
 def test_a_run_that_goes_on_for_more_epochs_has_their_schedule(
-    scheduler: str, arguments: str, accelerator: Accelerator, faces: Faces, build: Build, tmp_path: Path
+    scheduler: str, arguments: str, launch: Launch, faces: Faces, build: Build, tmp_path: Path
 ) -> None:
     more = {"scheduler": scheduler, "scheduler_args": arguments, "optimizer": "SGD"}
     learner, losses = build("convnext", **more, epochs=1)
-    learn(accelerator, faces, learner, losses, first=0, last=7)
-    saved(accelerator, learner, RunFolder(tmp_path), epoch=2)
+    learn(launch, faces, learner, losses, first=0, last=7)
+    saved(launch, learner, RunFolder(tmp_path), epoch=2)
     longer, losses = build("convnext", **more, epochs=2)
-    restore(accelerator, longer, state_of(RunFolder(tmp_path)), data_key="these photos")
-    learn(accelerator, faces, longer, losses, first=0, last=7)
+    restore(launch, longer, state_of(RunFolder(tmp_path)), data_key="these photos")
+    learn(launch, faces, longer, losses, first=0, last=7)
     reference, _ = build("convnext", **more, epochs=2)
     for _ in range(14):
         reference.optimizer.step()
@@ -213,27 +213,27 @@ def weight(learner: Learner, name: str | None = None) -> Tensor:
 
 
 def test_saving_changes_nothing_in_the_learner_not_even_before_its_first_update(
-    accelerator: Accelerator, faces: Faces, build: Build, tmp_path: Path
+    launch: Launch, faces: Faces, build: Build, tmp_path: Path
 ) -> None:
     (learner, losses), (other, _) = build("vit", ema_decay=0.9), build("vit", ema_decay=0.9)
     for one in (learner, other):
         if one is other:
-            saved(accelerator, one, RunFolder(tmp_path))
-        learn(accelerator, faces, one, losses, first=0, last=2)
+            saved(launch, one, RunFolder(tmp_path))
+        learn(launch, faces, one, losses, first=0, last=2)
         if one is other:
-            saved(accelerator, one, RunFolder(tmp_path))
-        learn(accelerator, faces, one, losses, first=2, last=4)
-    assert assert_same(everything(accelerator, learner), everything(accelerator, other)) > 10
+            saved(launch, one, RunFolder(tmp_path))
+        learn(launch, faces, one, losses, first=2, last=4)
+    assert assert_same(everything(launch, learner), everything(launch, other)) > 10
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_model_of_a_state_opens_with_transformers_and_is_the_averaged_one(
-    model: str, accelerator: Accelerator, faces: Faces, build: Build, tmp_path: Path
+    model: str, launch: Launch, faces: Faces, build: Build, tmp_path: Path
 ) -> None:
     learner, losses = build(model, ema_decay=0.9)
-    learn(accelerator, faces, learner, losses, first=0, last=3)
+    learn(launch, faces, learner, losses, first=0, last=3)
     run = RunFolder(tmp_path)
-    saved(accelerator, learner, run)
+    saved(launch, learner, run)
     with learner.averaged():
         served = weights_of(learner.model)
         save_model(learner.network, run.best, served)
@@ -258,11 +258,11 @@ def test_the_weights_that_are_collected_are_not_the_live_ones(build: Build) -> N
 
 
 def test_a_state_holds_nothing_that_can_execute_code(
-    accelerator: Accelerator, faces: Faces, build: Build, tmp_path: Path
+    launch: Launch, faces: Faces, build: Build, tmp_path: Path
 ) -> None:
     learner, losses = build("vit", ema_decay=0.9)
-    learn(accelerator, faces, learner, losses, first=0, last=1)
-    saved(accelerator, learner, RunFolder(tmp_path))
+    learn(launch, faces, learner, losses, first=0, last=1)
+    saved(launch, learner, RunFolder(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"last"}
     assert {path.name for path in (tmp_path / "last").iterdir()} == {
         "config.json", "manifest.json", "model.safetensors", "training.json", "training.safetensors",
@@ -273,13 +273,13 @@ def test_a_state_holds_nothing_that_can_execute_code(
 
 
 @pytest.fixture(scope="module")
-def two_states(sample: Path, accelerator: Accelerator, faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two_states(sample: Path, launch: Launch, faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder with a state of update 1, `previous`, and one of update 2, `last`."""
     folder = tmp_path_factory.mktemp("two")
-    learner, losses = build_learner(config(sample, folder, "convnext"), accelerator, faces)
+    learner, losses = build_learner(config(sample, folder, "convnext"), launch, faces)
     for update in (1, 2):
-        learn(accelerator, faces, learner, losses, first=update - 1, last=update)
-        saved(accelerator, learner, RunFolder(folder), update=update)
+        learn(launch, faces, learner, losses, first=update - 1, last=update)
+        saved(launch, learner, RunFolder(folder), update=update)
     return folder
 
 
@@ -413,13 +413,13 @@ def test_a_state_that_was_being_written_is_passed_over_in_silence(
 
 
 def test_the_newest_two_states_are_kept_and_nothing_else(
-    accelerator: Accelerator, faces: Faces, build: Build, tmp_path: Path
+    launch: Launch, faces: Faces, build: Build, tmp_path: Path
 ) -> None:
     learner, losses = build("convnext")
     run = RunFolder(tmp_path)
     for update in range(1, 4):
-        learn(accelerator, faces, learner, losses, first=update - 1, last=update)
-        saved(accelerator, learner, run, update=update)
+        learn(launch, faces, learner, losses, first=update - 1, last=update)
+        saved(launch, learner, run, update=update)
     assert {path.name for path in tmp_path.iterdir()} == {"last", "previous"}
     assert state_of(run).position == (1, 3)
     shutil.rmtree(run.last)
@@ -427,7 +427,7 @@ def test_the_newest_two_states_are_kept_and_nothing_else(
 
 
 def test_a_kill_at_any_step_of_a_save_leaves_a_whole_state(
-    run: RunFolder, accelerator: Accelerator, faces: Faces, build: Build, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, launch: Launch, faces: Faces, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every call that changes the disk is the last one once."""
 
@@ -435,7 +435,7 @@ def test_a_kill_at_any_step_of_a_save_leaves_a_whole_state(
         """Nothing catches it, as nothing catches SIGKILL."""
 
     learner, losses = build("convnext")
-    learn(accelerator, faces, learner, losses, first=0, last=1)
+    learn(launch, faces, learner, losses, first=0, last=1)
     before, met = run.path.with_name("before"), list[str]()
     run.path.rename(before)
     number = finished = 0
@@ -460,13 +460,13 @@ def test_a_kill_at_any_step_of_a_save_leaves_a_whole_state(
             patched.setattr(checkpoint, "_sync", counted("sync", checkpoint._sync))
             patched.setattr(checkpoint, "_write_manifest", counted("manifest", checkpoint._write_manifest))
             try:
-                saved(accelerator, learner, run, update=3)
+                saved(launch, learner, run, update=3)
                 finished = 1
             except Killed:
                 pass
         state = state_of(run)
         assert state.position == (1, 3) if finished else state.position >= (1, 2)
-        saved(accelerator, learner, run, update=4)  # and what it left is in nobody's way
+        saved(launch, learner, run, update=4)  # and what it left is in nobody's way
         assert state_of(run).position == (1, 4) and state_of(run).folder == run.last
         shutil.rmtree(run.path)
         number += 1
@@ -476,16 +476,14 @@ def test_a_kill_at_any_step_of_a_save_leaves_a_whole_state(
 # What is refused
 
 
-def test_a_state_of_other_photos_or_of_another_version_is_refused(
-    run: RunFolder, accelerator: Accelerator, build: Build
-) -> None:
+def test_a_state_of_other_photos_or_of_another_version_is_refused(run: RunFolder, launch: Launch, build: Build) -> None:
     learner, _ = build("convnext")
     with pytest.raises(UserError, match=r"last was learnt from other photos or labels than data_dir and the lists"):
-        restore(accelerator, learner, state_of(run), data_key="other photos")
+        restore(launch, learner, state_of(run), data_key="other photos")
     state = state_of(run)
     older = State(state.folder, {**state.numbers, "format": 0})
     with pytest.raises(UserError, match=r"last was written by another version of maskcls and cannot be continued$"):
-        restore(accelerator, learner, older, data_key="these photos")
+        restore(launch, learner, older, data_key="these photos")
 
 
 @pytest.mark.parametrize(
@@ -497,20 +495,20 @@ def test_a_state_of_other_photos_or_of_another_version_is_refused(
     ],
 )
 def test_a_state_of_another_model_or_optimizer_is_refused(
-    model: str, more: dict[str, object], run: RunFolder, accelerator: Accelerator, build: Build
+    model: str, more: dict[str, object], run: RunFolder, launch: Launch, build: Build
 ) -> None:
     learner, _ = build(model, **more)
     with pytest.raises(UserError, match=rf"^{re.escape(str(run.last))} does not fit this model and optimizer: "):
-        restore(accelerator, learner, state_of(run), data_key="these photos")
+        restore(launch, learner, state_of(run), data_key="these photos")
 
 
 def test_weights_that_a_broken_update_has_spoilt_are_not_saved(
-    run: RunFolder, accelerator: Accelerator, faces: Faces, build: Build
+    run: RunFolder, launch: Launch, faces: Faces, build: Build
 ) -> None:
     learner, losses = build("convnext", optimizer="SGD", lr=1e30)
-    learn(accelerator, faces, learner, losses, first=0, last=3)
+    learn(launch, faces, learner, losses, first=0, last=3)
     with pytest.raises(NotFinite) as caught:
-        saved(accelerator, learner, run, update=3)
+        saved(launch, learner, run, update=3)
     assert 2 <= caught.value.update <= 3
     assert state_of(run).position == (1, 2)
     assert not unfinished_beside(run.last).exists()
@@ -523,14 +521,14 @@ def test_a_model_folder_that_cannot_be_written_is_a_fault_with_the_reason(build:
         save_model(learner.network, tmp_path / "file" / "best", weights_of(learner.model))
 
 
-def test_progress_is_what_it_was(run: RunFolder, accelerator: Accelerator, faces: Faces, build: Build) -> None:
+def test_progress_is_what_it_was(run: RunFolder, launch: Launch, faces: Faces, build: Build) -> None:
     learner, losses = build("convnext")
-    learn(accelerator, faces, learner, losses, first=0, last=1)
+    learn(launch, faces, learner, losses, first=0, last=1)
     run.log({"epoch": 1, "update": 1})
     progress = Progress(BestScore("loss", 0.1 + 0.2, 3), 4, 1, 12.25)
-    save_state(accelerator, learner, progress, run, data_key="these photos")
+    save_state(launch, learner, progress, run, data_key="these photos")
     assert progress.log_bytes == run.metrics.stat().st_size > 10
-    restored = restore(accelerator, learner, state_of(run), data_key="these photos")
+    restored = restore(launch, learner, state_of(run), data_key="these photos")
     assert asdict(restored) == asdict(progress) and restored.best.value == 0.1 + 0.2
     numbers = json.loads((run.last / "training.json").read_text())
     assert numbers["progress"] == asdict(progress)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
 
 from maskcls.evaluation.selection import BestScore
 from maskcls.modeling.model import vit
 from maskcls.training.average import WeightAverage
 from maskcls.training.checkpoint import Progress, newest_state, restore, save_state, weights_of
 from maskcls.training.loop import Interval, Learner
+from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import run
 
@@ -64,30 +64,31 @@ def averaged_weights(learner: Learner) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     """Compares six updates with three, a saved and restored state, and three more."""
-    accelerator, folder = Accelerator(cpu=True), RunFolder(Path(sys.argv[1]))
+    launch, folder = Launch(), RunFolder(Path(sys.argv[1]))
     whole, resumed = sharded_learner(), sharded_learner()
     make_updates(whole, range(3))
-    save_state(accelerator, whole, Progress(BestScore("f1")), folder, data_key="faces")
+    save_state(launch, whole, Progress(BestScore("f1")), folder, data_key="faces")
     make_updates(whole, range(3, 6))
-    accelerator.wait_for_everyone()
+    launch.accelerator.wait_for_everyone()
     state, _ = newest_state(folder)
     assert state is not None
-    restore(accelerator, resumed, state, data_key="faces")
+    restore(launch, resumed, state, data_key="faces")
     make_updates(resumed, range(3, 6))
     weights, again = weights_of(whole.model), weights_of(resumed.model)
     average, average_again = averaged_weights(whole), averaged_weights(resumed)
-    if accelerator.is_main_process:
+    if launch.is_main:
         assert len(weights) == len(average) > 10
         assert any(not torch.equal(weights[name], average[name]) for name in weights)
         same = all(torch.equal(weights[name], again[name]) for name in weights)
         same_average = all(torch.equal(average[name], average_again[name]) for name in average)
         kind = type(next(iter(resumed.model.parameters()))).__name__
         print(
-            f"{accelerator.num_processes} processes, {kind}, {'same' if same else 'other'} weights, "
+            f"{launch.num_processes} processes, {kind}, {'same' if same else 'other'} weights, "
             f"{'same' if same_average else 'other'} average"
         )
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
+    launch.accelerator.wait_for_everyone()
+    launch.close()
+    launch.accelerator.end_training()
 
 
 if __name__ == "__main__":
