@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
+
+
+def top_level() -> Path:
+    """Returns the folder of train.py, infer.py, configs/ and accelerate_configs/: the checkout's, or a wheel's copy."""
+    inside = Path(__file__).parent / "top_level"  # setup.cfg puts it into a wheel
+    return inside if inside.is_dir() else Path(__file__).parents[1]
+
+
+def command(script: str, *arguments: object) -> str:
+    """Returns the line that starts train or infer from where one works now, arguments quoted where they must be."""
+    is_there = Path().samefile(top_level())
+    return shlex.join([*(["python", f"{script}.py"] if is_there else ["maskcls", script]), *map(str, arguments)])
 
 
 def full_path(text: str | Path) -> Path:

@@ -172,8 +172,9 @@ def test_any_number_of_processes_and_passes_gives_the_same_run(sample: Path, tmp
             "name": name, "epochs": 2, "train_batch_size": 16, "max_device_batch_size": most, "log_interval": 1,
             "augmentation": "standard", "augmentation_args": "{mixup: 0.4, cutmix: 0.4, erase: 0.5}",
         }  # fmt: skip
+        script = ("train.py",) if processes == 1 else ("-m", "maskcls", "train")  # one code, started in both ways
         trained = run(
-            "train.py", "--config", CONFIGS["multi_head"], *overrides(sample, tmp_path, model="vit", **more),
+            *script, "--config", CONFIGS["multi_head"], *overrides(sample, tmp_path, model="vit", **more),
             processes=processes,
         )  # fmt: skip
         assert trained.returncode == 0, trained.stderr
@@ -191,9 +192,9 @@ def test_any_number_of_processes_and_passes_gives_the_same_run(sample: Path, tmp
                 assert other[key] == pytest.approx(line[key], rel=1e-5, abs=1e-6), (name, key)
 
     answers = []
-    for processes, name in ((1, "1xnull"), (2, "2x4")):
+    for processes, name, script in ((1, "1xnull", ("infer.py",)), (2, "2x4", ("-m", "maskcls", "infer"))):
         folder = tmp_path / "runs" / name
-        predicted = run("infer.py", "--model_dir", folder, "--batch_size", "7", processes=processes)
+        predicted = run(*script, "--model_dir", folder, "--batch_size", "7", processes=processes)
         assert predicted.returncode == 0, predicted.stderr
         answers.append((rows(folder / "output.csv"), parquet.read_table(folder / "probabilities.parquet")))
     (one, probabilities_one), (two, probabilities_two) = answers

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from maskcls.paths import file_problem, folder_problem, full_path
+from maskcls.paths import command, file_problem, folder_problem, full_path, top_level
+from tests.helpers import ROOT
 
 
 def test_a_path_is_expanded_and_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +42,12 @@ def test_what_is_wrong_with_a_path_is_told(tmp_path: Path) -> None:
 def test_a_path_without_permission_is_told(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir(mode=0)
     assert "Permission denied" in (folder_problem(tmp_path / "folder") or "")
+
+
+def test_the_next_command_fits_where_one_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert top_level() == ROOT  # of a wheel: tests/test_packaging.py
+    assert command("train", "--resume", Path("runs/exp"), "lr=1e-4") == "python train.py --resume runs/exp lr=1e-4"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "infer.py").touch()  # somebody else's
+    assert command("infer", "--model_dir", "my runs/exp") == "maskcls infer --model_dir 'my runs/exp'"

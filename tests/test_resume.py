@@ -181,7 +181,7 @@ def test_a_run_that_everything_happens_to_ends_as_if_nothing_had(
 ) -> None:
     arguments = settings(photos, folder, cache="none")  # the same pixels, read from the photos in every update
     run = folder / "runs" / "exp"
-    how_to_go_on = f"To go on: train.py --resume {run}"
+    how_to_go_on = f"To go on: python train.py --resume {run}"
     order = sorted((photos / "images").rglob("normal.*"))
     photo = next(path for path in order if path.parent.name in (photos / "train_profiles.txt").read_text())
 
@@ -332,7 +332,7 @@ def test_two_processes_stop_together_and_go_on_as_two_and_as_one(launch: Launch,
     launched.terminate()
     text, _ = launched.communicate(timeout=HANG)
     assert "devices  2 x cpu" in text and launched.returncode != 0
-    assert text.count("stopped by SIGTERM after update") == 1 and f"To go on: train.py --resume {run}" in text
+    assert text.count("stopped by SIGTERM after update") == 1 and f"To go on: python train.py --resume {run}" in text
     state, problems = newest_state(RunFolder(run))
     assert state is not None and not problems
     assert f"after update {state.numbers['num_updates']}," in text

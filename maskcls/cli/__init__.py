@@ -1,13 +1,17 @@
-"""The `maskcls` command: one module per subcommand, each with HELP, add_arguments and run."""
+"""The `maskcls` command: two scripts, and one module per other subcommand, with HELP, add_arguments and run."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import sys
 from importlib import import_module
 
 from maskcls import __version__
 from maskcls.errors import errors_end_the_program
+from maskcls.paths import top_level
 
+SCRIPTS = {"train": "train a config, as train.py does", "infer": "predict photos with a run's model, as infer.py does"}
 COMMANDS = {
     "sample-data": "maskcls.cli.sample_data",
     "schema": "maskcls.cli.schema",
@@ -21,9 +25,14 @@ COMMANDS = {
 
 def main() -> None:
     """Runs the subcommand that the command line names."""
+    if sys.argv[1:2] and sys.argv[1] in SCRIPTS:
+        run_script(sys.argv[1])
+        return
     parser = argparse.ArgumentParser(prog="maskcls", description="Face photos: mask state, gender, age group.")
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, text in SCRIPTS.items():
+        subparsers.add_parser(name, help=text)
     for name, module_name in COMMANDS.items():
         module = import_module(module_name)  # light: heavy imports are inside run
         subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
@@ -32,3 +41,13 @@ def main() -> None:
     arguments = parser.parse_args()
     with errors_end_the_program():
         arguments.run(arguments)
+
+
+def run_script(name: str) -> None:
+    """Runs main of train.py or infer.py, from where it lies, on the rest of the command line; imports nothing heavy."""
+    specification = importlib.util.spec_from_file_location(name, top_level() / f"{name}.py")
+    assert specification and specification.loader
+    script = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(script)
+    sys.argv[:2] = [f"maskcls {name}"]
+    script.main()

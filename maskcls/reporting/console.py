@@ -17,6 +17,7 @@ from maskcls.data.loader import BatchPlan
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import AGE_GROUPS, GENDERS, MASKS, encode_class
+from maskcls.paths import command
 from maskcls.reporting.text import padded
 from maskcls.training.run_folder import RunFolder
 
@@ -132,7 +133,7 @@ def end_lines(
         f"  {word('in_brackets')}",
         ", ".join([word("where_model", path=run.best), *report]),
         *notes,
-        word("next_command", command=f"python infer.py --model_dir {run.path}"),
+        word("next_command", command=command("infer", "--model_dir", run.path)),
     ])  # fmt: skip
 
 

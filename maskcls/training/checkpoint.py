@@ -32,6 +32,7 @@ from torch.distributed.checkpoint.state_dict import (
 from maskcls.errors import Fault, Stopped, UserError, joined
 from maskcls.evaluation.predictions import Predictions
 from maskcls.evaluation.selection import BestScore
+from maskcls.paths import command
 from maskcls.training.interruption import StopRequest
 from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
@@ -124,7 +125,7 @@ class Saver:
         if number:
             raise Stopped(
                 f"stopped by {signal.Signals(number).name} after update {self._learner.num_updates}, everything saved. "
-                f"To go on: train.py --resume {self._run.path}"
+                f"To go on: {command('train', '--resume', self._run.path)}"
             )
 
 
@@ -332,7 +333,7 @@ def _disk_faults(folder: Path) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or error
         raise Fault(
             f"{folder} cannot be written: {reason}. The state before it is whole. To go on when there is room: "
-            f"train.py --resume {folder.parent}"
+            f"{command('train', '--resume', folder.parent)}"
         ) from None
 
 

@@ -16,6 +16,7 @@ from maskcls.data.loader import BatchPlan
 from maskcls.data.pixels import BadPhotos
 from maskcls.errors import Fault
 from maskcls.machine import peak_memory_gb
+from maskcls.paths import command
 from maskcls.training.loop import Learner, NotFinite
 from maskcls.training.processes import raise_if_left_alone
 
@@ -38,7 +39,7 @@ def faults_as_messages(
 
     Raises Fault, is_shared for what every process sees.
     """
-    go_on = f" To go on: train.py --resume {run_folder}" if run_folder else ""
+    go_on = f" To go on: {command('train', '--resume', run_folder)}" if run_folder else ""
     try:
         yield
     except NotFinite as error:

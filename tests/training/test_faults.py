@@ -109,7 +109,7 @@ def test_a_loss_that_is_not_finite_names_its_update_and_its_photos(
     assert str(caught.value) == (
         "the loss or gradient of update 8 (epoch 2, update 3 of 5) is not finite. "
         f"Its photos: {named} and 4 more, all in {file}. The saved state is from before it. Lower lr, or set "
-        f"max_grad_norm=1, or nan_policy=skip_update. To go on: train.py --resume {tmp_path}"
+        f"max_grad_norm=1, or nan_policy=skip_update. To go on: python train.py --resume {tmp_path}"
     )
     assert caught.value.is_shared and caught.value.exit_code == 3
 
@@ -193,7 +193,7 @@ def test_memory_that_is_not_there_says_where_how_many_photos_and_what_to_set(
     assert message == (
         "cpu ran out of memory in update 1, with 12 photos at once, after a peak of X GB. Set "
         "max_device_batch_size=6: the updates stay the same. "
-        f"To go on: train.py --resume {trial.folder} max_device_batch_size=6"
+        f"To go on: python train.py --resume {trial.folder} max_device_batch_size=6"
     )
     assert 0.05 < float(re.search(r"peak of ([\d.]+)", str(caught.value))[1]) < 1000  # type: ignore[index]
 
@@ -205,7 +205,7 @@ def test_what_to_set_counts_from_what_a_pass_took(sample: Path, tmp_path: Path) 
         allocate_too_much()
     # 12 photos in passes of 4, although 5 were allowed
     assert re.match(r"cpu ran out of memory in update 6, with 4 photos at once, ", str(caught.value))
-    assert str(caught.value).endswith(f"train.py --resume {tmp_path} max_device_batch_size=2")
+    assert str(caught.value).endswith(f"python train.py --resume {tmp_path} max_device_batch_size=2")
 
 
 # Files
@@ -222,7 +222,7 @@ def test_a_photo_that_vanishes_is_named(sample: Path, tmp_path: Path) -> None:
     with pytest.raises(Fault) as caught, trial.faults(two_processes(1)):
         next(updates)
     assert re.match(rf"{re.escape(str(gone))}: .*No such file or directory", str(caught.value))
-    assert str(caught.value).endswith(f". To go on: train.py --resume {tmp_path}")
+    assert str(caught.value).endswith(f". To go on: python train.py --resume {tmp_path}")
 
 
 def test_a_file_of_the_run_that_cannot_be_written_is_named(trial: Trial, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_file_of_the_run_that_cannot_be_written_is_named(trial: Trial, tmp_pat
         (tmp_path / "metrics.jsonl").open("a")
     assert str(caught.value) == (
         f"{tmp_path}/metrics.jsonl: Is a directory. The last state that was saved is whole. "
-        f"To go on: train.py --resume {tmp_path}"
+        f"To go on: python train.py --resume {tmp_path}"
     )
 
 
