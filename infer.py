@@ -10,6 +10,7 @@ import argparse
 
 from maskcls.errors import errors_end_the_program
 from maskcls.machine import keep_freed_memory
+from maskcls.paths import full_path
 from maskcls.reporting.text import language, words
 
 
@@ -23,9 +24,9 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, help="photos that a device takes at once; default: valid_batch_size")
     parser.add_argument("--output_dir", help="folder for the results; default: the run folder")
     parser.add_argument("--lang", help="en or ko: language of the console; default: as MASKCLS_LANG or LANG says")
-    arguments = parser.parse_args()
     keep_freed_memory()
     with errors_end_the_program():
+        arguments = parser.parse_args()
         infer(
             arguments.model_dir,
             arguments.infer_data_dir,
@@ -40,7 +41,6 @@ def infer(
 ) -> None:
     """Predicts every photo and writes the answers in their order."""
     import time
-    from pathlib import Path
 
     import numpy as np
     import torch
@@ -63,12 +63,12 @@ def infer(
     launch = Launch()
     accelerator = launch.accelerator
     run, config = launch.on_each(lambda: RunFolder.open(model_dir))
-    folder = infer_data_dir or config.infer_data_dir
+    folder = full_path(infer_data_dir) if infer_data_dir else config.infer_data_dir
     if folder is None:
         raise UserError(f"no folder to predict: give --infer_data_dir, or set infer_data_dir in {run.config}")
     if batch_size is not None and batch_size < 1:
         raise UserError(f"--batch_size is {batch_size}; it is at least 1")
-    target = Path(output_dir) if output_dir else run.path
+    target = full_path(output_dir) if output_dir else run.path
     launch.on_main(lambda: check_writable(target))
 
     data = launch.on_each(lambda: inference_data(folder, config.cache_dir))

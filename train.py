@@ -32,16 +32,17 @@ def main() -> None:
     arguments, overrides = parser.parse_known_args()
     keep_freed_memory()
     with errors_end_the_program():
-        lang = language(arguments.lang)
-        if arguments.check and arguments.config is not None:
-            check(load_config(arguments.config, overrides), lang=lang)
-        elif arguments.resume is not None:
+        lang, run = language(arguments.lang), None
+        if arguments.resume is not None:
             run, config = RunFolder.resume(arguments.resume, arguments.config, overrides)
-            train(config, run, lang=lang)
         elif arguments.config is not None:
-            train(load_config(arguments.config, overrides), lang=lang)
+            config = load_config(arguments.config, overrides)
         else:
             raise UserError("give --config: a YAML of configs/, or --resume: a run folder")
+        if arguments.check:
+            check(config, lang=lang)
+        else:
+            train(config, run, lang=lang)
 
 
 def train(config: Config, run: RunFolder | None = None, *, lang: str = "en") -> None:

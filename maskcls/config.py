@@ -5,16 +5,22 @@ Precision and processes are not here: they have their home in accelerate_configs
 
 from __future__ import annotations
 
+import filecmp
+import json
+import math
 import re
+import shlex
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from maskcls import labels
 from maskcls.errors import UserError, did_you_mean, joined
+from maskcls.paths import file_problem, full_path
 from maskcls.registry import Table
 
 TABLES = {
@@ -36,8 +42,29 @@ MAY_CHANGE = {
 
 MAX_VALUES = 10_000  # of a YAML file, aliases expanded
 
+
+def _absolute(text: str) -> str:
+    if text == "None":
+        raise ValueError("nothing is written null, and a path of that name ./None")
+    try:
+        return str(full_path(text))
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def _with_local_folder(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Returns model_args with an absolute `pretrained` when it is a path and no Hub id."""
+    text = arguments.get("pretrained")
+    if not isinstance(text, str) or not text:
+        return arguments
+    is_path = text == "None" or text.startswith(("~", ".")) or Path(text).is_absolute() or Path(text).is_dir()
+    return arguments | {"pretrained": _absolute(text)} if is_path else arguments
+
+
 Positive = Annotated[int, Field(gt=0)]
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]  # as written -> absolute, `~` expanded
 Arguments = dict[str, Any]
+ModelArguments = Annotated[Arguments, AfterValidator(_with_local_folder)]
 
 
 def setting(default: Any, text: str, **bounds: Any) -> Any:
@@ -48,15 +75,15 @@ def setting(default: Any, text: str, **bounds: Any) -> Any:
 class Config(BaseModel):
     """One experiment. Field = YAML key = wandb key = the word in errors; the description is its documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, protected_namespaces=())
 
     # general
     seed: int = setting(42, "seeds the split, the order, the augmentation and the initial weights", ge=0, le=2**63 - 1)
-    data_dir: str = setting(..., "folder of the profile folders, one per person")
-    train_profile: str | None = setting(
+    data_dir: FilePath = setting(..., "folder of the profile folders, one per person")
+    train_profile: FilePath | None = setting(
         None, "text file with the training profiles, one folder name a line; null: every profile"
     )
-    valid_profile: str | None = setting(
+    valid_profile: FilePath | None = setting(
         None, "text file with the validation profiles; null: one fold of the training profiles"
     )
     num_folds: int = setting(
@@ -82,7 +109,9 @@ class Config(BaseModel):
     log_interval: Positive = setting(
         20, "updates between two training lines: means of loss, accuracy and F1 since the last"
     )
-    max_grad_norm: float | None = setting(None, "gradients are clipped to this norm; null: not clipped", gt=0)
+    max_grad_norm: float | None = setting(
+        None, "gradients are clipped to this norm; null: not clipped", gt=0, allow_inf_nan=False
+    )
     ema_decay: float | None = setting(
         None,
         "validation, best/ and last/ use a moving average of the weights with this decay per update; null: off",
@@ -102,10 +131,12 @@ class Config(BaseModel):
     cache: Literal["memory_map", "none"] = setting(
         "memory_map", "memory_map: decode every photo once to a file of pixels; none: decode in every epoch"
     )
-    cache_dir: str = setting("~/.cache/maskcls", "folder of the decoded pixels and dataset tables, shared by all runs")
+    cache_dir: FilePath = setting(
+        "~/.cache/maskcls", "folder of the decoded pixels and dataset tables, shared by all runs"
+    )
 
     # model save
-    model_dir: str = setting("runs", "folder of the run folders")
+    model_dir: FilePath = setting("runs", "folder of the run folders")
     name: str = setting("exp", "name of the run folder: exp, then exp1, exp2, ...")
     best_criterion: Literal["f1", "acc", "loss"] = setting("f1", "validation score that decides which epoch is best/")
 
@@ -114,7 +145,7 @@ class Config(BaseModel):
     dataset_args: Arguments = setting(
         ..., "its arguments: output (all | class | mask | gender | age); mean, std (null: computed)"
     )
-    label_fixes: str | None = setting(
+    label_fixes: FilePath | None = setting(
         None, "CSV of corrected labels (profile, stem, mask, gender, age); null: labels as the folder names say"
     )
     image_size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] = setting(
@@ -137,7 +168,7 @@ class Config(BaseModel):
 
     # model
     model: str = setting("vit", "model by name (maskcls/modeling/model.py)")
-    model_args: Arguments = setting(
+    model_args: ModelArguments = setting(
         {}, "pretrained (Hub id or folder; null: from scratch), num_labels (null: from output), architecture fields"
     )
 
@@ -152,7 +183,9 @@ class Config(BaseModel):
     optimizer: str = setting("AdamW", "optimizer by name: torch.optim's, or maskcls/modeling/optim.py")
     optimizer_args: Arguments = setting({}, "its other arguments")
     lr: float = setting(1e-3, "learning rate", gt=0, allow_inf_nan=False)
-    weight_decay: float = setting(0.05, "weight decay of all weights but one-dimensional ones (norms, biases)", ge=0)
+    weight_decay: float = setting(
+        0.05, "weight decay of all weights but one-dimensional ones (norms, biases)", ge=0, allow_inf_nan=False
+    )
     scheduler: str = setting(
         "warmup_cosine",
         "learning-rate schedule by name: torch's, or maskcls/modeling/scheduler.py; one step is one update",
@@ -169,7 +202,7 @@ class Config(BaseModel):
     report: bool = setting(True, "write report.html at the end of the run")
 
     # inference
-    infer_data_dir: str | None = setting(
+    infer_data_dir: FilePath | None = setting(
         None, "folder that infer.py predicts: images/ with info.csv, images/ alone, or profile folders"
     )
 
@@ -197,7 +230,8 @@ class Config(BaseModel):
     def differences(self, other: Config) -> list[str]:
         """Returns what a run of this config may not continue as: keys outside MAY_CHANGE with other values.
 
-        What training fills in (mean, std, num_classes) does not count when `other` leaves it open.
+        What training fills in (mean, std, num_classes) does not count when `other` leaves it open, and label_fixes is
+        the same wherever its file lies; whether the labels are the run's own, its states know.
         """
         mine, theirs = self.model_dump(exclude=MAY_CHANGE), other.model_dump(exclude=MAY_CHANGE)
         for values, others, name in [
@@ -207,6 +241,8 @@ class Config(BaseModel):
             if others.get(name) is None:
                 values.pop(name, None)
                 others.pop(name, None)
+        if not _are_other_fixes(mine["label_fixes"], theirs["label_fixes"]):
+            theirs["label_fixes"] = mine["label_fixes"]
         return [f"{key} is {theirs[key]!r}, in the run {mine[key]!r}" for key in mine if mine[key] != theirs[key]]
 
     def save(self, path: Path) -> None:
@@ -215,18 +251,26 @@ class Config(BaseModel):
         path.write_text(text, encoding="utf-8")
 
 
+def _are_other_fixes(path: str | None, other: str | None) -> bool:
+    if path is None or other is None:
+        return path != other
+    try:
+        return not filecmp.cmp(path, other, shallow=False)
+    except OSError:  # one is gone, or was relative to another folder in a run of an older version
+        return False
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Returns the config of a YAML file with `key=value` or `--key=value` overrides (dots reach into *_args).
 
     Raises UserError with every problem of the file and of the overrides in one message.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"config file {path} does not exist")
+    path = full_path(path)
+    if problem := file_problem(path):
+        raise UserError(f"config file {path} {problem}")
     values, lines, problems = _read_yaml(path)
     where = {key: f"{path}:{line}" for key, line in lines.items()}
-    for override in overrides:
-        problems += _apply_override(values, where, override)
+    problems += _apply_overrides(values, where, overrides)
     config: Config | None = None
     try:
         config = Config.model_validate(values)
@@ -312,6 +356,22 @@ def _duplicate_keys(root: yaml.Node | None, place: Path | str) -> list[str]:
     return problems
 
 
+def _apply_overrides(values: dict[str, Any], where: dict[str, str], overrides: Sequence[str]) -> list[str]:
+    """Puts the overrides into `values` and returns their problems."""
+    problems, rest = [], list(overrides)
+    while rest:
+        override = rest.pop(0)
+        if override.startswith("--") and "=" not in override and rest and not re.match("--|.*=", rest[0]):
+            value = rest.pop(0)
+            problems.append(
+                f"override {f'{override} {value}'!r} is not of the form key=value: "
+                f"write {shlex.quote(f'{override}={value}')}"
+            )
+            override = f"{override}={value}"  # what else is wrong with it comes in the same message
+        problems += _apply_override(values, where, override)
+    return problems
+
+
 def _apply_override(values: dict[str, Any], where: dict[str, str], override: str) -> list[str]:
     """Puts one override into `values` and returns its problems."""
     key, equals, text = override.removeprefix("--").partition("=")
@@ -336,6 +396,7 @@ def _apply_override(values: dict[str, Any], where: dict[str, str], override: str
 def _field_problems(error: ValidationError, where: dict[str, str], path: Path) -> list[str]:
     """Returns one line per wrong key, in the user's words."""
     problems: dict[str, str] = {}
+    hints: dict[str, str] = {}
     for item in error.errors():
         key = str(item["loc"][0])
         place = where.get(key, str(path))
@@ -346,8 +407,19 @@ def _field_problems(error: ValidationError, where: dict[str, str], path: Path) -
         elif key in problems:  # another branch of the same union
             problems[key] += f", or {item['msg'][0].lower()}{item['msg'][1:]}"
         else:
-            problems[key] = f"{place}: {key} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
-    return list(problems.values())
+            said = item["msg"].removeprefix("Value error, ")
+            problems[key] = f"{place}: {key} is {item['input']!r}: {said[0].lower()}{said[1:]}"
+        hints[key] = hints.get(key) or _hint(key, item["input"], item["type"], place)
+    return [problem + hints[key] for key, problem in problems.items()]
+
+
+def _hint(key: str, value: Any, kind: str, place: str) -> str:
+    """Returns how to write what the user may have meant, for the end of a message."""
+    if kind == "string_type" and isinstance(value, int | float | date):
+        _, is_override, text = place.partition("=")
+        return f"; as text: {key}={shlex.quote(json.dumps(text))}" if is_override else "; as text it stands in quotes"
+    allows_null = key in Config.model_fields and type(None) in get_args(Config.model_fields[key].annotation)
+    return "; nothing is written null" if value == "None" and allows_null else ""
 
 
 def _table_problems(values: dict[str, Any], where: dict[str, str], path: Path) -> list[str]:
@@ -430,6 +502,13 @@ def _contradictions(config: Config, where: dict[str, str]) -> list[str]:
                                               f"{' or '.join(map(str, sorted(allowed)))}"))  # fmt: skip
     if config.head_weights and output != "all":
         problems.append(problem("head_weights", f"head_weights belong to output 'all'; output is {output!r}"))
+    for head, weight in config.head_weights.items():
+        if not 0 <= weight < math.inf:
+            problems.append(
+                problem("head_weights", f"head_weights.{head} is {weight}; it is a finite number, 0 or more")
+            )
+    if len(config.head_weights) == 3 and not any(config.head_weights.values()):
+        problems.append(problem("head_weights", "head_weights are all 0, so nothing would be learnt"))
     if config.crop_box and not (
         0 <= config.crop_box[0] < config.crop_box[2] <= 1 and 0 <= config.crop_box[1] < config.crop_box[3] <= 1
     ):

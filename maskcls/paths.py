@@ -6,6 +6,8 @@ import os
 import shlex
 from pathlib import Path
 
+from maskcls.errors import UserError
+
 
 def top_level() -> Path:
     """Returns the folder of train.py, infer.py, configs/ and accelerate_configs/: the checkout's, or a wheel's copy."""
@@ -22,9 +24,14 @@ def command(script: str, *arguments: object) -> str:
 def full_path(text: str | Path) -> Path:
     """Returns the absolute path that the text stands for: `~` is the home folder, relative is to where one works.
 
-    Links are kept as they are written, since a data folder is often one.
+    Links are kept as they are written, since a data folder is often one. Raises UserError when there is no such path.
     """
-    return Path(os.path.abspath(os.path.expanduser(text)))
+    expanded = os.path.expanduser(text)
+    if str(expanded).startswith("~"):
+        raise UserError(f"{text}: there is no such home folder (a file of that name is ./{text})")
+    if "\0" in str(expanded):
+        raise UserError(f"{str(text)!r} holds a NUL character, which no path can")
+    return Path(os.path.abspath(expanded))
 
 
 def folder_problem(path: Path) -> str | None:

@@ -97,7 +97,7 @@ TRAINING: dict[str, tuple[Mischief, list[str]]] = {
     "weights of the wrong length": (give("criterion_args={weight: [1, 2]}"), ["weight is [1, 2]; it is 'balanced' or 3 numbers"]),
     "refused by the optimizer": (give("optimizer=SGD", "optimizer_args={momentum: -1}"), ["optimizer SGD cannot be built"]),
     "not a model folder": (give("model_args={pretrained: /nowhere}"), ["pretrained model '/nowhere' cannot be loaded"]),
-    "model_dir not writable": (give("model_dir=setup.cfg/runs"), ["model_dir setup.cfg/runs is not writable"]),
+    "model_dir not writable": (give("model_dir=setup.cfg/runs"), [f"model_dir {ROOT}/setup.cfg/runs is not writable"]),
     "cache_dir not writable": (give("cache_dir=setup.cfg/cache"), ["cannot write to cache_dir"]),
 }  # fmt: skip
 
@@ -183,7 +183,7 @@ INFERENCE: dict[str, tuple[Callable[[Path, Path], list[str]], list[str]]] = {
     "bad photos": (bad_evaluation_photos, ["2 photos cannot be read"]),
     "no such folder": (lambda run, data: ["--infer_data_dir", "/nowhere"], ["infer_data_dir /nowhere does not exist"]),
     "batch size": (lambda run, data: ["--batch_size", "0"], ["--batch_size is 0"]),
-    "output not writable": (lambda run, data: ["--output_dir", "setup.cfg/out"], ["output folder setup.cfg/out is not writable"]),
+    "output not writable": (lambda run, data: ["--output_dir", "setup.cfg/out"], [f"output folder {ROOT}/setup.cfg/out is not writable"]),
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,10 +50,11 @@ def message(path: Path, *overrides: str) -> str:
 
 def test_two_keys_are_enough_and_the_others_have_their_defaults(write: Write) -> None:
     config = load_config(write(MINIMAL))
-    assert (config.data_dir, config.output) == ("faces", "class")
+    assert (config.data_dir, config.output) == (str(Path.cwd() / "faces"), "class")
     required = {"data_dir", "dataset_args"}
     defaults = {key: field.default for key, field in Config.model_fields.items() if key not in required}
-    assert {key: getattr(config, key) for key in defaults} == defaults
+    paths = {"cache_dir": str(Path("~/.cache/maskcls").expanduser()), "model_dir": str(Path.cwd() / "runs")}
+    assert {key: getattr(config, key) for key in defaults} == defaults | paths
     assert len(defaults) > 30
 
 
@@ -77,6 +79,68 @@ def test_what_only_looks_like_an_exponent_stays_text(text: str, write: Write) ->
 def test_size_is_a_number_or_height_and_width(write: Write) -> None:
     assert load_config(write(f"{MINIMAL}image_size: 96\n")).height_width == (96, 96)
     assert load_config(write(f"{MINIMAL}image_size: [80, 60]\n")).height_width == (80, 60)
+
+
+# Paths
+
+
+PATHS = ("data_dir", "train_profile", "valid_profile", "cache_dir", "model_dir", "label_fixes", "infer_data_dir")
+
+
+def test_every_path_is_expanded_absolute_and_stored_so(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, work = tmp_path / "home", tmp_path / "work"
+    (work / "models" / "vit").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    lines = "\n".join(f"{key}: {'~/' if number % 2 else 'here/../'}{key}" for number, key in enumerate(PATHS))
+    text = f"{lines}\ndataset_args: {{output: class}}\nmodel_args: {{pretrained: models/vit}}\n"
+    config = load_config(write(text))
+    config.save(tmp_path / "saved.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/nowhere")
+    for each in (config, load_config(tmp_path / "saved.yaml")):
+        folders = [home if number % 2 else work for number in range(len(PATHS))]
+        assert [getattr(each, key) for key in PATHS] == [str(f / k) for f, k in zip(folders, PATHS, strict=True)]
+        assert each.model_args == {"pretrained": str(work / "models" / "vit")}
+    fields = Config.model_fields.items()
+    spoken_of = {key for key, field in fields if re.search(r"\b(folder|CSV|file)\b", str(field.description))}
+    assert spoken_of - {"name", "cache", "tensorboard", "report", "model_args"} == set(PATHS)
+
+
+@pytest.mark.parametrize("pretrained", ["google/vit-base-patch16-224", "resnet", "facebook/convnextv2-tiny-1k-224"])
+def test_a_hub_id_stays_as_it_is(pretrained: str, write: Write) -> None:
+    arguments = load_config(write(f"{MINIMAL}model_args: {{pretrained: {pretrained}}}\n")).model_args
+    assert arguments == {"pretrained": pretrained}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("model_dir: ''", "exp.yaml:3: model_dir is '': string should have at least 1 character"),
+        (
+            "cache_dir: ~~no-one/x",
+            "cache_dir is '~~no-one/x': ~~no-one/x: there is no such home folder (a file of that",
+        ),
+        ('label_fixes: "a\\0b"', "label_fixes is 'a\\x00b': 'a\\x00b' holds a NUL character, which no path can"),
+        ("valid_profile: None", "valid_profile is 'None': nothing is written null, and a path of that name ./None"),
+        ("model_args: {pretrained: None}", "model_args is {'pretrained': 'None'}: nothing is written null"),
+    ],
+)
+def test_what_is_no_path_is_refused(line: str, words: str, write: Write) -> None:
+    assert words in message(write(f"{MINIMAL}{line}\n"))
+
+
+def test_label_fixes_are_the_same_wherever_their_file_lies(write: Write, tmp_path: Path) -> None:
+    for name, text in {"a.csv": "one", "b.csv": "one", "c.csv": "two"}.items():
+        (tmp_path / name).write_text(text)
+    run = load_config(write(MINIMAL), [f"label_fixes={tmp_path}/a.csv"])
+    old = load_config(write(MINIMAL), ["label_fixes=of/another/folder.csv"])
+    for former, name, number in [(run, "a", 0), (run, "b", 0), (run, "c", 1), (old, "a", 0)]:
+        found = former.differences(load_config(write(MINIMAL), [f"label_fixes={tmp_path}/{name}.csv"]))
+        assert len(found) == number and all(text.startswith("label_fixes is ") for text in found), (name, found)
+    assert len(run.differences(load_config(write(MINIMAL)))) == len(load_config(write(MINIMAL)).differences(run)) == 1
 
 
 # What is refused
@@ -106,6 +170,11 @@ def test_size_is_a_number_or_height_and_width(write: Write) -> None:
         ("model_args: {num_labels: 8}", "exp.yaml:3: num_labels is 8, but output 'class' needs 18"),
         ("fold: 5", "exp.yaml:3: fold is 5, but num_folds is 5: folds count from 0"),
         ("head_weights: {age: 2}", "exp.yaml:3: head_weights belong to output 'all'; output is 'class'"),
+        ("weight_decay: .inf", "exp.yaml:3: weight_decay is inf: input should be a finite number"),
+        ("max_grad_norm: .nan", "exp.yaml:3: max_grad_norm is nan: input should be"),
+        ("max_grad_norm: None", "input should be a valid number; nothing is written null"),
+        ("name: 0123", "exp.yaml:3: name is 83: input should be a valid string; as text it stands in quotes"),
+        ("name: on", "exp.yaml:3: name is True: input should be a valid string; as text it stands in quotes"),
         ("crop_box: [0.6, 0, 0.4, 1]", "exp.yaml:3: crop_box is [0.6, 0.0, 0.4, 1.0]: 0 <= left < right <= 1 and"),
         ("crop_box: [0, 0, 1, 1.5]", "0 <= top < bottom <= 1"),
         ("crop_box: [0, 0, 1]", "exp.yaml:3: crop_box is [0, 0, 1]: list should have at least 4 items"),
@@ -129,6 +198,25 @@ def test_size_is_a_number_or_height_and_width(write: Write) -> None:
 )
 def test_each_mistake_has_its_words_and_its_line(line: str, words: str, write: Write) -> None:
     assert words in message(write(f"{MINIMAL}{line}\n"))
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ("{mask: -1}", "exp.yaml:3: head_weights.mask is -1.0; it is a finite number, 0 or more"),
+        ("{mask: 1, age: .nan}", "exp.yaml:3: head_weights.age is nan; it is a finite number, 0 or more"),
+        ("{gender: .inf}", "exp.yaml:3: head_weights.gender is inf; it is a finite number, 0 or more"),
+        ("{mask: 0, gender: 0, age: 0}", "exp.yaml:3: head_weights are all 0, so nothing would be learnt"),
+        ("{mask: 0, gender: 0}", None),
+        ("{mask: 0.5, gender: 2}", None),
+    ],
+)
+def test_head_weights_are_numbers_of_which_one_counts(weights: str, words: str | None, write: Write) -> None:
+    path = write(f"data_dir: x\ndataset_args: {{output: all}}\nhead_weights: {weights}\n")
+    if words:
+        assert message(path) == words
+    else:
+        assert len(load_config(path).head_weights) == 2
 
 
 @pytest.mark.parametrize("output", OUTPUT_HEADS)
@@ -292,6 +380,16 @@ def test_an_override_repairs_what_the_file_says(write: Write) -> None:
         ("seed", "override 'seed' is not of the form key=value"),
         ("--seed", "override '--seed' is not of the form key=value"),
         ("=3", "override '=3' is not of the form key=value"),
+        ("--lr 0.5", "override '--lr 0.5' is not of the form key=value: write --lr=0.5"),
+        (
+            "--image_size [8,6]",
+            "override '--image_size [8,6]' is not of the form key=value: write '--image_size=[8,6]'",
+        ),
+        ("--epoch 3", "override --epoch=3: unknown key 'epoch'. Did you mean 'epochs'?"),
+        ("--seed --lr=0.5", "override '--seed' is not of the form key=value"),
+        ("name=0123", "override name=0123: name is 83: input should be a valid string; as text: name='\"0123\"'"),
+        ("--max_grad_norm=None", "max_grad_norm is 'None': input should be a valid number; nothing is written null"),
+        ("epochs=None", "override epochs=None: epochs is 'None': input should be a valid integer"),
         ("lr=[", "override 'lr=[': '[' is not a YAML value"),
         ("lr=!!python/name:os.system", "override 'lr=!!python/name:os.system': '!!python/name:os.system' is not a YA"),
         ("seed.x=1", "override 'seed.x=1': seed holds 5, which has no keys"),
@@ -305,7 +403,8 @@ def test_an_override_repairs_what_the_file_says(write: Write) -> None:
     ],
 )
 def test_each_bad_override_has_its_words(override: str, words: str, write: Write) -> None:
-    assert words in message(write(f"{MINIMAL}seed: 5\noptimizer_args: {{eps: 1e-6}}\n"), override)
+    typed = override.split(" ") if override.startswith("--") else [override]
+    assert words in message(write(f"{MINIMAL}seed: 5\noptimizer_args: {{eps: 1e-6}}\n"), *typed)
 
 
 # Files
@@ -330,6 +429,17 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert message(tmp_path / "exp.yaml") == "config file exp.yaml does not exist"
+
+
+def test_a_folder_is_no_config(tmp_path: Path) -> None:
+    (tmp_path / "exp.yaml").mkdir()
+    assert message(tmp_path / "exp.yaml") == "config file exp.yaml is a folder, not a file"
+
+
+def test_a_config_is_named_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"config file {tmp_path}/exp.yaml does not exist")):
+        load_config("exp.yaml")
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from maskcls.errors import UserError
 from maskcls.paths import command, file_problem, folder_problem, full_path, top_level
 from tests.helpers import ROOT
 
@@ -17,6 +18,14 @@ def test_a_path_is_expanded_and_absolute(tmp_path: Path, monkeypatch: pytest.Mon
     assert full_path("~/runs") == Path("/home/someone/runs")
     assert full_path("runs/../a:b") == tmp_path / "a:b"
     assert full_path("/data/images/") == Path("/data/images")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("~no-one/runs", "^~no-one/runs: there is no such home folder"), ("a\0b", "holds a NUL")]
+)
+def test_what_stands_for_no_path_is_told(text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        full_path(text)
 
 
 def test_a_link_stays_as_it_is_written(tmp_path: Path) -> None:

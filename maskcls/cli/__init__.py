@@ -38,8 +38,12 @@ def main() -> None:
         subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
-    arguments = parser.parse_args()
     with errors_end_the_program():
+        arguments, others = parser.parse_known_args()
+        if "overrides" in arguments:  # of those commands that read a config
+            arguments.overrides = others
+        elif others:
+            parser.error(f"unrecognized arguments: {' '.join(others)}")
         arguments.run(arguments)
 
 

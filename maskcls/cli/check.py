@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from maskcls.paths import full_path
+
 if TYPE_CHECKING:
     from maskcls.config import Config
     from maskcls.data.inspection import Finding
@@ -21,9 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command understands to its parser."""
     parser.add_argument("--config", required=True, help="YAML of the experiment")
     parser.add_argument("--decode", action="store_true", help="decode every photo in full")
-    parser.add_argument("--fix-report", metavar="CSV", type=Path, help="write every finding as a table")
+    parser.add_argument("--fix-report", metavar="CSV", type=full_path, help="write every finding as a table")
     parser.add_argument("--lang", metavar="LANGUAGE", help="en or ko; default: MASKCLS_LANG, LC_ALL or LANG, else en")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py")
+    parser.epilog = "key=value and --key=value change the config, as for train.py"
+    parser.set_defaults(overrides=[])
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from maskcls.paths import full_path
 
 HELP = "compare runs on the people that all validated: configs, scores with intervals, which differences are real"
 
@@ -19,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--score", default="f1", help="score to compare, as in metrics.jsonl: f1 (default), age_acc, ..."
     )
     parser.add_argument("--common", action="store_true", help="the people differ: compare on those validated by all")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="draw the comparison (.png, .svg, .pdf)")
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="write every number as a table")
+    parser.add_argument("-o", "--output", metavar="FILE", type=full_path, help="draw the comparison (.png, .svg, .pdf)")
+    parser.add_argument("--csv", metavar="FILE", type=full_path, help="write every number as a table")
 
 
 def run(arguments: argparse.Namespace) -> None:

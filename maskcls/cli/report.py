@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from maskcls.errors import UserError
+from maskcls.paths import full_path
 
 HELP = "write report.html of a run: scores, mistakes, curves, config; one file, opened in any browser"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command understands to its parser."""
-    parser.add_argument("run_folder", metavar="RUN", type=Path, help="run folder that train.py made")
-    parser.add_argument("--against", metavar="RUN", type=Path, help="run that scores and config are compared with")
+    parser.add_argument("run_folder", metavar="RUN", type=full_path, help="run folder that train.py made")
+    parser.add_argument("--against", metavar="RUN", type=full_path, help="run that scores and config are compared with")
     parser.add_argument("--lang", metavar="LANGUAGE", help="en or ko; default: MASKCLS_LANG, LC_ALL or LANG, else en")
 
 
@@ -24,9 +23,6 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.training.run_folder import RunFolder
 
     chosen = language(arguments.lang)
-    runs = [RunFolder(folder) for folder in (arguments.run_folder, arguments.against) if folder is not None]
-    for folder in runs:
-        if not folder.config.is_file():
-            raise UserError(f"{folder.path} is not a run folder: it has no config.yaml")
+    runs = [RunFolder.existing(folder) for folder in (arguments.run_folder, arguments.against) if folder is not None]
     path = write_report(runs[0], language=chosen, against=runs[1] if len(runs) > 1 else None)
     print(words(chosen)("written", path=path, size=f"{path.stat().st_size / 1e6:.1f} MB"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from maskcls.paths import full_path
 
 HELP = "list the runs of a folder: when, how far, with which scores"
 
@@ -11,13 +12,13 @@ HELP = "list the runs of a folder: when, how far, with which scores"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command understands to its parser."""
     parser.add_argument(
-        "directory", metavar="DIR", nargs="?", type=Path, default=Path("runs"), help="folder of run folders (runs)"
+        "directory", metavar="DIR", nargs="?", type=full_path, default="runs", help="folder of run folders (runs)"
     )
     parser.add_argument(
         "--sort", metavar="BY", default="started",
         help="started (default, newest last), name, or a score, best first: f1, acc, loss, age_acc, ...",
     )  # fmt: skip
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="write the table, with every score")
+    parser.add_argument("--csv", metavar="FILE", type=full_path, help="write the table, with every score")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from maskcls.paths import full_path
 
 HELP = "draw sample photos, profile lists and an evaluation set, to try everything without real photos"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command understands to its parser."""
-    parser.add_argument("directory", metavar="DIR", type=Path, help="folder to write; made when missing")
+    parser.add_argument("directory", metavar="DIR", type=full_path, help="folder to write; made when missing")
     parser.add_argument("--people", metavar="N", type=int, default=150, help="people in the two lists, 7 photos each")
     parser.add_argument("--seed", metavar="S", type=int, default=0, help="the same seed draws the same photos")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import csv
-from pathlib import Path
+
+from maskcls.paths import full_path
 
 HELP = "write a table of the labels that are probably wrong, most suspicious first, for label_fixes"
 DESCRIPTION = """\
@@ -21,9 +22,9 @@ COLUMNS = ("profile", "stem", "mask", "gender", "age", "suspicion", "label", "pr
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command understands to its parser."""
     parser.description, parser.formatter_class = DESCRIPTION, argparse.RawDescriptionHelpFormatter
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run folder; several: folds, joined")
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=full_path, help="run folder; several: folds, joined")
     parser.add_argument(
-        "-o", "--output", metavar="CSV", type=Path, default=Path("suspects.csv"), help="table to write (suspects.csv)"
+        "-o", "--output", metavar="CSV", type=full_path, default="suspects.csv", help="table to write (suspects.csv)"
     )
     parser.add_argument("--top", metavar="N", type=int, help="only the N most suspicious rows")
 

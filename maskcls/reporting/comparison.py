@@ -25,6 +25,7 @@ from maskcls.evaluation.intervals import Difference, Interval, paired_difference
 from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import HEAD_CLASSES
+from maskcls.paths import full_path
 from maskcls.reporting.text import padded, width
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def read_run(text: str) -> Run:
     `runs/a`; three single-attribute runs as `runs/mask+runs/gender+runs/age`; folds of one recipe as
     `runs/f0,runs/f1,...`. Raises UserError when a folder is not a finished run or when the parts do not fit together.
     """
-    folds = [[Path(part) for part in _split(fold, "+")] for fold in _split(text, ",")]
+    folds = [[full_path(part) for part in _split(fold, "+")] for fold in _split(text, ",")]
     configs, tables = [], []
     for folders in folds:
         configs += [flat(read_config(folder)) for folder in folders]
@@ -479,7 +480,7 @@ def signed(interval: Interval) -> str:
 
 def _split(text: str, separator: str) -> list[str]:
     """Returns the parts of an argument; a folder whose own name holds the separator stays whole."""
-    return [text] if Path(text).is_dir() else text.split(separator)
+    return [text] if full_path(text).is_dir() else text.split(separator)
 
 
 def _sureness(difference: Difference) -> float:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.errors import UserError, joined
 from maskcls.machine import num_cores
+from maskcls.paths import folder_problem, full_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +57,16 @@ class RunFolder:
         raise AssertionError
 
     @classmethod
+    def existing(cls, folder: str | Path) -> RunFolder:
+        """Returns a folder that train.py made. Raises UserError when it is none."""
+        run = cls(full_path(folder))
+        if problem := folder_problem(run.path):
+            raise UserError(f"run folder {run.path} {problem}")
+        if not run.config.exists():
+            raise UserError(f"{run.path} is not a run folder: it has no config.yaml")
+        return run
+
+    @classmethod
     def resume(cls, folder: str, config_path: str | None, overrides: Sequence[str]) -> tuple[RunFolder | None, Config]:
         """Returns the run to go on with and its config: that of the run, or of `config_path`, with the overrides.
 
@@ -70,13 +81,13 @@ class RunFolder:
                 if not run.finished.exists() and not (former := load_config(run.config)).differences(config):
                     return run, _with_statistics_of(former, config)
             return None, config
-        run = cls(Path(folder))
-        if not run.config.is_file():
-            raise UserError(f"{folder} is not a run folder: it has no config.yaml")
+        run = cls.existing(folder)
         former, config = load_config(run.config), load_config(config_path or run.config, overrides)
         if problems := former.differences(config):
             raise UserError(
-                joined([f"{folder} cannot go on with another config: {problem}" for problem in problems], "differences")
+                joined(
+                    [f"{run.path} cannot go on with another config: {problem}" for problem in problems], "differences"
+                )
                 + f"\nMay change: {', '.join(sorted(MAY_CHANGE))}"
             )
         return run, _with_statistics_of(former, config)
@@ -90,13 +101,11 @@ class RunFolder:
         return sorted(runs, key=lambda run: run.config.stat().st_mtime_ns, reverse=True)
 
     @classmethod
-    def open(cls, model_dir: str) -> tuple[RunFolder, Config]:
+    def open(cls, model_dir: str | Path) -> tuple[RunFolder, Config]:
         """Returns a run that train.py left, and its config. Raises UserError when the folder is not one."""
-        run = cls(Path(model_dir))
-        if not run.config.is_file():
-            raise UserError(f"{model_dir} is not a run folder: it has no config.yaml")
+        run = cls.existing(model_dir)
         if not run.best.is_dir():
-            raise UserError(f"{model_dir} has no best/: its training ended before the first epoch did")
+            raise UserError(f"{run.path} has no best/: its training ended before the first epoch did")
         return run, load_config(run.config)
 
     @property

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import importlib
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from maskcls.cli import main
+from maskcls.cli import COMMANDS, main
 from tests.helpers import ROOT, overrides
 
 CONFIG = ROOT / "configs" / "mask.yaml"
@@ -110,3 +112,47 @@ def test_an_update_that_is_not_finite_is_no_go(
     code, _, error = check(monkeypatch, capsys, *overrides(sample, tmp_path, model="convnext", **broken))
     assert code == 3 and error.startswith("error: no go: ") and "finite" in error
     assert "--resume" not in error
+
+
+def test_overrides_are_taken_as_train_py_takes_them(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = overrides(sample, tmp_path, model="convnext")
+    code, _, error = check(monkeypatch, capsys, *settings, "--epochs=none", "epochs=0", "--lr", "fast")
+    assert code == 2
+    for words in ("override epochs=0: epochs is 0", "write --lr=fast", "override --lr=fast: lr is 'fast'"):
+        assert words in error
+
+
+def test_a_command_without_a_config_takes_no_overrides(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["maskcls", "runs", "--epochs=3"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "unrecognized arguments: --epochs=3" in capsys.readouterr().err
+
+
+def test_every_path_of_every_command_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = {}
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    for name, module in COMMANDS.items():
+        subparser = subparsers.add_parser(name)
+        importlib.import_module(module).add_arguments(subparser)
+        paths = ("output", "csv") if name == "compare" else ("DIR", "RUN", "CSV", "FILE")  # it joins runs itself
+        for action in subparser._actions:
+            if action.metavar in paths or action.dest in paths:
+                seen[name, action.dest] = subparser._get_value(action, "~/x")
+    assert len(seen) >= 9 and set(seen.values()) == {tmp_path / "x"}
+
+
+@pytest.mark.parametrize("command", [["runs", "~no-one/x"], ["report", "~no-one/x"], ["compare", "~no-one/x", "y"]])
+def test_a_path_that_cannot_be_is_a_message(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["maskcls", *command])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "~no-one/x: there is no such home folder" in capsys.readouterr().err

@@ -43,7 +43,7 @@ def test_runs_are_listed_best_first_and_written(
     assert words[2][-6:] == ["finished", "2/2", "mask", "convnext", "2", "0.5000"]
     assert lines[3].startswith("exp2")
     assert lines[3].endswith("config.yaml: No such file or directory; no best/")
-    assert lines[4:] == ["numbers: runs.csv"]
+    assert lines[4:] == [f"numbers: {tmp_path}/runs.csv"]
     with Path("runs.csv").open(newline="") as file:
         assert [(row["name"], row["f1"]) for row in csv.DictReader(file)] == [
             ("exp1", "0.6"),

@@ -90,7 +90,7 @@ def test_a_saved_config_opens_again_as_it_was(tmp_path: Path) -> None:
 def test_a_folder_without_a_config_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))} is not a run folder: it has no config\.yaml$"):
         RunFolder.open(str(tmp_path))
-    with pytest.raises(UserError, match=r"nowhere is not a run folder: it has no config\.yaml$"):
+    with pytest.raises(UserError, match=r"^run folder .*/nowhere does not exist$"):
         RunFolder.open(str(tmp_path / "nowhere"))
 
 
