@@ -605,7 +605,7 @@ def test_only_the_first_process_of_a_launch_speaks(write: Write) -> None:
         f"with errors_end_the_program(): load_config({str(write('seed: x'))!r})\n"
     )
     for rank, says_something in (("0", True), ("1", False)):
-        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"RANK": rank})
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"LOCAL_RANK": rank})
         assert (ended.returncode, bool(ended.stderr)) == (2, says_something)
 
 
