@@ -52,11 +52,11 @@ def infer(
     from maskcls.errors import UserError
     from maskcls.evaluation.metrics import per_class_f1
     from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
-    from maskcls.modeling.model import load_model
+    from maskcls.modeling.model import attention_for, load_model
     from maskcls.reporting import console, pictures
     from maskcls.training.experiment import geometry_of
     from maskcls.training.loop import predict, score
-    from maskcls.training.processes import Launch, attention_for
+    from maskcls.training.processes import Launch
     from maskcls.training.run_folder import RunFolder, check_writable, save_answers, write_json
 
     started, word = time.time(), words(lang)
@@ -81,6 +81,7 @@ def infer(
         mean=config.dataset_args["mean"],
         std=config.dataset_args["std"],
         seed=config.seed,
+        device=accelerator.device,
     )
     model = accelerator.prepare_model(
         launch.on_each(lambda: load_model(str(run.best), attention=attention_for(accelerator.device))),

@@ -42,14 +42,15 @@ def our_rate(images: str, model: str, precision: str) -> float:
     from maskcls.data.augmentation import Augmentation, Transform
     from maskcls.data.dataset import inference_data
     from maskcls.data.pixels import DecodedPixels, Geometry
-    from maskcls.modeling.model import load_model
+    from maskcls.modeling.model import attention_for, load_model
     from maskcls.training.loop import predict
-    from maskcls.training.processes import attention_for
 
     accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
     network = load_model(model, attention=attention_for(accelerator.device))
     network = accelerator.prepare_model(network, evaluation_mode=True)
-    transform = Transform(Augmentation(), image_size=(224, 224), mean=[0.5] * 3, std=[0.5] * 3, seed=0)
+    transform = Transform(
+        Augmentation(), image_size=(224, 224), mean=[0.5] * 3, std=[0.5] * 3, seed=0, device=accelerator.device
+    )
     started = time.perf_counter()
     table = inference_data(Path(images).parent, "unused").table
     pixels = DecodedPixels(table, Geometry((224, 224)), num_threads=2)

@@ -56,7 +56,14 @@ def main() -> None:
         random = np.random.default_rng(0)
 
         def transform(augmentation: Augmentation) -> Transform:
-            return Transform(augmentation, image_size=(SIZE, SIZE), mean=MEAN.tolist(), std=STD.tolist(), seed=0)
+            return Transform(
+                augmentation,
+                image_size=(SIZE, SIZE),
+                mean=MEAN.tolist(),
+                std=STD.tolist(),
+                seed=0,
+                device=torch.device("cpu"),
+            )
 
         crop, soft, plain = (
             transform(Augmentation(min_area=0.08, flip=0.5)),

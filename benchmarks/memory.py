@@ -49,7 +49,9 @@ def resident_after_each_epoch(folder: str, num_photos: int) -> list[float]:
         build_cache(data.table, geometry, where.cache_dir, num_workers=2)
         pixels = open_cache(data.table, geometry, where.cache_dir)
         plan = BatchPlan(len(data.train_rows), BATCH, seed=0)
-        transform = Transform(light(), image_size=(48, 48), mean=[0.5] * 3, std=[0.25] * 3, seed=0)
+        transform = Transform(
+            light(), image_size=(48, 48), mean=[0.5] * 3, std=[0.25] * 3, seed=0, device=torch.device("cpu")
+        )
         resident = [resident_mb()]
         for epoch in range(1, NUM_EPOCHS + 1):
             for (keys,) in plan.parts(epoch, 0):

@@ -35,8 +35,8 @@ def images_per_second(name: str, variant: str) -> dict[str, float]:
     from maskcls.data.augmentation import Transform, light
     from maskcls.modeling.loss import build_losses
     from maskcls.modeling.model import MODELS as BUILDERS
+    from maskcls.modeling.model import attention_for
     from maskcls.modeling.optim import build_optimizer
-    from maskcls.training.processes import attention_for
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model_type, size, fields = MODELS[name]
@@ -45,7 +45,7 @@ def images_per_second(name: str, variant: str) -> dict[str, float]:
     labels = torch.randint(18, (BATCH,), generator=random).to(device)
     if variant.startswith("ours"):
         stored = torch.randint(256, (BATCH, size * 9 // 8, size * 9 // 8, 3), dtype=torch.uint8, generator=random)
-        transform = Transform(light(), image_size=(size, size), mean=[0.5] * 3, std=[0.25] * 3, seed=0)
+        transform = Transform(light(), image_size=(size, size), mean=[0.5] * 3, std=[0.25] * 3, seed=0, device=device)
         attention = attention_for(device)
         model = BUILDERS[model_type](
             image_size=(size, size), id2label=dict.fromkeys(range(18), ""), attention=attention, **fields
@@ -55,7 +55,7 @@ def images_per_second(name: str, variant: str) -> dict[str, float]:
         from maskcls.modeling.loss import cross_entropy
 
         counts = {"class": [1] * 18}
-        losses = build_losses(cross_entropy, {}, output="class", num_per_class=counts, head_weights={})
+        losses = build_losses(cross_entropy, {}, output="class", num_per_class=counts, head_weights={}, device=device)
 
         def step(number: int) -> None:
             x = transform.augmented(stored.to(device), torch.arange(BATCH, device=device), epoch=number)

@@ -104,7 +104,7 @@ class Transform:
         mean: Sequence[float],
         std: Sequence[float],
         seed: int,
-        device: torch.device | str = "cpu",
+        device: torch.device,
     ) -> None:
         self.augmentation = augmentation
         self.image_size = image_size

@@ -200,11 +200,11 @@ class DevicePixels:
 Pixels = MappedPixels | DecodedPixels | DevicePixels
 
 
-def on_device(mapped: MappedPixels, device: torch.device) -> Pixels:
-    """Returns cached pixels as a device reads them best: a GPU keeps all that fit into a third of its free memory."""
-    if is_accelerator(device) and np.prod(mapped.shape) < free_memory(device) / 3:
-        return DevicePixels(mapped, device)
-    return mapped
+def on_device(pixels: MappedPixels | DecodedPixels, device: torch.device) -> Pixels:
+    """Returns pixels as a device reads them best: a GPU keeps a cache that fits into a third of its free memory."""
+    if isinstance(pixels, MappedPixels) and is_accelerator(device) and np.prod(pixels.shape) < free_memory(device) / 3:
+        return DevicePixels(pixels, device)
+    return pixels
 
 
 def cache_folder(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> Path:
@@ -311,7 +311,7 @@ def _decoded(table: Dataset, geometry: Geometry, *, num_workers: int, show: bool
         raise BadPhotos(*bad)
 
 
-def mean_and_std(pixels: Pixels, rows: np.ndarray) -> tuple[list[float], list[float]]:
+def mean_and_std(pixels: MappedPixels | DecodedPixels, rows: np.ndarray) -> tuple[list[float], list[float]]:
     """Returns the mean and standard deviation of each colour over all pixels of the rows, in 0..1.
 
     Exact: from the 256-bin histogram of each channel, so neither order nor precision of a running sum matters.

@@ -148,15 +148,17 @@ def soft(target: Tensor, head: str) -> Tensor:
 
 def build_losses(
     criterion: Callable[..., Loss], arguments: Mapping[str, Any], *, output: str,
-    num_per_class: Mapping[str, Sequence[int]], head_weights: Mapping[Any, float],
+    num_per_class: Mapping[str, Sequence[int]], head_weights: Mapping[Any, float], device: torch.device,
 ) -> HeadLosses:  # fmt: skip
     """Returns the criterion for every head of `output`; num_per_class: head -> training photos of each class.
 
-    Class weights under `all` are "balanced", or a mapping head -> list.
+    Class weights under `all` are "balanced", or a mapping head -> list. What a criterion makes of them lies on
+    `device` from the start: to bring it there in every pass would wait for the GPU.
     """
     losses = {}
     for head in OUTPUT_HEADS[output]:
-        losses[head] = criterion(num_per_class=num_per_class[head], **_of_head(arguments, head))
+        with device:
+            losses[head] = criterion(num_per_class=num_per_class[head], **_of_head(arguments, head))
     return HeadLosses(losses, head_weights, output)
 
 

@@ -13,6 +13,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from maskcls.errors import UserError, did_you_mean
+from maskcls.machine import is_accelerator
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,8 +21,17 @@ if TYPE_CHECKING:
 Size = tuple[int, int]  # (height, width) in pixels
 
 
+def attention_for(device: torch.device) -> str | None:
+    """Returns the attention kernel for a builder's `attention`: eager on a CPU, elsewhere None, transformers' choice.
+
+    On a CPU the fused kernel's backward is slow in bf16. Elsewhere a ViT gets the fused one, and a model without
+    attention is not asked for it: ConvNeXt and ResNet refuse to be.
+    """
+    return None if is_accelerator(device) else "eager"
+
+
 def vit(
-    *, image_size: Size, id2label: dict[int, str], attention: str, pretrained: str | None = None,
+    *, image_size: Size, id2label: dict[int, str], attention: str | None, pretrained: str | None = None,
     num_labels: int | None = None, patch_size: int | None = None, hidden_size: int | None = None,
     num_hidden_layers: int | None = None, num_attention_heads: int | None = None, intermediate_size: int | None = None,
     hidden_dropout_prob: float | None = None, attention_probs_dropout_prob: float | None = None,
@@ -31,7 +41,7 @@ def vit(
 
 
 def convnext(
-    *, image_size: Size, id2label: dict[int, str], attention: str, pretrained: str | None = None,
+    *, image_size: Size, id2label: dict[int, str], attention: str | None, pretrained: str | None = None,
     num_labels: int | None = None, patch_size: int | None = None, hidden_sizes: Sequence[int] | None = None,
     depths: Sequence[int] | None = None, drop_path_rate: float | None = None,
     layer_scale_init_value: float | None = None,
@@ -41,7 +51,7 @@ def convnext(
 
 
 def convnextv2(
-    *, image_size: Size, id2label: dict[int, str], attention: str, pretrained: str | None = None,
+    *, image_size: Size, id2label: dict[int, str], attention: str | None, pretrained: str | None = None,
     num_labels: int | None = None, patch_size: int | None = None, hidden_sizes: Sequence[int] | None = None,
     depths: Sequence[int] | None = None, drop_path_rate: float | None = None,
 ) -> PreTrainedModel:  # fmt: skip
@@ -50,7 +60,7 @@ def convnextv2(
 
 
 def auto(
-    *, image_size: Size, id2label: dict[int, str], attention: str, pretrained: str | None = None,
+    *, image_size: Size, id2label: dict[int, str], attention: str | None, pretrained: str | None = None,
     num_labels: int | None = None, model_type: str | None = None, **config_fields: Any,
 ) -> PreTrainedModel:  # fmt: skip
     """Returns any AutoModelForImageClassification: of `pretrained`, or from scratch by transformers' `model_type`.
@@ -66,8 +76,8 @@ def auto(
 
 
 def _build(
-    model_type: str | None, *, image_size: Size, id2label: dict[int, str], attention: str, pretrained: str | None,
-    num_labels: int | None, **fields: Any,
+    model_type: str | None, *, image_size: Size, id2label: dict[int, str], attention: str | None,
+    pretrained: str | None, num_labels: int | None, **fields: Any,
 ) -> PreTrainedModel:  # fmt: skip
     from transformers import AutoModelForImageClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
@@ -178,7 +188,7 @@ def _resized_positions(positions: torch.Tensor, config: Any, stored_size: Any) -
     return torch.cat([positions[:, :1], resized.flatten(2).transpose(1, 2)], 1)
 
 
-def load_model(folder: str, *, attention: str) -> PreTrainedModel:
+def load_model(folder: str, *, attention: str | None) -> PreTrainedModel:
     """Returns the model that a run saved. Raises UserError when the folder is damaged or no model."""
     from transformers import AutoModelForImageClassification
     from transformers.utils import logging

@@ -16,6 +16,7 @@ from maskcls.data.loader import BatchPlan
 from maskcls.data.pixels import (
     DecodedPixels,
     Geometry,
+    MappedPixels,
     Pixels,
     build_cache,
     find_bad_photos,
@@ -26,11 +27,12 @@ from maskcls.data.pixels import (
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import class_counts, head_probabilities, headline, id2label, num_outputs, targets_of
 from maskcls.modeling.loss import HeadLosses, build_losses
+from maskcls.modeling.model import attention_for
 from maskcls.modeling.optim import build_optimizer
 from maskcls.modeling.scheduler import build_scheduler, steps_on_score
 from maskcls.training.average import WeightAverage
 from maskcls.training.loop import Interval, Learner, Photos
-from maskcls.training.processes import Launch, attention_for
+from maskcls.training.processes import Launch
 
 LOOKED_AT = 64  # photos that a check takes for all
 
@@ -80,9 +82,9 @@ def open_faces(config: Config, launch: Launch, *, only_looks: bool = False) -> t
         launch.on_each_machine(read_photos_once)
     data = launch.on_each(lambda: read_data(config))
     launch.agree_on(data.key, f"{config.data_dir} holds other photos or labels here than on the first machine")
-    pixels: Pixels = DecodedPixels(data.table, geometry, num_threads=config.num_workers)
+    pixels: MappedPixels | DecodedPixels = DecodedPixels(data.table, geometry, num_threads=config.num_workers)
     if config.cache == "memory_map" and not only_looks:
-        pixels = on_device(open_cache(data.table, geometry, config.cache_dir), launch.accelerator.device)
+        pixels = open_cache(data.table, geometry, config.cache_dir)
     if data.mean is None or data.std is None:
         rows = data.train_rows[:LOOKED_AT] if only_looks else data.train_rows
         computed = launch.on_main(lambda: mean_and_std(pixels, rows))
@@ -90,7 +92,8 @@ def open_faces(config: Config, launch: Launch, *, only_looks: bool = False) -> t
     else:
         config = config.with_statistics(data.mean, data.std)
     return config, as_faces(
-        config, data, pixels, num_devices=launch.num_processes, device=launch.accelerator.device
+        config, data, on_device(pixels, launch.accelerator.device), num_devices=launch.num_processes,
+        device=launch.accelerator.device,
     )  # fmt: skip
 
 
@@ -151,7 +154,7 @@ def build_learner(config: Config, launch: Launch, faces: Faces) -> tuple[Learner
         network = network.to(memory_format=torch.contiguous_format)  # FSDP2 shards no channels-last weights
     losses = build_losses(
         TABLES["criterion"].builder(config.criterion), config.criterion_args, output=output,
-        num_per_class=class_counts(faces.train.labels), head_weights=config.head_weights,
+        num_per_class=class_counts(faces.train.labels), head_weights=config.head_weights, device=accelerator.device,
     )  # fmt: skip
     optimizer = build_optimizer(
         TABLES["optimizer"].builder(config.optimizer), config.optimizer_args, network, lr=config.lr,

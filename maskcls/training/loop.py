@@ -255,7 +255,7 @@ def predict(
         if problems or loaded is None:
             continue
         x = transform.plain(loaded.to(accelerator.device, non_blocking=True))
-        logits.append(model(pixel_values=x).logits.float())
+        logits.append(model(pixel_values=x).logits.to(torch.float32, copy=True))  # CUDA graphs overwrite theirs
         progress(len(x))
     if problems := gather_object(problems):
         raise BadPhotos(*problems)

@@ -148,8 +148,3 @@ def _common(errors: Sequence[UserError | None]) -> UserError:
         return first
     message = joined([f"rank {rank}: {error}" for rank, error in found], "processes cannot go on")
     return (Fault if isinstance(first, Fault) else UserError)(message)
-
-
-def attention_for(device: torch.device) -> str:
-    """Returns the attention kernel: torch's fused one, but eager on CPU, where the fused backward is slow in bf16."""
-    return "sdpa" if is_accelerator(device) else "eager"

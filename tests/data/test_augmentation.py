@@ -26,13 +26,14 @@ from maskcls.errors import UserError
 SEED, EPOCH = 11, 3
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 HEIGHT, WIDTH = 24, 18
+CPU = torch.device("cpu")
 STORED = (28, 22)  # 4 spare rows and columns
 ONE_OF_EACH = {"all": Augmentation(True, 1.0, 0.5, 20, 0.2, 0.1, 0.4, 0.4, 0.4, 0.1, 0.0, 0.5)}
 RECIPES = {**{name: build() for name, build in AUGMENTATIONS.items()}, **ONE_OF_EACH}
 
 
 def transform(mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD, **strengths: float) -> Transform:
-    return Transform(Augmentation(**strengths), image_size=(HEIGHT, WIDTH), mean=mean, std=std, seed=SEED)
+    return Transform(Augmentation(**strengths), image_size=(HEIGHT, WIDTH), mean=mean, std=std, seed=SEED, device=CPU)
 
 
 def levels(**strengths: float) -> Transform:
@@ -189,7 +190,7 @@ def test_pixels_without_spare_cannot_be_shifted() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_gpu_makes_the_same_pictures(name: str) -> None:
-    made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=SEED)
+    made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=SEED, device=CPU)
     pixels, photos = noise(32), torch.arange(32)
     on_gpu = made.augmented(pixels.cuda(), photos.cuda(), epoch=EPOCH).cpu()
     torch.testing.assert_close(on_gpu, made.augmented(pixels, photos, epoch=EPOCH), rtol=0, atol=0.01)
@@ -292,7 +293,9 @@ def test_geometry_is_pillows(name: str, strength: float) -> None:
     """Away from the border, where ours mirrors the picture and Pillow's is black."""
     size, photos = (64, 48), torch.arange(12)
     picture = waves((80, 60))
-    made = Transform(Augmentation(**{name: strength}), image_size=size, mean=(0, 0, 0), std=(1, 1, 1), seed=SEED)
+    made = Transform(
+        Augmentation(**{name: strength}), image_size=size, mean=(0, 0, 0), std=(1, 1, 1), seed=SEED, device=CPU
+    )
     pixels = torch.from_numpy(picture)[None].expand(12, -1, -1, -1)
     ours = made.augmented(pixels, photos, epoch=EPOCH).permute(0, 2, 3, 1).numpy() * 255
     column = {"rotation": "turn"}.get(name, name)
@@ -318,7 +321,7 @@ def test_geometry_is_pillows(name: str, strength: float) -> None:
 def test_a_quarter_turn_by_hand() -> None:
     """A draw of 1 under rotation 90: the picture is turned counterclockwise, pixel for pixel."""
     pixels = noise(1, size=(HEIGHT, HEIGHT))
-    made = Transform(Augmentation(rotation=90), image_size=(HEIGHT, HEIGHT), mean=MEAN, std=STD, seed=SEED)
+    made = Transform(Augmentation(rotation=90), image_size=(HEIGHT, HEIGHT), mean=MEAN, std=STD, seed=SEED, device=CPU)
     draw = {name: torch.tensor([0.5]) for name in DRAWS} | {"turn": torch.tensor([1.0])}
     turned = made._turned(pixels.permute(0, 3, 1, 2), draw)
     expected = torch.rot90(pixels[0], 1, (0, 1)).permute(2, 0, 1).float()
@@ -344,7 +347,7 @@ def test_shift_and_turn_together_show_the_shifted_window() -> None:
 
 def test_erasing_fills_one_rectangle_with_the_mean_colour() -> None:
     pixels, photos = torch.full((400, 64, 64, 3), 255, dtype=torch.uint8), torch.arange(400)
-    made = Transform(Augmentation(erase=1.0), image_size=(64, 64), mean=MEAN, std=STD, seed=SEED)
+    made = Transform(Augmentation(erase=1.0), image_size=(64, 64), mean=MEAN, std=STD, seed=SEED, device=CPU)
     erased = made.augmented(pixels, photos, epoch=EPOCH)
     inside = erased == 0
     assert torch.equal(erased[~inside], made.plain(pixels)[~inside])
@@ -383,7 +386,7 @@ def test_erasing_meets_the_given_share_of_photos() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_photo_looks_the_same_in_any_batch(name: str) -> None:
-    made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=SEED)
+    made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=SEED, device=CPU)
     pixels, photos = noise(12), torch.arange(100, 112)
     together = made.augmented(pixels, photos, epoch=EPOCH)
     order = torch.tensor([5, 11, 0, 7])
@@ -398,7 +401,7 @@ def test_a_photo_looks_the_same_in_any_batch(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "none"])
 def test_another_epoch_seed_or_photo_looks_other(name: str) -> None:
     def make(seed: int, epoch: int, first: int) -> torch.Tensor:
-        made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=seed)
+        made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=seed, device=CPU)
         return made.augmented(pixels, torch.arange(first, first + 6), epoch=epoch)
 
     pixels = noise(1).expand(6, -1, -1, -1)
@@ -412,7 +415,7 @@ def test_another_epoch_seed_or_photo_looks_other(name: str) -> None:
 @pytest.mark.parametrize("num_photos", [1, 5])
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_gives_finite_pictures(name: str, num_photos: int) -> None:
-    made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=SEED)
+    made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=SEED, device=CPU)
     pixels = noise(num_photos)
     for epoch in (1, 2):
         x = made.augmented(pixels, torch.arange(num_photos), epoch=epoch)
@@ -463,7 +466,7 @@ def test_a_resized_part_is_pillows_crop_and_resize() -> None:
     smooth = torch.nn.functional.interpolate(torch.rand(8, 3, 3, 3), (64, 48), mode="bicubic").clamp(0, 1)
     pixels = (smooth * 255).byte().permute(0, 2, 3, 1).contiguous()
     transform = Transform(
-        Augmentation(min_area=0.2), image_size=(24, 18), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), seed=1
+        Augmentation(min_area=0.2), image_size=(24, 18), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), seed=1, device=CPU
     )
     ours = (transform.augmented(pixels, torch.arange(8), epoch=2) * 255).permute(0, 2, 3, 1).numpy()
     draws = dict(zip(DRAWS, keyed_uniform(torch.arange(8), len(DRAWS), seed=1, epoch=2).unbind(1), strict=True))

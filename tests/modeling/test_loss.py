@@ -27,6 +27,7 @@ from maskcls.modeling.loss import (
     weighted_sum,
 )
 
+CPU = torch.device("cpu")
 COUNTS = [50, 30, 20]
 NUM_PER_CLASS = {head: list(range(1, len(classes) + 1)) for head, classes in HEAD_CLASSES.items()}
 WEIGHTS = [0.5, 1.0, 3.0]
@@ -229,7 +230,12 @@ def test_weights_that_are_not_a_number_per_class_are_told(weight: Any) -> None:
 def test_all_applies_the_criterion_to_every_head_and_sums_with_the_head_weights() -> None:
     logits, truth = draw(5, 8)[0], labels(5)
     losses = build_losses(
-        cross_entropy, {}, output="all", num_per_class=NUM_PER_CLASS, head_weights={"gender": 2.0, "age": 0.5}
+        cross_entropy,
+        {},
+        output="all",
+        num_per_class=NUM_PER_CLASS,
+        head_weights={"gender": 2.0, "age": 0.5},
+        device=CPU,
     )
     per_head = losses.per_head(logits, targets_of(truth, "all"))
     expected = {
@@ -245,7 +251,7 @@ def test_all_applies_the_criterion_to_every_head_and_sums_with_the_head_weights(
 
 def test_without_head_weights_the_heads_are_summed_as_they_are() -> None:
     logits, targets = draw(5, 8)[0], targets_of(labels(5), "all")
-    losses = build_losses(cross_entropy, {}, output="all", num_per_class=NUM_PER_CLASS, head_weights={})
+    losses = build_losses(cross_entropy, {}, output="all", num_per_class=NUM_PER_CLASS, head_weights={}, device=CPU)
     per_head = losses.per_head(logits, targets)
     close(losses.total(per_head), per_head["mask"] + per_head["gender"] + per_head["age"])
 
@@ -254,7 +260,8 @@ def test_a_mapping_gives_each_head_its_own_weights() -> None:
     logits, truth = draw(5, 8)[0], labels(5)
     weight = {"mask": WEIGHTS, "age": "balanced"}
     losses = build_losses(
-        cross_entropy, {"weight": weight}, output="all", num_per_class=NUM_PER_CLASS, head_weights={}
+        cross_entropy, {"weight": weight}, output="all", num_per_class=NUM_PER_CLASS, head_weights={},
+        device=CPU,
     )  # fmt: skip
     per_head = losses.per_head(logits, targets_of(truth, "all"))
     age = torch.from_numpy(compute_class_weight("balanced", classes=np.arange(3), y=np.repeat([0, 1, 2], [1, 2, 3])))
@@ -270,7 +277,7 @@ def test_a_mapping_inside_a_weighted_sum_gives_each_head_its_own_weights_too() -
     logits, targets = draw(5, 8)[0], targets_of(labels(5), "all")
     weight = {"mask": WEIGHTS, "gender": [1.0, 2.0], "age": [3.0, 1.0, 1.0]}
     plain, summed = (
-        build_losses(criterion, arguments, output="all", num_per_class=NUM_PER_CLASS, head_weights={})
+        build_losses(criterion, arguments, output="all", num_per_class=NUM_PER_CLASS, head_weights={}, device=CPU)
         for criterion, arguments in [
             (cross_entropy, {"weight": weight}),
             (weighted_sum, {"terms": [{"criterion": "cross_entropy", "criterion_args": {"weight": weight}}]}),
@@ -283,18 +290,20 @@ def test_weights_for_a_head_that_does_not_exist_are_told_and_not_dropped() -> No
     with pytest.raises(UserError, match="gendr"):
         build_losses(
             cross_entropy, {"weight": {"gendr": [1.0, 2.0]}}, output="all", num_per_class=NUM_PER_CLASS,
-            head_weights={},
+            head_weights={}, device=CPU,
         )  # fmt: skip
 
 
 def test_one_list_of_weights_does_not_fit_heads_of_different_widths() -> None:
     with pytest.raises(UserError, match=r"weight is \[0\.5, 1\.0, 3\.0\]; it is 'balanced' or 2 numbers"):
-        build_losses(cross_entropy, {"weight": WEIGHTS}, output="all", num_per_class=NUM_PER_CLASS, head_weights={})
+        build_losses(
+            cross_entropy, {"weight": WEIGHTS}, output="all", num_per_class=NUM_PER_CLASS, head_weights={}, device=CPU
+        )
 
 
 def test_low_precision_logits_are_judged_in_float32() -> None:
     logits, targets = draw(5, 8)[0].bfloat16(), targets_of(labels(5), "all")
-    losses = build_losses(cross_entropy, {}, output="all", num_per_class=NUM_PER_CLASS, head_weights={})
+    losses = build_losses(cross_entropy, {}, output="all", num_per_class=NUM_PER_CLASS, head_weights={}, device=CPU)
     per_head = losses.per_head(logits, targets)
     assert all(loss.dtype == torch.float32 for loss in per_head.values()) and len(per_head) == 3
     close(per_head["mask"], functional.cross_entropy(logits[:, :3].float(), targets["mask"], reduction="none"))
@@ -308,7 +317,9 @@ def test_every_criterion_learns_from_every_output_even_from_one_photo() -> None:
         CRITERIA.items(), widths, (1, 4), (1.0, 60.0), (None, "balanced")
     ):
         arguments: dict[str, Any] = {"terms": terms} if name == "weighted_sum" else {"weight": weight}
-        losses = build_losses(criterion, arguments, output=output, num_per_class=NUM_PER_CLASS, head_weights={})
+        losses = build_losses(
+            criterion, arguments, output=output, num_per_class=NUM_PER_CLASS, head_weights={}, device=CPU
+        )
         logits = draw(num_photos, width, scale=scale)[0].requires_grad_()
         per_head = losses.per_head(logits, targets_of(labels(num_photos), output))
         total = losses.total(per_head)

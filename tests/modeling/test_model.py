@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from maskcls.errors import UserError
-from maskcls.modeling.model import MODELS, auto, convnext, convnextv2, load_model, vit
+from maskcls.modeling.model import MODELS, attention_for, auto, convnext, convnextv2, load_model, vit
 
 NAMES = {0: "worn", 1: "incorrect", 2: "not_worn"}
 OTHER_NAMES = {0: "male", 1: "female"}
@@ -335,3 +335,22 @@ def test_a_damaged_best_folder_is_told(tmp_path: Path, damage: str) -> None:
 def test_a_folder_that_does_not_exist_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not a whole model: "):
         load_model(str(tmp_path / "best"), attention="eager")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_beside_an_accelerator_every_model_is_built_with_the_attention_that_it_has(name: str) -> None:
+    attention = attention_for(torch.device("meta"))
+    builder, fields = TINY[name]
+    model = builder(image_size=(64, 64), id2label=NAMES, attention=attention, **fields)
+    assert model.config._attn_implementation == ("sdpa" if name == "vit" else "eager")
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_saved_model_is_loaded_beside_an_accelerator(name: str, tmp_path: Path) -> None:
+    build(name).save_pretrained(tmp_path)
+    model = load_model(str(tmp_path), attention=attention_for(torch.device("meta")))
+    assert model.config._attn_implementation == ("sdpa" if name == "vit" else "eager")
+
+
+def test_on_a_cpu_attention_is_eager() -> None:
+    assert attention_for(torch.device("cpu")) == "eager"

@@ -33,6 +33,7 @@ from maskcls.training import loop
 from maskcls.training.average import WeightAverage
 from maskcls.training.loop import Interval, Learner, NotFinite, Photos, predict, score, seed_dropout, train_one_epoch
 
+CPU = torch.device("cpu")
 SIZE = (4, 3)  # height, width
 NUM_PER_CLASS = {head: [1] * len(classes) for head, classes in HEAD_CLASSES.items()}
 
@@ -70,7 +71,7 @@ class MemoryPixels:
 
 def transform(augmentation: Augmentation | None = None) -> Transform:
     return Transform(
-        augmentation or Augmentation(), image_size=SIZE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), seed=5
+        augmentation or Augmentation(), image_size=SIZE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), seed=5, device=CPU
     )
 
 
@@ -165,7 +166,9 @@ def test_predict_names_every_bad_photo_and_not_only_the_first(
 
 
 def own_losses(output: str, **head_weights: float) -> Any:
-    return build_losses(cross_entropy, {}, output=output, num_per_class=NUM_PER_CLASS, head_weights=head_weights)
+    return build_losses(
+        cross_entropy, {}, output=output, num_per_class=NUM_PER_CLASS, head_weights=head_weights, device=CPU
+    )
 
 
 HEADS_SCORES = [f"{head}_{name}" for head in ("mask", "gender", "age") for name in ("acc", "f1")]

@@ -193,7 +193,7 @@ def _looked_at(
     model = load_model(str(material.run.best), attention="eager").float()
     transform = Transform(
         Augmentation(), image_size=config.height_width, mean=config.dataset_args["mean"],
-        std=config.dataset_args["std"], seed=config.seed,
+        std=config.dataset_args["std"], seed=config.seed, device=model.device,
     )  # fmt: skip
     pixels: dict[Mistake, np.ndarray] = {}
     for mistake in found:
