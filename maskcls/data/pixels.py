@@ -273,6 +273,7 @@ def _check_disk(folder: Path, num_bytes: int, *, show: bool) -> None:
 
 
 def _write_shards(table: Dataset, geometry: Geometry, folder: Path, *, num_workers: int, show: bool) -> None:
+    import pyarrow
     from datasets import Features, Value
     from datasets.arrow_writer import ArrowWriter
 
@@ -282,7 +283,10 @@ def _write_shards(table: Dataset, geometry: Geometry, folder: Path, *, num_worke
     decoded = _decoded(table.select(rows), geometry, num_workers=num_workers, show=show)
     for start in missing:
         unfinished = folder / f"{start:08d}.unfinished"
-        with ArrowWriter(path=str(unfinished), features=Features({"pixels": Value("binary")})) as writer:
+        with (
+            pyarrow.OSFile(str(unfinished), "wb") as file,  # not by its path, of which fsspec would split a::b
+            ArrowWriter(stream=file, features=Features({"pixels": Value("binary")})) as writer,
+        ):
             for _ in range(min(SHARD_PHOTOS, len(table) - start)):
                 writer.write({"pixels": next(decoded).tobytes()})
             writer.finalize()

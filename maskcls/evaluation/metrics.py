@@ -49,6 +49,9 @@ def metric(name: str) -> Any:
                 features=datasets.Features({"predictions": label, "references": label}),
             )  # fmt: skip
 
+        def _build_data_dir(self) -> str:  # evaluate's own makes a folder in HOME for files that are never written
+            return self._data_dir_root
+
         def _compute(self, predictions: Any, references: Any, num_classes: int) -> dict[str, Any]:
             return {name: METRICS[name](confusion_counts(predictions, references, num_classes))}
 

@@ -76,7 +76,8 @@ class Predictions:
             for label in range(values.shape[1])
         }
         unfinished = path.with_name(f".{path.name}.unfinished")
-        parquet.write_table(pyarrow.table(columns), unfinished)
+        with unfinished.open("wb") as file:  # of a name like a:b/... pyarrow would take a part for a protocol
+            parquet.write_table(pyarrow.table(columns), file)
         os.replace(unfinished, path)
 
     @classmethod
@@ -85,7 +86,8 @@ class Predictions:
         from pyarrow import ArrowException, parquet
 
         try:
-            table = parquet.read_table(path)
+            with path.open("rb") as file:
+                table = parquet.read_table(file)
             columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
             probabilities = {
                 head: np.stack([columns[f"{head}_{label}"] for label in range(len(classes))], axis=1)

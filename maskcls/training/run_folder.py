@@ -275,9 +275,10 @@ def save_answers(folder: Path, image_ids: Sequence[str], answers: Tensor, probab
         for head, values in probabilities.items()
         for label in range(values.shape[1])
     }
-    parquet.write_table(pyarrow.table(columns), folder / ".probabilities.parquet")
-    with (folder / ".output.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows(
+    with (folder / ".probabilities.parquet").open("wb") as file:  # not by its name: a:b/... would be a protocol
+        parquet.write_table(pyarrow.table(columns), file)
+    with (folder / ".output.csv").open("w", newline="", encoding="utf-8") as text:
+        csv.writer(text, lineterminator="\n").writerows(
             [("ImageID", "ans"), *zip(image_ids, answers.tolist(), strict=True)]
         )
     for name in ("probabilities.parquet", "output.csv"):

@@ -379,6 +379,14 @@ def test_another_photo_or_geometry_has_another_folder(images: Path, tmp_path: Pa
     assert is_all(open_cache(changed, SMALL, tmp_path)(np.array([row]))[0].numpy(), RED)
 
 
+def test_a_cache_folder_may_be_called_as_a_protocol_is(images: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "s3:a::b"
+    table = table_of(images, cache)
+    build_cache(table, Geometry((8, 6)), cache, num_workers=0)
+    assert len(open_cache(table, Geometry((8, 6)), cache)(np.arange(2))) == 2
+    assert [path.name for path in tmp_path.iterdir() if "b" in path.name] == ["s3:a::b"]
+
+
 def test_photos_that_cannot_be_read_are_all_named_in_one_message(images: Path, tmp_path: Path) -> None:
     folder = images / PERSON
     whole = folder / "mask1.png"

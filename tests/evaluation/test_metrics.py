@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import evaluate
@@ -157,3 +158,14 @@ def test_measure_names_and_values_every_score(output: str, heads: tuple[str, ...
         reference = sklearn.confusion_matrix(truth[head], predictions[head], labels=labels)
         np.testing.assert_array_equal(matrices[head], reference)
     assert all(type(value) is float for value in scores.values())  # they are written as JSON
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_writes_nothing(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A container's user may have no HOME that can be written, and would know after the first epoch."""
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(evaluate.config, "HF_METRICS_CACHE", str(tmp_path / "file" / "cannot"))
+    monkeypatch.chdir(tmp_path)
+    fresh = metric.__wrapped__(name)
+    assert fresh.compute(predictions=[0, 1], references=[0, 1], num_classes=2).keys() == {name}
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

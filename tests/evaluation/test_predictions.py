@@ -97,3 +97,11 @@ def test_three_attribute_models_are_one_model_with_three_heads() -> None:
         combined_attributes(parts[:2])
     with pytest.raises(UserError, match="different photos"):
         combined_attributes([parts[0].rows(np.arange(6)), *parts[1:]])
+
+
+def test_a_folder_may_be_called_as_a_protocol_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("s3:b")
+    folder.mkdir()
+    predictions("mask").save(folder / "p.parquet")
+    assert len(Predictions.load(folder / "p.parquet")) == 9

@@ -190,6 +190,14 @@ def test_answers_keep_their_order_and_probabilities_have_a_column_for_every_labe
     assert names(tmp_path) == ["output.csv", "probabilities.parquet"]
 
 
+def test_a_folder_may_be_called_as_a_protocol_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("s3:b")
+    folder.mkdir()
+    save_answers(folder, ["a", "b"], torch.tensor([1, 0]), {"gender": torch.full((2, 2), 0.5)})
+    assert names(folder) == ["output.csv", "probabilities.parquet"]
+
+
 def test_answers_that_do_not_match_the_photos_leave_the_former_ones_as_they_are(tmp_path: Path) -> None:
     save_answers(tmp_path, ["a", "b"], torch.tensor([1, 0]), {"gender": torch.full((2, 2), 0.5)})
     before = {name: (tmp_path / name).read_bytes() for name in ("output.csv", "probabilities.parquet")}
