@@ -13,6 +13,7 @@ from maskcls.config import Config, load_config
 from maskcls.errors import UserError, errors_end_the_program
 from maskcls.machine import keep_freed_memory
 from maskcls.reporting.text import language, words
+from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 
 
@@ -32,20 +33,24 @@ def main() -> None:
     arguments, overrides = parser.parse_known_args()
     keep_freed_memory()
     with errors_end_the_program():
-        lang, run = language(arguments.lang), None
-        if arguments.resume is not None:
-            run, config = RunFolder.resume(arguments.resume, arguments.config, overrides)
-        elif arguments.config is not None:
-            config = load_config(arguments.config, overrides)
-        else:
-            raise UserError("give --config: a YAML of configs/, or --resume: a run folder")
+        lang = language(arguments.lang)
+        launch, (run, config) = Launch.start(lambda: chosen(arguments.config, arguments.resume, overrides))
         if arguments.check:
-            check(config, lang=lang)
+            check(config, launch, lang=lang)
         else:
-            train(config, run, lang=lang)
+            train(config, run, launch, lang=lang)
 
 
-def train(config: Config, run: RunFolder | None = None, *, lang: str = "en") -> None:
+def chosen(config: str | None, resume: str | None, overrides: list[str]) -> tuple[RunFolder | None, Config]:
+    """Returns the run to go on with, if any, and the config. Raises UserError when neither is given."""
+    if resume is not None:
+        return RunFolder.resume(resume, config, overrides)
+    if config is None:
+        raise UserError("give --config: a YAML of configs/, or --resume: a run folder")
+    return None, load_config(config, overrides)
+
+
+def train(config: Config, run: RunFolder | None = None, launch: Launch | None = None, *, lang: str = "en") -> None:
     """Trains a config to a finished run folder: a new one, or one that goes on where it stopped."""
     import math
     import time
@@ -61,13 +66,11 @@ def train(config: Config, run: RunFolder | None = None, *, lang: str = "en") -> 
     from maskcls.training.experiment import build_learner, open_faces
     from maskcls.training.faults import faults_as_messages
     from maskcls.training.loop import NotFinite, predict, score, train_one_epoch
-    from maskcls.training.processes import Launch
     from maskcls.training.run_folder import RunLock
     from maskcls.training.tracking import Tracking
 
-    launch = Launch()
+    launch = launch or Launch()
     accelerator, is_main, say, word = launch.accelerator, launch.is_main, launch.say, words(lang)
-    config, run = launch.on_main(lambda: (config, run))  # what another machine's files say does not count
 
     # Photos, people, batches; model, loss, optimizer, schedule.
     config, faces = open_faces(config, launch)

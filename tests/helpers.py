@@ -37,15 +37,19 @@ def overrides(sample: Path, tmp_path: Path, *, model: str, **more: object) -> li
 
 
 def run(
-    *command: str | Path, processes: int = 1, timeout: float = 180, **environment: str
+    *command: str | Path, processes: int = 1, timeout: float = 180, **environment: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """Returns a finished script of the repository: python, or torchrun when there are several processes."""
+    """Returns a finished script of the repository: python, or torchrun when there are several processes.
+
+    environment: variables of the script; None takes one away.
+    """
     launcher = [sys.executable]
     if processes > 1:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--standalone"]
+    settings = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
     return subprocess.run(
         [*launcher, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
-        env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
+        env={name: value for name, value in {**os.environ, **settings}.items() if value is not None},
     )  # fmt: skip
 
 

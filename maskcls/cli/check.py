@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from maskcls.config import Config
     from maskcls.data.inspection import Finding
     from maskcls.training.preflight import Estimate
+    from maskcls.training.processes import Launch
 
 HELP = "look at a config, its photos and one update before training; ends with go or no go"
 NUM_SHOWN = 5  # findings of one kind on the screen; --fix-report has all
@@ -33,12 +34,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Checks the config. Raises UserError, exit code 2, when it is no go."""
     from maskcls.config import load_config
     from maskcls.reporting.text import language
+    from maskcls.training.processes import Launch
 
     config = load_config(arguments.config, arguments.overrides)
-    check(config, lang=language(arguments.lang), decode=arguments.decode, report=arguments.fix_report)
+    check(config, Launch(), lang=language(arguments.lang), decode=arguments.decode, report=arguments.fix_report)
 
 
-def check(config: Config, *, lang: str, decode: bool = False, report: Path | None = None) -> None:
+def check(config: Config, launch: Launch, *, lang: str, decode: bool = False, report: Path | None = None) -> None:
     """Prints what is found and what a run will take; the last line is go or no go. Collective.
 
     Raises UserError when it is no go.
@@ -48,11 +50,8 @@ def check(config: Config, *, lang: str, decode: bool = False, report: Path | Non
     from maskcls.reporting import console
     from maskcls.reporting.text import words
     from maskcls.training.preflight import try_out
-    from maskcls.training.processes import Launch
 
-    launch = Launch()
     say, word = launch.say, words(lang)
-    config = launch.on_main(lambda: config)
 
     def look() -> list[Finding]:
         findings = inspected(config, word, decode=decode)

@@ -6,14 +6,13 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import torch
-from accelerate import Accelerator
-from torch import distributed
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from maskcls.errors import Fault, UserError, joined, listed
 from maskcls.machine import is_accelerator, num_cores, process_number
+
+if TYPE_CHECKING:
+    import torch
 
 Result = TypeVar("Result")
 A_WAIT = timedelta(days=30)  # for the work of another process; one that dies ends it at once
@@ -24,8 +23,24 @@ LOST_PARTNER = re.compile(r"[Cc]onnection (closed|reset)|[Bb]roken pipe|NCCL|Pro
 class Launch:
     """The processes that one command has started. Its methods are collective, but for say."""
 
+    @classmethod
+    def start(cls, choose: Callable[[], Result]) -> tuple[Launch, Result]:
+        """Returns the launch and what the main process chose: before torch is imported where it is alone.
+
+        Of several machines one may lack a file; it must not leave before the others know it.
+        """
+        if process_number("WORLD_SIZE", default=1) == 1:
+            chosen = choose()
+            return cls(), chosen
+        launch = cls()
+        return launch, launch.on_main(choose)
+
     def __init__(self) -> None:
         """Starts Accelerate. Raises UserError when the processes were started for devices that are not there."""
+        import torch
+        from accelerate import Accelerator
+        from torch import distributed
+
         has_accelerator = torch.accelerator.is_available()
         _check_devices(torch.accelerator.device_count() if has_accelerator else 0)
         # Without cpu=True each of several processes on a CPU would believe that it is alone.
@@ -56,6 +71,8 @@ class Launch:
         result, error = _attempt(work) if self.is_main else (None, None)
         outcome = [(result, error)]
         if self._group is not None:
+            from torch import distributed
+
             self._with_partners(lambda: distributed.broadcast_object_list(outcome, group=self._group))
         result, error = outcome[0]
         if error is not None:
@@ -82,6 +99,8 @@ class Launch:
         """Returns the value of every process, by rank."""
         if self._group is None:
             return [value]
+        from torch import distributed
+
         values: list[Any] = [None] * self.num_processes
         self._with_partners(lambda: distributed.all_gather_object(values, value, group=self._group))
         return values
@@ -96,6 +115,9 @@ class Launch:
         """Returns the largest that any process gave, number by number."""
         if self._group is None:
             return list(numbers)
+        import torch
+        from torch import distributed
+
         values = torch.tensor(numbers, dtype=torch.int64)
         self._with_partners(lambda: distributed.all_reduce(values, distributed.ReduceOp.MAX, group=self._group))
         return values.tolist()
@@ -121,8 +143,10 @@ def raise_if_left_alone(error: RuntimeError) -> None:
 def _check_devices(num_devices: int) -> None:
     """Raises UserError when a launch of several processes asks for GPUs and there are not enough of them."""
     here = process_number("LOCAL_WORLD_SIZE", default=1)
-    wants_cpu = os.environ.get("ACCELERATE_USE_CPU", "" if num_devices else "true").lower()
-    if here == 1 or wants_cpu in ("true", "1", "yes") or num_devices >= here:
+    # accelerate launch starts several processes for GPUs only, and always says the mode of torch.compile.
+    asks_for_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("true", "1", "yes")
+    may_be_cpu = num_devices == 0 and "ACCELERATE_DYNAMO_MODE" not in os.environ
+    if process_number("WORLD_SIZE", default=1) == 1 or asks_for_cpu or may_be_cpu or num_devices >= here:
         return
     sees = f"sees {num_devices} GPUs" if num_devices else "sees no GPU"
     mend = f"pass --num_processes {num_devices} (of all machines together)" if num_devices else (

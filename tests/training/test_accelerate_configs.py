@@ -50,6 +50,8 @@ def test_accelerate_reads_what_the_name_promises(file: Path) -> None:
     assert (str(getattr(shape[0], "value", shape[0])), *map(str, shape[1:])) == tuple(map(str, EXPECTED[file.stem]))
     assert config.use_cpu is (file.stem == "cpu")
     assert config.main_training_function == "main" and config.machine_rank == 0
+    assert config.enable_cpu_affinity is False  # it needs nvidia-ml-py, and counts GPUs that CUDA_VISIBLE_DEVICES hides
+    assert getattr(config, "gpu_ids", "all") in (None, "all")  # a cluster's own choice stays
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
