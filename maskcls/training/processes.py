@@ -12,7 +12,7 @@ from maskcls.errors import Fault, UserError, joined, listed
 from maskcls.machine import is_accelerator, num_cores, process_number
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 Result = TypeVar("Result")
 A_WAIT = timedelta(days=30)  # for the work of another process; one that dies ends it at once
