@@ -84,7 +84,7 @@ def open_faces(config: Config, launch: Launch, *, only_looks: bool = False) -> t
     launch.agree_on(data.key, f"{config.data_dir} holds other photos or labels here than on the first machine")
     pixels: MappedPixels | DecodedPixels = DecodedPixels(data.table, geometry, num_threads=config.num_workers)
     if config.cache == "memory_map" and not only_looks:
-        pixels = open_cache(data.table, geometry, config.cache_dir)
+        pixels = launch.on_each(lambda: open_cache(data.table, geometry, config.cache_dir))
     if data.mean is None or data.std is None:
         rows = data.train_rows[:LOOKED_AT] if only_looks else data.train_rows
         computed = launch.on_main(lambda: mean_and_std(pixels, rows))

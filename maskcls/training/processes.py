@@ -6,13 +6,10 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from maskcls.errors import Fault, UserError, joined, listed
 from maskcls.machine import is_accelerator, num_cores, process_number
-
-if TYPE_CHECKING:
-    pass
 
 Result = TypeVar("Result")
 A_WAIT = timedelta(days=30)  # for the work of another process; one that dies ends it at once

@@ -230,9 +230,7 @@ class RunLock:
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
-            raise UserError(
-                f"{self._run.path} is being trained by another process (if not, delete {self._run.lock})"
-            ) from None
+            raise UserError(f"{self._run.path} is being trained by another process") from None
         except (OSError, NotImplementedError) as error:
             if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise UserError(f"{self._run.path} is not writable: {error.strerror}") from None  # type: ignore[union-attr]
