@@ -5,10 +5,15 @@ DEMO := demo
 
 .PHONY: demo test lint format clean
 
+# What running needs; the tests and the linters need more.
 .venv/installed: requirements.txt setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+.venv/developed: .venv/installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
 demo: .venv/installed
@@ -19,15 +24,15 @@ demo: .venv/installed
 	echo "report:      $$run/report.html (open it in a browser)" && \
 	echo "predictions: $$run/output.csv $$run/probabilities.parquet (truth: $(DEMO)/eval_truth.csv)"
 
-test: .venv/installed
+test: .venv/developed
 	$(BIN)/python -m pytest
 
-lint: .venv/installed
+lint: .venv/developed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: .venv/installed
+format: .venv/developed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import configparser
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.helpers import ROOT
 
@@ -68,3 +72,61 @@ def test_what_is_installed_from_it_starts_away_from_the_checkout(installed: Path
     )  # fmt: skip
     place, usage = ended.stdout.splitlines()[:2]
     assert place == f"{installed}/maskcls/top_level maskcls train" and usage.startswith("usage: maskcls train [-h]")
+
+
+def pinned(name: str) -> dict[str, str]:
+    """Returns the versions that a file of requirements gives, by name; every line of it is an exact version."""
+    lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith(("#", "-r "))]
+    pairs = [line.split("==") for line in lines]
+    versions = {canonicalize_name(package): version for package, version in pairs}
+    assert len(versions) == len(lines) and lines == sorted(
+        lines, key=lambda line: canonicalize_name(line.split("==")[0])
+    )
+    return versions
+
+
+def named(section: str, key: str) -> list[Requirement]:
+    """Returns what setup.cfg asks for, with its ranges."""
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return [Requirement(line) for line in parser[section][key].splitlines() if line and not line.startswith("#")]
+
+
+def with_what_they_need(requirements: list[Requirement]) -> set[str]:
+    """Returns the names of the requirements and of all that they require in turn, as it is installed here."""
+    found: set[tuple[str, str]] = set()
+    waiting = [(requirement.name, extra) for requirement in requirements for extra in ("", *requirement.extras)]
+    while waiting:
+        name, extra = waiting.pop()
+        if (canonicalize_name(name), extra) in found:
+            continue
+        found.add((canonicalize_name(name), extra))
+        try:
+            for further in map(Requirement, requires(name) or []):
+                if further.marker is None or further.marker.evaluate({"extra": extra}):
+                    waiting += [(further.name, more) for more in ("", *further.extras)]
+        except PackageNotFoundError as error:
+            raise AssertionError(f"{name} is needed and not installed") from error
+    return {name for name, _ in found}
+
+
+RUNNING, DEVELOPING = named("options", "install_requires"), named("options.extras_require", "dev")
+
+
+def test_everything_that_setup_cfg_names_is_pinned_within_its_range() -> None:
+    running, developing = pinned("requirements.txt"), pinned("requirements-dev.txt")
+    assert "-r requirements.txt" in (ROOT / "requirements-dev.txt").read_text().splitlines()
+    assert not running.keys() & developing.keys()
+    for requirement in RUNNING:
+        assert requirement.specifier.contains(running[canonicalize_name(requirement.name)]), requirement
+    for requirement in DEVELOPING:
+        assert requirement.specifier.contains((running | developing)[canonicalize_name(requirement.name)]), requirement
+    assert len(RUNNING) > 15 and len(DEVELOPING) > 5
+
+
+def test_the_pinned_files_hold_all_that_is_needed_and_users_install_no_tool_of_ours() -> None:
+    running, developing = pinned("requirements.txt"), pinned("requirements-dev.txt")
+    needed = {name for name in with_what_they_need(RUNNING) if not name.startswith(("nvidia", "cuda", "triton"))}
+    assert running.keys() == needed  # but for what torch's build for GPUs brings in its own versions
+    assert developing.keys() == with_what_they_need(DEVELOPING) - needed
+    assert {"pytest", "ruff", "mypy", "playwright"} <= developing.keys()
