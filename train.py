@@ -65,7 +65,8 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     from maskcls.training.checkpoint import Progress, Saver, newest_state, restore
     from maskcls.training.experiment import build_learner, open_faces
     from maskcls.training.faults import faults_as_messages
-    from maskcls.training.loop import NotFinite, predict, score, train_one_epoch
+    from maskcls.training.interval import NotFinite
+    from maskcls.training.loop import predict, score, train_one_epoch
     from maskcls.training.run_folder import RunLock
     from maskcls.training.tracking import Tracking
 

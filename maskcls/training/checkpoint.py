@@ -256,8 +256,7 @@ def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) ->
     scaler = launch.accelerator.scaler
     if scaler is not None and numbers["scaler"]:
         scaler.load_state_dict(numbers["scaler"])
-    if launch.is_main:
-        learner.interval.restore(numbers["interval"])
+    learner.interval.restore(numbers["interval"])
     learner.num_updates, learner.num_skipped = numbers["num_updates"], numbers["num_skipped"]
     progress = numbers["progress"]
     return Progress(**{**progress, "best": BestScore(**progress["best"])})

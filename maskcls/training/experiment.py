@@ -31,7 +31,8 @@ from maskcls.modeling.model import attention_for
 from maskcls.modeling.optim import build_optimizer
 from maskcls.modeling.scheduler import build_scheduler, steps_on_score
 from maskcls.training.average import WeightAverage
-from maskcls.training.loop import Interval, Learner, Photos
+from maskcls.training.interval import Interval
+from maskcls.training.loop import Learner, Photos
 from maskcls.training.processes import Launch
 
 LOOKED_AT = 64  # photos that a check takes for all

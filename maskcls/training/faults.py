@@ -17,7 +17,8 @@ from maskcls.data.pixels import BadPhotos
 from maskcls.errors import Fault
 from maskcls.machine import peak_memory_gb
 from maskcls.paths import command
-from maskcls.training.loop import Learner, NotFinite
+from maskcls.training.interval import NotFinite
+from maskcls.training.loop import Learner
 from maskcls.training.processes import raise_if_left_alone
 
 LOST_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)

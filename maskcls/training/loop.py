@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +17,11 @@ from maskcls.data.augmentation import Transform
 from maskcls.data.loader import BatchPlan, map_ahead, split_evenly
 from maskcls.data.pixels import BadPhotos, Pixels
 from maskcls.evaluation.metrics import measure
-from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, head_predictions, head_probabilities, headline, targets_of
-from maskcls.machine import is_accelerator, peak_memory_gb
+from maskcls.labels import OUTPUT_HEADS, head_predictions, head_probabilities, headline, targets_of
+from maskcls.machine import is_accelerator
 from maskcls.modeling.loss import HeadLosses, soft
 from maskcls.training.average import WeightAverage
+from maskcls.training.interval import Interval, NotFinite
 
 MAX_SKIPPED = 10  # updates of one epoch that nan_policy: skip_update leaves out before it gives up
 
@@ -54,83 +54,6 @@ class Learner:
         return self.average.applied(self.model) if self.average else nullcontext()
 
 
-class NotFinite(Exception):
-    """The loss or the gradient of an update is infinite or not a number."""
-
-    def __init__(self, update: int) -> None:
-        super().__init__(update)
-        self.update = update  # of the run, from 1
-
-
-class Interval:
-    """Means over the updates since the last log line, summed on the device so that no update waits for a number."""
-
-    def __init__(self, device: torch.device, head: str) -> None:
-        self.head, self.num_classes, self.device = head, len(HEAD_CLASSES[head]), device
-        self._reset()
-
-    def _reset(self) -> None:
-        self._started, self._waited = time.perf_counter(), 0.0
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._confusion = torch.zeros(self.num_classes**2, dtype=torch.float64, device=self.device)
-        self._first_bad = torch.full((), torch.inf, dtype=torch.float64, device=self.device)
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting for photos."""
-        started = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - started
-
-    def add(self, loss_sum: Tensor, predictions: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> None:
-        """Adds one pass over photos: the sum of their losses, and their labels by head, (B,) each."""
-        self._loss_sum += loss_sum.detach()
-        cells = labels[self.head] * self.num_classes + predictions[self.head]
-        self._confusion.index_add_(0, cells, torch.ones_like(cells, dtype=torch.float64))
-
-    def watch(self, update: int, number: Tensor) -> None:
-        """Remembers the first update of which a number, () such as its loss, is not finite."""
-        bad = torch.where(number.detach().isfinite(), torch.inf, float(update)).double()
-        self._first_bad = torch.minimum(self._first_bad, bad)
-
-    def sums(self, accelerator: Accelerator) -> list[float]:
-        """Returns the sums over all devices: of the losses, then of the confusion counts. Collective, a device sync.
-
-        Raises NotFinite, on every process, for the first update that was not finite.
-        """
-        own = torch.cat([self._first_bad[None], self._loss_sum[None], self._confusion])
-        every = accelerator.gather(own[None]).cpu()
-        if bool(every[:, 0].isfinite().any()):
-            raise NotFinite(int(every[:, 0].min()))
-        return every[:, 1:].sum(0).tolist()
-
-    def restore(self, sums: Sequence[float]) -> None:
-        """Puts in the sums of a checkpoint, on one process of a launch."""
-        values = torch.tensor(sums, dtype=torch.float64, device=self.device)
-        self._loss_sum, self._confusion = values[0], values[1:]
-
-    def close(self, accelerator: Accelerator, learning_rate: float) -> dict[str, float]:
-        """Returns the means over all devices and begins anew. Collective; the interval's only device sync.
-
-        Raises NotFinite as `sums` does.
-        """
-        loss_sum, *counted = self.sums(accelerator)
-        counts = torch.tensor(counted, dtype=torch.float64).view(self.num_classes, self.num_classes)
-        seconds = time.perf_counter() - self._started
-        hits, seen = counts.diagonal(), counts.sum(0) + counts.sum(1)
-        values = {
-            "train/loss": float(loss_sum / counts.sum()),
-            "train/acc": float(hits.sum() / counts.sum()),
-            "train/f1": float((2 * hits / seen.clamp(min=1)).mean()),
-            "train/lr": learning_rate,
-            "train/images_per_second": float(counts.sum() / seconds),
-            "train/waiting_share": self._waited / seconds,
-            "train/peak_memory_gb": peak_memory_gb(self.device),
-        }
-        self._reset()
-        return values
-
-
 def train_one_epoch(
     accelerator: Accelerator,
     learner: Learner,
@@ -154,7 +77,7 @@ def train_one_epoch(
     learner.model.train()
     learner.num_skipped = learner.num_skipped if first_update else 0
     device, output, interval = accelerator.device, losses.output, learner.interval
-    all_labels = photos.labels.to(device)
+    all_labels = _pinned(photos.labels, device).to(device, non_blocking=True)
 
     def load(passes: Sequence[np.ndarray]) -> list[tuple[Tensor, Tensor]]:  # pixels and keys of each pass
         pixels = [photos.pixels(photos.rows[keys % plan.num_photos]) for keys in passes]

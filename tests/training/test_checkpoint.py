@@ -33,7 +33,8 @@ from maskcls.training.checkpoint import (
     weights_of,
 )
 from maskcls.training.experiment import Faces, build_learner, open_faces
-from maskcls.training.loop import Learner, NotFinite, train_one_epoch
+from maskcls.training.interval import NotFinite
+from maskcls.training.loop import Learner, train_one_epoch
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, TINY, overrides

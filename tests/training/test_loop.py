@@ -31,7 +31,8 @@ from maskcls.modeling.loss import build_losses, cross_entropy
 from maskcls.modeling.model import vit
 from maskcls.training import loop
 from maskcls.training.average import WeightAverage
-from maskcls.training.loop import Interval, Learner, NotFinite, Photos, predict, score, seed_dropout, train_one_epoch
+from maskcls.training.interval import Interval, NotFinite
+from maskcls.training.loop import Learner, Photos, predict, score, seed_dropout, train_one_epoch
 
 CPU = torch.device("cpu")
 SIZE = (4, 3)  # height, width
@@ -434,35 +435,6 @@ def test_an_epoch_goes_on_with_the_photos_that_it_has_not_had(accelerator: Accel
     assert pixels.read == plan.order(3)[first_update * 5 : 20].tolist()
     assert len(yields) == 4 - first_update and learner.num_updates == 9 + 4 - first_update
     assert learner.num_skipped == (2 if first_update else 0)  # the bound is an epoch's
-
-
-def test_an_interval_that_is_put_in_again_has_the_means_of_all_its_updates(accelerator: Accelerator) -> None:
-    def add(interval: Interval, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        truth, predicted = torch.randint(3, (2, 6), generator=generator)
-        interval.add(torch.rand((), generator=generator) * 6, {"mask": predicted}, {"mask": truth})
-
-    whole, first, second = (Interval(torch.device("cpu"), "mask") for _ in range(3))
-    for seed in (1, 2):
-        add(whole, seed)
-    add(first, 1)
-    second.restore(first.sums(accelerator))
-    add(second, 2)
-    assert second.sums(accelerator) == whole.sums(accelerator)
-    one, other = (interval.close(accelerator, 0.1) for interval in (whole, second))
-    assert {key: one[key] for key in ("train/loss", "train/acc", "train/f1")} == {
-        key: other[key] for key in ("train/loss", "train/acc", "train/f1")
-    }
-    assert whole.sums(accelerator) == [0.0] * 10
-
-
-def test_the_first_number_that_is_not_finite_is_the_one_that_is_named(accelerator: Accelerator) -> None:
-    interval = Interval(torch.device("cpu"), "mask")
-    for update, number in enumerate([1.0, -3.0, torch.inf, torch.nan, 2.0, -torch.inf], start=41):
-        interval.watch(update, torch.tensor(number))
-    with pytest.raises(NotFinite) as caught:
-        interval.close(accelerator, 0.1)
-    assert caught.value.update == 43
 
 
 def test_a_gradient_that_is_not_finite_is_seen_when_gradients_are_clipped(accelerator: Accelerator) -> None:

@@ -12,7 +12,8 @@ from maskcls.evaluation.selection import BestScore
 from maskcls.modeling.model import vit
 from maskcls.training.average import WeightAverage
 from maskcls.training.checkpoint import Progress, newest_state, restore, save_state, weights_of
-from maskcls.training.loop import Interval, Learner
+from maskcls.training.interval import Interval
+from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import run
