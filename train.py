@@ -30,9 +30,9 @@ def main() -> None:
     parser.add_argument(
         "--lang", help="en or ko: language of console and report; default: as MASKCLS_LANG or LANG says"
     )
-    arguments, overrides = parser.parse_known_args()
     keep_freed_memory()
     with errors_end_the_program():
+        arguments, overrides = parser.parse_known_args()
         lang = language(arguments.lang)
         launch, (run, config) = Launch.start(lambda: chosen(arguments.config, arguments.resume, overrides))
         if arguments.check:

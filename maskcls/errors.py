@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import select
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
+from typing import TextIO
 
 from maskcls.machine import process_number
 
+# How torch tells that memory is full where it has no exception class of its own.
+LOST_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
 NUM_SHOWN = 10  # things that a message names; the rest is counted
 
 
@@ -21,6 +27,7 @@ class UserError(Exception):
     """
 
     exit_code = 2
+    heading = "error: "  # before the message
     is_shared = False
 
     def of_launch(self) -> UserError:
@@ -38,22 +45,98 @@ class Fault(UserError):
 class Stopped(UserError):
     """The run was asked to stop and has saved its state: exit code 75, "try again later" (EX_TEMPFAIL, sysexits.h)."""
 
-    exit_code, is_shared = 75, True
+    exit_code, heading, is_shared = 75, "", True
+
+
+class Interrupted(UserError):
+    """Ctrl-C where there is nothing to save: exit code 130, as a shell gives to what SIGINT has ended."""
+
+    exit_code, heading = 130, ""
+
+
+class ReaderLeft(UserError):
+    """Whoever read standard output wants no more, as `head -1`: exit code 141, as a shell gives after SIGPIPE."""
+
+    exit_code, heading = 141, ""
 
 
 @contextmanager
 def errors_end_the_program() -> Iterator[None]:
-    """Turns a UserError into its message on stderr and its exit code."""
+    """Ends the program with a message on stderr and an exit code, whatever went wrong but a defect of its own.
+
+    From here on standard output takes every text, in any encoding, and shows it line by line also in a file.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         yield
-    except UserError as error:
+        print(end="", flush=True)
+    except BaseException as raised:
+        error = _as_user_error(raised, _output_error())
+        if error is None:
+            raise
         _speak(error)
         _leave_launch(error.exit_code, together=error.is_shared)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
     _leave_launch(0, together=True)
+
+
+def _as_user_error(error: BaseException, output_error: OSError | None) -> UserError | None:
+    """Returns what a person is told about an error; None: a defect, whose traceback says more (or argparse's end)."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted")
+    if isinstance(error, BrokenPipeError) and is_closed(sys.stdout):
+        return ReaderLeft()
+    if isinstance(error, OSError):
+        where = "standard output" if output_error else error.filename
+        return Fault(f"{f'{where}: ' if where else ''}{reason_of(error)}")
+    if is_out_of_memory(error):
+        return Fault(
+            f"out of memory: {' '.join(str(error).split()) or 'Python has none left'}. Fewer photos at once take less: "
+            "valid_batch_size, or --batch_size of a prediction; max_device_batch_size in training"
+        )
+    return None
+
+
+def _output_error() -> OSError | None:
+    """Returns why standard output does not take what is left for it, and lets go of that; None: it has taken it."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        point_at_nothing(sys.stdout)  # or the interpreter tries again on its way out, and says so
+        return error
+    return None
+
+
+def is_closed(stream: TextIO | None) -> bool:
+    """Returns whether nobody is left to read what is written: the pipe's reader has ended, the terminal is closed."""
+    try:
+        poll = select.poll()  # not on Windows
+        poll.register(stream.fileno(), 0)  # type: ignore[union-attr]  # what is gone is told without being asked for
+        return bool(poll.poll(0))
+    except (AttributeError, OSError, ValueError):  # no stream, or one in memory
+        return False
+
+
+def point_at_nothing(stream: TextIO) -> None:
+    """Lets everything that is written to a stream from now on vanish."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError, ValueError):  # a stream in memory has no number
+        os.dup2(nothing, stream.fileno())
+    os.close(nothing)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether Python, torch or a GPU has asked for memory that is not there."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(LOST_MEMORY.search(str(error))))
+
+
+def reason_of(error: OSError) -> str:
+    """Returns the system's own words: "No space left on device"."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _speak(error: UserError) -> None:
@@ -62,9 +145,12 @@ def _speak(error: UserError) -> None:
     speaks = rank == 0 or not error.is_shared
     if not _is_in_launch():  # the processes do not know each other yet: the first of every machine speaks
         speaks = process_number("LOCAL_RANK", default=0) == 0
-    if speaks:
+    if speaks and str(error):
         where = "" if is_alone or error.is_shared else f"rank {rank}: "
-        print(f"{'' if isinstance(error, Stopped) else 'error: '}{where}{error}", file=sys.stderr, flush=True)
+        try:
+            print(f"{error.heading}{where}{error}", file=sys.stderr, flush=True)
+        except OSError:  # a terminal that was closed shall not change the exit code
+            point_at_nothing(sys.stderr)
 
 
 def _is_in_launch() -> bool:
@@ -83,7 +169,6 @@ def _leave_launch(code: int, *, together: bool) -> None:
         with suppress(RuntimeError):  # one has been killed meanwhile
             # The main process may still be uploading, and when one leaves, a launcher ends all.
             sys.modules["torch.distributed"].barrier()
-    sys.stdout.flush()
     os._exit(code)
 
 

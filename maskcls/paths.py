@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from maskcls.errors import UserError
+from maskcls.errors import Fault, UserError, reason_of
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # another name would not help
 
 
 def top_level() -> Path:
@@ -60,3 +65,27 @@ def file_problem(path: Path) -> str | None:
         if path.is_dir():  # Windows says that access is denied
             return "is a folder, not a file"
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def write_problem(path: Path, error: OSError) -> UserError:
+    """Returns what to raise when `path` cannot be written: a Fault of the disk, or a mistake in the path."""
+    kind = Fault if error.errno in DISK_ERRORS else UserError
+    return kind(f"{path} cannot be written: {reason_of(error)}")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path` to write to, which then takes its place: `path` is whole or as it was before.
+
+    Whatever goes wrong, nothing unfinished is left. Raises what `write_problem` says instead of an OSError.
+    """
+    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")  # the ending tells writers the form
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except BaseException as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        if isinstance(error, OSError):
+            raise write_problem(path, error) from None
+        raise

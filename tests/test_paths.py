@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from maskcls.errors import UserError
-from maskcls.paths import command, file_problem, folder_problem, full_path, top_level
+from maskcls.paths import command, file_problem, folder_problem, full_path, top_level, write_problem, written_whole
 from tests.helpers import ROOT
 
 
@@ -60,3 +61,24 @@ def test_the_next_command_fits_where_one_works(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     (tmp_path / "infer.py").touch()  # somebody else's
     assert command("infer", "--model_dir", "my runs/exp") == "maskcls infer --model_dir 'my runs/exp'"
+
+
+def test_a_file_that_is_written_whole_takes_its_place_or_leaves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("before")
+    for error in (KeyboardInterrupt, OSError(errno.ENOSPC, "?"), UserError("else")):
+        with pytest.raises((KeyboardInterrupt, UserError)), written_whole(path) as unfinished:
+            unfinished.write_text("half")
+            assert unfinished.suffix == ".csv" and unfinished.parent == tmp_path
+            raise error
+        assert [file.name for file in tmp_path.iterdir()] == ["a.csv"] and path.read_text() == "before"
+    with written_whole(path) as unfinished:
+        unfinished.write_text("after")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv"] and path.read_text() == "after"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.ENOENT])
+def test_a_full_disk_is_a_fault_and_a_path_where_nothing_can_be_written_a_mistake(number: int) -> None:
+    problem = write_problem(Path("/a/b"), OSError(number, "pyarrow's own words"))
+    assert str(problem) == f"/a/b cannot be written: {os.strerror(number)}"
+    assert problem.exit_code == (2 if number in (errno.EACCES, errno.ENOENT) else 3)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 
 from maskcls.config import Config
 from maskcls.data.loader import BatchPlan
 from maskcls.data.pixels import BadPhotos
-from maskcls.errors import Fault
+from maskcls.errors import Fault, is_out_of_memory
 from maskcls.machine import peak_memory_gb
 from maskcls.paths import command
 from maskcls.training.interval import NotFinite
 from maskcls.training.loop import Learner
 from maskcls.training.processes import raise_if_left_alone
 
-LOST_MEMORY = re.compile(r"can't allocate memory|out of memory", re.IGNORECASE)
 NUM_NAMED = 8  # photos of a broken update that the message names; the rest goes to a file
 
 
@@ -52,7 +49,7 @@ def faults_as_messages(
         what = f"{error.filename or run_folder}: {error.strerror or error}"
         raise Fault(f"{what}. The last state that was saved is whole.{go_on}") from None
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or LOST_MEMORY.search(str(error)):
+        if is_out_of_memory(error):
             share = -(-plan.batch_size // (plan.num_devices * plan.num_accumulated))
             smaller = f"max_device_batch_size={max(share // 2, 1)}"
             raise Fault(
@@ -60,7 +57,8 @@ def faults_as_messages(
                 f"photos at once, after a peak of {peak_memory_gb(accelerator.device):.2f} GB. Set {smaller}: the "
                 f"updates stay the same.{go_on}{f' {smaller}' if go_on else ''}"
             ) from None
-        raise_if_left_alone(error)
+        if isinstance(error, RuntimeError):
+            raise_if_left_alone(error)
         raise
 
 
