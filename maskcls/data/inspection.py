@@ -17,10 +17,12 @@ from dataclasses import astuple, dataclass, fields, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from maskcls.data.loader import map_ahead
+from maskcls.data.photo import PhotoError, decoded, is_on_its_side, opened, orientation
 from maskcls.data.profiles import Profile, is_image, parse_profile
 from maskcls.errors import UserError
 from maskcls.labels import AGE_GROUPS, CLASS_NAMES, GENDERS, MASK_OF_STEM, MASKS, age_group, encode_class
@@ -60,6 +62,7 @@ class _Photo:
     size: tuple[int, int] = (0, 0)  # width and height in pixels, as the photo is meant to be seen
     mode: str = ""
     is_turned: bool = False  # by its EXIF orientation
+    is_one_colour: bool = False
     thumbnail: np.ndarray | None = None  # (THUMBNAIL, THUMBNAIL) uint8, grey
     problem: str = ""
 
@@ -79,8 +82,8 @@ def inspect_profiles(
 ) -> list[Finding]:
     """Returns what was found in the named profiles and their photos, the worst first.
 
-    decode: decode every photo in full, as training does; otherwise in grey and, if it is a JPEG, smaller. Either tells
-    files that end too early. progress is called with 1 for every photo that was read.
+    decode: decode every photo in full; otherwise JPEGs smaller. Either tells files that end too early. progress is
+    called with 1 for every photo that was read.
     """
     findings = _in_both_lists(train, valid)
     if not Path(data_dir).is_dir():
@@ -206,25 +209,26 @@ def _parsed(names: set[str]) -> Iterator[Profile]:
 
 
 def _looked_at(data_dir: Path, profile_and_file: tuple[str, str], *, decode: bool) -> _Photo:
-    from PIL import ExifTags, Image, ImageOps
+    from PIL import Image
 
     photo = _Photo(*profile_and_file)
     try:
         content = (data_dir / photo.profile / photo.file).read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
+        with opened(io.BytesIO(content)) as image:
             digest = hashlib.blake2b(content, digest_size=16).digest()
             photo = replace(photo, digest=digest, format=str(image.format), size=image.size, mode=image.mode)
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            if not decode:
-                image.draft("L", (2 * THUMBNAIL, 2 * THUMBNAIL))
-            ImageOps.exif_transpose(image, in_place=True)
-            pixels = image.convert("RGB") if decode else image
-            thumbnail = np.asarray(pixels.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))
-    except Exception as error:  # Pillow's decoders raise a dozen kinds: OSError, SyntaxError, ValueError, struct.error
-        reason = "it is not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
-        return replace(photo, problem=reason)
-    size = photo.size[::-1] if orientation in range(5, 9) else photo.size  # these are turned by 90 degrees
-    return replace(photo, size=size, is_turned=orientation in range(2, 9), thumbnail=thumbnail)
+            # What follows may break: EXIF may lie behind a PNG's pixels.
+            size = image.size[::-1] if is_on_its_side(image) else image.size
+            photo = replace(photo, size=size, is_turned=orientation(image) in range(2, 9))
+            picture = decoded(image, least=None if decode else (2 * THUMBNAIL, 2 * THUMBNAIL))
+    except OSError as error:
+        return replace(photo, problem=error.strerror or str(error))
+    except PhotoError as error:
+        return replace(photo, problem=str(error))
+    thumbnail = np.asarray(picture.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))
+    extrema = cast(tuple[tuple[int, int], ...], picture.getextrema()) if np.ptp(thumbnail) == 0 else ()
+    is_one_colour = bool(extrema) and all(low == high for low, high in extrema)
+    return replace(photo, thumbnail=thumbnail, is_one_colour=is_one_colour)
 
 
 def _in_photo(photo: _Photo) -> list[Finding]:
@@ -240,6 +244,8 @@ def _in_photo(photo: _Photo) -> list[Finding]:
     # A JPEG of several pictures, as some phones write, is Pillow's MPO.
     if photo.format.replace("MPO", "JPEG") != Image.registered_extensions().get(suffix):
         findings.append(found("note", "extension", f"a {photo.format} file, though it is called {suffix}"))
+    if photo.is_one_colour:
+        findings.append(found("warning", "one_colour", "shows nothing: all its pixels have the same colour"))
     if photo.mode == "CMYK":
         findings.append(
             found("warning", "cmyk", "has the colours of a printer, CMYK: look whether they come out right")

@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate, pad
 
 from maskcls.data.dataset import content_key
 from maskcls.data.loader import map_ahead
+from maskcls.data.photo import GREY, PhotoError, decoded, is_on_its_side, opened
 from maskcls.errors import UserError, joined
 from maskcls.machine import free_memory, is_accelerator
 
@@ -28,14 +29,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from PIL.Image import Image
 
-GREY = 128  # what fills the border of fit: pad
 SHARD_PHOTOS = 1024  # a kill while decoding costs at most so many photos
-ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 are turned by 90 degrees
 # A JPEG may be shrunk while it is decoded (DCT scaling, 2 to 3 times faster) to no less than so many times the pixels
 # that are kept: on photos the result differs by less than half a level on average.
 DRAFT = 2
-MAX_PIXELS = 90_000_000  # of a photo: it takes 0.5 GB and seconds; Pillow warns from here on and refuses twice as many
-FORMAT = 2  # raised when the same photo and geometry would give other pixels
+FORMAT = 3  # raised when the same photo and geometry would give other pixels
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ class Geometry:
         return round(height * (1 + self.margin)), round(width * (1 + self.margin))
 
     def apply(self, image: Image) -> np.ndarray:
-        """Returns (H, W, 3) uint8 of stored_size. Antialiased bilinear, within 1 level of Pillow's BILINEAR."""
-        pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None]  # (1, 3, H, W), channels last
+        """Returns (H, W, 3) uint8 of stored_size of RGB: within 1 level of Pillow's antialiased BILINEAR."""
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # (1, 3, H, W), channels last
         height, width = pixels.shape[2:]
         if self.crop_box:
             left, top, right, bottom = self.crop_box
@@ -96,22 +94,15 @@ class BadPhotos(UserError):
 
 def decode(image: dict[str, Any], geometry: Geometry) -> np.ndarray:
     """Returns (H, W, 3) uint8 of an undecoded Image column's value. Raises BadPhotos when it is not a whole image."""
-    from PIL import Image, ImageOps
-
-    name = image["path"] or "an embedded photo"
     try:
-        with Image.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"]) as opened:
-            if geometry.crop_box is None and opened.getexif().get(ORIENTATION, 1) not in range(5, 9):
+        with opened(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"]) as photo:
+            least = None
+            if geometry.crop_box is None and not is_on_its_side(photo):
                 height, width = geometry.stored_size
-                opened.draft("RGB", (DRAFT * width, DRAFT * height))
-            if opened.width * opened.height > MAX_PIXELS:
-                raise ValueError(f"{opened.width} x {opened.height} pixels are too many: make the photo smaller")
-            return geometry.apply(ImageOps.exif_transpose(opened))
-    except Exception as error:  # Pillow's decoders raise a dozen kinds: OSError, SyntaxError, ValueError, struct.error
-        reason = getattr(error, "strerror", None) or str(error)
-        if type(error).__name__ == "UnidentifiedImageError":
-            reason = "is not an image"
-        raise BadPhotos(f"{name}: {reason}") from None
+                least = (DRAFT * width, DRAFT * height)
+            return geometry.apply(decoded(photo, least=least))
+    except PhotoError as error:
+        raise BadPhotos(f"{image['path'] or 'an embedded photo'}: {error}") from None
 
 
 def _decoded_or_error(image: dict[str, Any], geometry: Geometry) -> np.ndarray | BadPhotos:

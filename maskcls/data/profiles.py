@@ -17,7 +17,7 @@ import numpy as np
 from maskcls.errors import UserError, joined
 from maskcls.labels import AGE_GROUPS, GENDERS, MASK_OF_STEM, age_group
 
-IMAGE_EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+IMAGE_EXTENSIONS = {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 MAX_AGE = 120  # years
 
 

@@ -226,7 +226,7 @@ def test_a_photo_is_turned_upright(
         ("grey.jpg", Pillow.new("L", (9, 9), 77), (77, 77, 77)),
         ("grey_alpha.png", Pillow.new("LA", (9, 9), (77, 255)), (77, 77, 77)),
         ("alpha.png", Pillow.new("RGBA", (9, 9), (*RED, 255)), RED),
-        ("glass.png", Pillow.new("RGBA", (9, 9), (*RED, 0)), RED),
+        ("glass.png", Pillow.new("RGBA", (9, 9), (*RED, 0)), (128, 128, 128)),
         ("palette.png", Pillow.new("RGB", (9, 9), GREEN).quantize(2), GREEN),
         ("palette.gif", Pillow.new("RGB", (9, 9), GREEN).quantize(2), GREEN),
         ("one_bit.png", Pillow.new("1", (9, 9), 1), (255, 255, 255)),
@@ -293,7 +293,7 @@ def test_a_photo_may_come_as_bytes(tmp_path: Path) -> None:
     stripes(RED).save(tmp_path / "photo.png")
     content = (tmp_path / "photo.png").read_bytes()
     assert is_all(decode({"path": None, "bytes": content}, Geometry((6, 6))), RED)
-    with pytest.raises(BadPhotos, match=r"^an embedded photo: is not an image$"):
+    with pytest.raises(BadPhotos, match=r"^an embedded photo: it is not an image$"):
         decode({"path": None, "bytes": b"not a photo"}, Geometry((6, 6)))
 
 
@@ -414,8 +414,8 @@ def test_photos_that_cannot_be_read_are_all_named_in_one_message(images: Path, t
         assert len(error.value.args) == 4
         for problem, path in zip(str(error.value).splitlines()[1:], bad, strict=True):
             assert problem.startswith(f"  - {path}: ")
-        assert f"{bad[1]}: is not an image" in str(error.value)
-        assert f"{bad[2]}: is not an image" in str(error.value)
+        assert f"{bad[1]}: it is not an image" in str(error.value)
+        assert f"{bad[2]}: it is not an image" in str(error.value)
         assert not (cache_folder(table, SMALL, tmp_path) / "complete").exists()
         assert not (cache_folder(table, SMALL, tmp_path) / "readable").exists()
     assert DecodedPixels(table, SMALL)(np.array([0])).shape == (1, 27, 20, 3)  # the others can be read
@@ -436,7 +436,7 @@ def test_a_cache_is_whole_after_the_bad_photo_is_mended(images: Path, tmp_path: 
     photo = images / PERSON / "normal.png"
     stored = photo.read_bytes()
     photo.write_text("not a photo")
-    with pytest.raises(BadPhotos, match=r"^[^\n]*normal\.png: is not an image$"):
+    with pytest.raises(BadPhotos, match=r"^[^\n]*normal\.png: it is not an image$"):
         build_cache(table_of(images, tmp_path), SMALL, tmp_path, num_workers=1)
     photo.write_bytes(stored)
     table = table_of(images, tmp_path)
@@ -606,14 +606,3 @@ def test_mean_and_std_of_the_sample_are_the_same_from_the_cache_and_on_the_fly(s
 def test_photos_of_one_colour_have_no_spread() -> None:
     mean, std = mean_and_std(lambda rows: torch.full((len(rows), 2, 2, 3), 51, dtype=torch.uint8), np.arange(3))
     assert (mean, std) == ([0.2] * 3, [0.0] * 3)
-
-
-def test_a_photo_that_would_fill_the_memory_is_told_before_it_is_decoded(tmp_path: Path) -> None:
-    from PIL import Image
-
-    Image.new("1", (13_000, 13_000)).save(tmp_path / "vast.png")  # 169 megapixels in a file of 21 kB
-    with (
-        pytest.warns(Image.DecompressionBombWarning),
-        pytest.raises(BadPhotos, match="13000 x 13000 pixels are too many"),
-    ):
-        decode({"path": str(tmp_path / "vast.png"), "bytes": None}, Geometry((32, 32)))

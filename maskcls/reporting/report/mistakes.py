@@ -150,18 +150,19 @@ def _people(material: Material, names: list[str], folder: Path | None, size: Siz
 
 def _read(folder: Path | None, predictions: Predictions, row: int, size: int) -> Image | None:
     """Returns a photo, its longer side `size` pixels, or None when it cannot be read."""
-    from PIL import Image, ImageOps
+    from PIL.Image import Resampling
+
+    from maskcls.data.photo import PhotoError, read_photo
 
     if folder is None:
         return None
     try:
-        with Image.open(folder / str(predictions.people[row]) / str(predictions.files[row])) as opened:
-            opened.draft("RGB", (2 * size, 2 * size))  # decodes JPEGs small: several times faster
-            photo = ImageOps.exif_transpose(opened).convert("RGB")
-            photo.thumbnail((size, size), Image.Resampling.LANCZOS, reducing_gap=2)
-            return photo
-    except Exception:  # Pillow's decoders raise a dozen kinds; the page counts and says what is missing
+        path = folder / str(predictions.people[row]) / str(predictions.files[row])
+        photo = read_photo(path, least=(2 * size, 2 * size))
+    except PhotoError:  # the page counts and says what is missing
         return None
+    photo.thumbnail((size, size), Resampling.LANCZOS, reducing_gap=2)
+    return photo
 
 
 def jpeg(image: Image, *, quality: int = 70) -> str:
