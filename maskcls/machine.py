@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +25,31 @@ def is_accelerator(device: torch.device) -> bool:
 def process_number(name: str, *, default: int) -> int:
     """Returns RANK, LOCAL_RANK, WORLD_SIZE or LOCAL_WORLD_SIZE of the launch that this process belongs to."""
     return int(os.environ.get(name, default))
+
+
+def num_accelerators() -> int:
+    """Returns how many GPUs, or others of torch's accelerators, this process sees; 0: it trains on the CPU."""
+    import torch
+
+    return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+
+
+def quickest_precision() -> str:
+    """Returns the mixed precision in which this machine trains fastest: bf16, fp16 or no."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if not torch.accelerator.is_available() and cpu_has_bf16() else "no"
+
+
+def cpu_has_bf16() -> bool:
+    """Returns whether the processor has instructions for bf16; elsewhere it is emulated, and slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def num_cores() -> int:

@@ -13,6 +13,7 @@ from maskcls.paths import top_level
 
 SCRIPTS = {"train": "train a config, as train.py does", "infer": "predict photos with a run's model, as infer.py does"}
 COMMANDS = {
+    "init": "maskcls.cli.init",
     "sample-data": "maskcls.cli.sample_data",
     "schema": "maskcls.cli.schema",
     "check": "maskcls.cli.check",

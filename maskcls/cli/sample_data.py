@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from maskcls.paths import full_path
+from maskcls.paths import command, full_path, top_level
 
 HELP = "draw sample photos, profile lists and an evaluation set, to try everything without real photos"
 
@@ -30,4 +31,17 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"lists       {summary.train_profile}, {summary.valid_profile}")
     print(f"evaluation  {summary.eval_directory}: {summary.num_eval_photos} photos of {summary.num_eval_people} others")
     print(f"truth       {summary.eval_truth}")
-    print("next        python train.py --config configs/demo.yaml")
+    print(f"next        {demo_command(arguments.directory)}")
+
+
+def demo_command(directory: Path) -> str:
+    """Returns the line that trains configs/demo.yaml on the data in `directory`, with the paths that are others."""
+    import yaml
+
+    config = top_level() / "configs/demo.yaml"
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    paths = {key: Path(value) for key, value in settings.items() if isinstance(value, str) and "demo/" in value}
+    moved = {key: directory / path.relative_to("demo") for key, path in paths.items()}
+    others = [f"{key}={path}" for key, path in moved.items() if path != full_path(paths[key])]
+    place = config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config
+    return command("train", "--config", place, *others)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -17,6 +16,7 @@ from maskcls.data.loader import BatchPlan
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import AGE_GROUPS, GENDERS, MASKS, encode_class
+from maskcls.machine import cpu_has_bf16
 from maskcls.paths import command
 from maskcls.reporting.text import padded
 from maskcls.training.run_folder import RunFolder
@@ -92,17 +92,9 @@ def advice(values: Mapping[str, float], accelerator: Accelerator, word: Callable
     lines = []
     if values["train/waiting_share"] > 0.1:
         lines.append(word("advice_disk" if uses_cache else "advice_cache", share=values["train/waiting_share"]))
-    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and _has_bf16():
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and cpu_has_bf16():
         lines.append(word("advice_bf16"))
     return "".join(f"{line}\n" for line in lines)
-
-
-def _has_bf16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def epoch_line(

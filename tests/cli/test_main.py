@@ -53,10 +53,8 @@ def test_the_help_lists_the_scripts_among_the_commands() -> None:
 
 def test_it_works_from_any_folder(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", "maskcls", "infer", "--model_dir", "nothing"], cwd=tmp_path, capture_output=True,
+        [sys.executable, "-m", "maskcls", "train", "--config", "nothing.yaml"], cwd=tmp_path, capture_output=True,
         text=True, check=False, env={"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert (ended.returncode, ended.stdout) == (
-        2,
-        "",
-    ) and ended.stderr == f"error: run folder {tmp_path}/nothing does not exist\n"
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"error: config file {tmp_path}/nothing.yaml does not exist\n"

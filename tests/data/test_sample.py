@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -15,10 +16,13 @@ import pytest
 from PIL import Image
 
 from maskcls.cli import sample_data
+from maskcls.cli.sample_data import demo_command
+from maskcls.config import load_config
 from maskcls.data.sample import STEMS, SampleDataSummary, write_sample_data
 from maskcls.data.sample_people import make_person
 from maskcls.errors import UserError
 from maskcls.labels import GENDERS, age_group, decode_class
+from tests.helpers import ROOT
 
 NUM_PEOPLE = 12
 SEED = 2  # with this one the few photos have all four extensions
@@ -179,8 +183,22 @@ def test_the_command_writes_the_data_and_says_what_comes_next(
     printed = capsys.readouterr().out
     assert "14 photos, 1 people to train on, 1 to validate" in printed
     assert "7 photos of 1 others" in printed
-    assert printed.endswith("next        python train.py --config configs/demo.yaml\n")
+    assert printed.splitlines()[-1].startswith("next        python train.py --config configs/demo.yaml data_dir=")
     assert (tmp_path / "data/eval_truth.csv").is_file()
+
+
+def test_the_next_command_trains_on_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert demo_command(ROOT / "demo") == "python train.py --config configs/demo.yaml"
+    _, script, option, file, *overrides = shlex.split(demo_command(tmp_path / "my data"))
+    assert (script, option, file) == ("train.py", "--config", "configs/demo.yaml")
+    config, demo = load_config(file, overrides), load_config(file)
+    changed = {key for key, value in config.model_dump().items() if value != demo.model_dump()[key]}
+    assert changed == {"data_dir", "train_profile", "valid_profile", "infer_data_dir", "model_dir", "cache_dir"}
+    assert config.train_profile == str(tmp_path / "my data/train_profiles.txt")
+    assert (config.model_dir, config.infer_data_dir) == (f"{tmp_path}/my data/runs", f"{tmp_path}/my data/eval")
+    monkeypatch.chdir(tmp_path)  # installed, with no checkout at hand
+    assert demo_command(tmp_path / "demo") == f"maskcls train --config {ROOT}/configs/demo.yaml"
 
 
 def test_importing_it_loads_no_torch() -> None:
