@@ -110,6 +110,7 @@ def infer(
         print(word("num_predicted", photos=len(logits), duration=console.duration(time.time() - started, word)))
         files = {"answers": target / "output.csv", "probabilities": target / "probabilities.parquet"}
         print(word("where_answers", **files))
+    launch.wait()
 
 
 if __name__ == "__main__":

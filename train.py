@@ -168,6 +168,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     if is_main:
         say(console.end_lines(run, best, intervals, word, seconds=progress.seconds, notes=tracking.notes))
         lock.release()
+    launch.wait()
 
 
 if __name__ == "__main__":

@@ -82,7 +82,6 @@ class Saver:
 
     def __exit__(self, *_: object) -> None:
         self._stop.ignore()
-        self._launch.close()
 
     def save(self) -> None:
         """Writes `last/`. Collective; see save_state."""

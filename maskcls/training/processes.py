@@ -119,9 +119,9 @@ class Launch:
         self._with_partners(lambda: distributed.all_reduce(values, distributed.ReduceOp.MAX, group=self._group))
         return values.tolist()
 
-    def close(self) -> None:
-        """Lets go of the group, so that it ends with the others: one that outlives them may hang in its destructor."""
-        self._group = None
+    def wait(self) -> None:
+        """Returns when every process is here, however long the main process takes for its report and uploads."""
+        self.all_of(None)
 
     def _with_partners(self, collective: Callable[[], object]) -> None:
         try:

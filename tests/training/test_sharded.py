@@ -88,7 +88,6 @@ def main() -> None:
             f"{'same' if same_average else 'other'} average"
         )
     launch.accelerator.wait_for_everyone()
-    launch.close()
     launch.accelerator.end_training()
 
 
