@@ -26,7 +26,9 @@ def main() -> None:
         metavar="RUN",
         help="run folder to go on with; auto: the newest unfinished one of this config, if any",
     )
-    parser.add_argument("--check", action="store_true", help="look at config, photos and one update, and do not train")
+    parser.add_argument(
+        "--check", action="store_true", help="look at config, photos and one update, and do not train, or not go on"
+    )
     parser.add_argument(
         "--lang", help="en or ko: language of console and report; default: as MASKCLS_LANG or LANG says"
     )
@@ -36,7 +38,7 @@ def main() -> None:
         lang = language(arguments.lang)
         launch, (run, config) = Launch.start(lambda: chosen(arguments.config, arguments.resume, overrides))
         if arguments.check:
-            check(config, launch, lang=lang)
+            check(config, run, launch, lang=lang)
         else:
             train(config, run, launch, lang=lang)
 
@@ -63,20 +65,22 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     from maskcls.reporting.dashboard import log_results
     from maskcls.reporting.report import write_report
     from maskcls.training.checkpoint import Progress, Saver, newest_state, restore
-    from maskcls.training.experiment import build_learner, open_faces
+    from maskcls.training.experiment import build_learner, open_data, open_faces
     from maskcls.training.faults import faults_as_messages
     from maskcls.training.interval import NotFinite
     from maskcls.training.loop import predict, score, train_one_epoch
-    from maskcls.training.run_folder import RunLock
+    from maskcls.training.run_folder import RunLock, check_outputs
     from maskcls.training.tracking import Tracking
 
     launch = launch or Launch()
     accelerator, is_main, say, word = launch.accelerator, launch.is_main, launch.say, words(lang)
 
-    # Photos, people, batches; model, loss, optimizer, schedule.
-    config, faces = open_faces(config, launch)
-    learner, losses = build_learner(config, launch, faces)
-    data, plan, transform = faces.data, faces.plan, faces.transform
+    # People, batches, model, losses, optimizer, schedule: what is wrong with them is told before a photo is decoded.
+    launch.on_main(lambda: check_outputs(config, run))
+    data = open_data(config, launch)
+    learner, losses = build_learner(config, launch, data)
+    config, faces = open_faces(config, launch, data)
+    plan, transform = faces.plan, faces.transform
 
     # Run folder: everything that could be wrong has been looked at, so nothing half-written is left behind.
     progress = Progress(BestScore(config.best_criterion))

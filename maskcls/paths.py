@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,3 +90,19 @@ def written_whole(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise write_problem(path, error) from None
         raise
+
+
+def nearest_folder(path: Path) -> Path:
+    """Returns `path` when it exists, or the nearest folder above it that does."""
+    return next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
+
+
+def output_problem(folder: Path) -> str | None:
+    """Returns why nothing can be written to `folder`, or to where it has to be made first, or None. Leaves nothing."""
+    try:
+        with tempfile.TemporaryFile(dir=nearest_folder(folder)) as file:
+            file.write(bytes(4096))  # a full disk still makes empty files
+            file.flush()
+    except OSError as error:
+        return reason_of(error)
+    return None

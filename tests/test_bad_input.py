@@ -96,6 +96,9 @@ TRAINING: dict[str, tuple[Mischief, list[str]]] = {
     "batch too large": (give("train_batch_size=999"), ["train_batch_size is 999, but there are 70 training photos"]),
     "weights of the wrong length": (give("criterion_args={weight: [1, 2]}"), ["weight is [1, 2]; it is 'balanced' or 3 numbers"]),
     "refused by the optimizer": (give("optimizer=SGD", "optimizer_args={momentum: -1}"), ["optimizer SGD cannot be built"]),
+    "refused by the schedule": (give("scheduler_args={warmup_updates: soon}"), ["scheduler warmup_cosine cannot be built"]),
+    "augmentation out of range": (give("augmentation_args={flip: 2}"), ["augmentation_args: flip is 2; it goes from 0 to 1"]),
+    "image too small for the model": (give("image_size=2"), ["image_size [2, 2] does not fit convnext"]),
     "not a model folder": (give("model_args={pretrained: /nowhere}"), ["pretrained model '/nowhere' cannot be loaded"]),
     "model_dir not writable": (give("model_dir=setup.cfg/runs"), [f"model_dir {ROOT}/setup.cfg/runs is not writable"]),
     "cache_dir not writable": (give("cache_dir=setup.cfg/cache"), ["cannot write to cache_dir"]),
@@ -119,6 +122,8 @@ def test_training_with(
     for word in words:
         assert word in message
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+    if not name.startswith("bad photos"):  # of these only the decoding knows
+        assert "decoding" not in message and not list(tmp_path.glob("cache/pixels/*"))
 
 
 def test_a_duplicate_key_in_the_file(

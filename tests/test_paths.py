@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from maskcls.errors import UserError
-from maskcls.paths import command, file_problem, folder_problem, full_path, top_level, write_problem, written_whole
+from maskcls.paths import (
+    command,
+    file_problem,
+    folder_problem,
+    full_path,
+    output_problem,
+    top_level,
+    write_problem,
+    written_whole,
+)  # fmt: skip
 from tests.helpers import ROOT
 
 
@@ -82,3 +92,22 @@ def test_a_full_disk_is_a_fault_and_a_path_where_nothing_can_be_written_a_mistak
     problem = write_problem(Path("/a/b"), OSError(number, "pyarrow's own words"))
     assert str(problem) == f"/a/b cannot be written: {os.strerror(number)}"
     assert problem.exit_code == (2 if number in (errno.EACCES, errno.ENOENT) else 3)
+
+
+def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    assert output_problem(tmp_path) is None
+    assert output_problem(tmp_path / "new" / "deep") is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_why_a_folder_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert output_problem(tmp_path / "file") == output_problem(tmp_path / "file" / "x") == "Not a directory"
+    assert output_problem(Path("/proc/new")) is not None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: full)
+        assert output_problem(tmp_path) == "No space left on device"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,12 @@ from maskcls.paths import full_path
 
 if TYPE_CHECKING:
     from maskcls.config import Config
+    from maskcls.data.dataset import FaceData
     from maskcls.data.inspection import Finding
+    from maskcls.errors import UserError
     from maskcls.training.preflight import Estimate
     from maskcls.training.processes import Launch
+    from maskcls.training.run_folder import RunFolder
 
 HELP = "look at a config, its photos and one update before training; ends with go or no go"
 NUM_SHOWN = 5  # findings of one kind on the screen; --fix-report has all
@@ -37,24 +41,45 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.training.processes import Launch
 
     config = load_config(arguments.config, arguments.overrides)
-    check(config, Launch(), lang=language(arguments.lang), decode=arguments.decode, report=arguments.fix_report)
+    check(config, None, Launch(), lang=language(arguments.lang), decode=arguments.decode, report=arguments.fix_report)
 
 
-def check(config: Config, launch: Launch, *, lang: str, decode: bool = False, report: Path | None = None) -> None:
+def check(
+    config: Config,
+    run: RunFolder | None,
+    launch: Launch,
+    *,
+    lang: str,
+    decode: bool = False,
+    report: Path | None = None,
+) -> None:
     """Prints what is found and what a run will take; the last line is go or no go. Collective.
 
-    Raises UserError when it is no go.
+    run: the one that would go on. Raises UserError when it is no go.
     """
     from maskcls.data.inspection import save_findings
     from maskcls.errors import UserError
     from maskcls.reporting import console
     from maskcls.reporting.text import words
+    from maskcls.training.experiment import build_learner, open_data
     from maskcls.training.preflight import try_out
+    from maskcls.training.run_folder import check_outputs
 
     say, word = launch.say, words(lang)
 
+    with no_go():
+        launch.on_main(lambda: check_outputs(config, run))
+    data, problem = None, None
+    try:
+        data = open_data(config, launch)
+    except UserError as error:  # told below unless the inspection finds what is behind it
+        problem = error
+    if data is not None:
+        with no_go():
+            learner, losses = build_learner(config, launch, data)
+
     def look() -> list[Finding]:
-        findings = inspected(config, word, decode=decode)
+        findings = inspected(config, data, problem, word, decode=decode)
         if report:
             save_findings(findings, report)
         return findings
@@ -64,33 +89,45 @@ def check(config: Config, launch: Launch, *, lang: str, decode: bool = False, re
     num_errors = sum(finding.severity == "error" for finding in findings)
     if num_errors:
         raise UserError(word("no_go_data", errors=word("one_error" if num_errors == 1 else "errors", count=num_errors)))
-    try:
-        config, faces, learner, estimate = try_out(config, launch)
-    except UserError as error:
-        raise type(error)(f"no go: {error}") from None
+    assert data is not None  # its problem would be an error among the findings
+    with no_go():
+        config, faces, estimate = try_out(config, launch, data, learner, losses)
     say(console.start_lines(config, faces.data, faces.plan, launch.accelerator, learner.network, word))
     say(estimate_lines(config, estimate, word))
-    if estimate.free_bytes < estimate.run_bytes:
-        raise UserError(word("no_go_disk", folder=config.model_dir, free=estimate.free_bytes / 1e6))
+    for name, has_room in estimate.has_room.items():
+        if not has_room:
+            raise UserError(word("no_go_disk", name=name, folder=getattr(config, name)))
     num_warnings = sum(finding.severity == "warning" for finding in findings)
     warnings = word("one_warning" if num_warnings == 1 else "warnings", count=num_warnings)
     say(word("go_warned", warnings=warnings) if num_warnings else word("go"))
 
 
-def inspected(config: Config, word: Callable[..., str], *, decode: bool) -> list[Finding]:
-    """Returns what is found in the photos of a config's splits, or in all that it names when they cannot be split."""
+@contextmanager
+def no_go() -> Iterator[None]:
+    """Says of an error that it would end a run."""
+    from maskcls.errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        error.args = (f"no go: {error}",)
+        raise
+
+
+def inspected(
+    config: Config, data: FaceData | None, problem: UserError | None, word: Callable[..., str], *, decode: bool
+) -> list[Finding]:
+    """Returns what is found in the photos of the splits, or, when they cannot be split, in all that the config names.
+
+    problem: why they cannot; it is told unless the inspection finds what is behind it.
+    """
     from tqdm import tqdm
 
     from maskcls.data.inspection import Finding, inspect_profiles
-    from maskcls.errors import UserError
-    from maskcls.training.experiment import read_data
 
-    problem: UserError | None = None
-    try:
-        data = read_data(config)
+    if data is not None:
         train, valid = data.people(data.train_rows), data.people(data.valid_rows)
-    except UserError as error:  # told below unless the inspection finds what is behind it
-        problem = error
+    else:
         train, valid = _named(config)
     with tqdm(desc=word("looking"), unit=word("photo_unit"), leave=False) as bar:
         findings = inspect_profiles(

@@ -210,6 +210,11 @@ def _versions() -> list[str]:
     return [PIL.__version__, torch.__version__.partition("+")[0]]
 
 
+def is_cached(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> bool:
+    """Returns whether build_cache has nothing left to decode."""
+    return (cache_folder(table, geometry, cache_dir) / "complete").exists()
+
+
 def build_cache(
     table: Dataset, geometry: Geometry, cache_dir: str | Path, *, num_workers: int, show: bool = False
 ) -> None:

@@ -449,8 +449,8 @@ TEXT: dict[str, dict[str, str]] = {
         ),
         (
             "no_go_disk",
-            "no go: {folder} has no room for a run: {free:,.0f} MB are free",
-            "no go: {folder}에 공간이 부족함: 남은 공간 {free:,.0f} MB",
+            "no go: the disk of {name} {folder} has no room for a run",
+            "no go: {name} {folder} 디스크에 실험을 위한 공간이 부족함",
         ),
         # command
         ("written", "report {path} ({size})", "보고서 {path} ({size})"),

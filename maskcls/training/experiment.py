@@ -10,7 +10,7 @@ from accelerate import DistributedType
 from torch import Tensor
 
 from maskcls.config import TABLES, Config
-from maskcls.data.augmentation import Transform
+from maskcls.data.augmentation import Augmentation, Transform
 from maskcls.data.dataset import FaceData, ProfileSource
 from maskcls.data.loader import BatchPlan
 from maskcls.data.pixels import (
@@ -64,25 +64,31 @@ class Faces:
         )  # fmt: skip
 
 
-def open_faces(config: Config, launch: Launch, *, only_looks: bool = False) -> tuple[Config, Faces]:
-    """Returns the photos, and the config with mean and std filled in. Collective.
+def open_data(config: Config, launch: Launch) -> FaceData:
+    """Returns one table of photos and two splits that share no person; no photo is decoded. Collective.
 
-    One table of photos, two splits that share no person. The first process of each machine does the work once (and
-    names bad photos), the others read what it wrote. only_looks: photos are decoded when they are asked for, nothing is
-    written to the cache, and mean and std are those of LOOKED_AT photos. Raises UserError when the data are not what
-    they should be.
+    The first process of each machine does the work, the others read what it wrote. Raises UserError when lists, folders
+    or labels are not what they should be.
     """
-    geometry = geometry_of(config)
-
-    def read_photos_once() -> None:
-        table = read_data(config).table
-        read_all = build_cache if config.cache == "memory_map" else find_bad_photos
-        read_all(table, geometry, config.cache_dir, num_workers=config.num_workers, show=True)
-
-    if not only_looks:
-        launch.on_each_machine(read_photos_once)
+    launch.on_each_machine(lambda: read_data(config))
     data = launch.on_each(lambda: read_data(config))
     launch.agree_on(data.key, f"{config.data_dir} holds other photos or labels here than on the first machine")
+    return data
+
+
+def open_faces(config: Config, launch: Launch, data: FaceData, *, only_looks: bool = False) -> tuple[Config, Faces]:
+    """Returns the decoded photos, and the config with mean and std filled in. Collective.
+
+    The first process of each machine decodes once (and names bad photos), the others read what it wrote. only_looks:
+    photos are decoded when they are asked for, nothing is written to the cache, and mean and std are those of LOOKED_AT
+    photos. Raises UserError for photos that cannot be read.
+    """
+    geometry = geometry_of(config)
+    read_all = build_cache if config.cache == "memory_map" else find_bad_photos
+    if not only_looks:
+        launch.on_each_machine(
+            lambda: read_all(data.table, geometry, config.cache_dir, num_workers=config.num_workers, show=True)
+        )
     pixels: MappedPixels | DecodedPixels = DecodedPixels(data.table, geometry, num_threads=config.num_workers)
     if config.cache == "memory_map" and not only_looks:
         pixels = launch.on_each(lambda: open_cache(data.table, geometry, config.cache_dir))
@@ -114,10 +120,10 @@ def geometry_of(config: Config) -> Geometry:
 
 def as_faces(config: Config, data: FaceData, pixels: Pixels, *, num_devices: int, device: torch.device) -> Faces:
     """Returns the photos of a config whose mean and std are known, with its transform and batch plan."""
+    augmentation, plan = plan_of(config, data, num_devices=num_devices)
     labels = torch.from_numpy(data.labels())
     train = Photos(pixels, data.train_rows, labels[data.train_rows])
     valid = Photos(pixels, data.valid_rows, labels[data.valid_rows])
-    augmentation = TABLES["augmentation"].builder(config.augmentation)(**config.augmentation_args)
     transform = Transform(
         augmentation,
         image_size=config.height_width,
@@ -126,23 +132,31 @@ def as_faces(config: Config, data: FaceData, pixels: Pixels, *, num_devices: int
         seed=config.seed,
         device=device,
     )
+    return Faces(data, pixels, train, valid, transform, plan)
+
+
+def plan_of(config: Config, data: FaceData, *, num_devices: int) -> tuple[Augmentation, BatchPlan]:
+    """Returns the augmentation, and which photos make which update. Raises UserError when there are too few of them."""
+    augmentation = TABLES["augmentation"].builder(config.augmentation)(**config.augmentation_args)
     balanced_over = None
     if config.sampling != "shuffle":
-        balanced_over = targets_of(train.labels, "all")[config.sampling.removeprefix("balanced_")].numpy()
-    plan = BatchPlan(
+        targets = targets_of(torch.from_numpy(data.labels()[data.train_rows]), "all")
+        balanced_over = targets[config.sampling.removeprefix("balanced_")].numpy()
+    return augmentation, BatchPlan(
         len(data.train_rows), config.train_batch_size, config.seed,
         num_devices=num_devices, max_device_batch_size=config.max_device_batch_size,
         balanced_over=balanced_over, unit=2 if augmentation.mixes else 1,
     )  # fmt: skip
-    return Faces(data, pixels, train, valid, transform, plan)
 
 
-def build_learner(config: Config, launch: Launch, faces: Faces) -> tuple[Learner, HeadLosses]:
+def build_learner(config: Config, launch: Launch, data: FaceData) -> tuple[Learner, HeadLosses]:
     """Returns model, optimizer and schedule, prepared by Accelerate, and the losses. Collective.
 
-    Raises UserError for weights, arguments and combinations that the config's own check cannot see.
+    It needs no decoded photo, so that what cannot be built is told before the decoding. Raises UserError for batches,
+    weights, arguments and combinations that the config's own check cannot see.
     """
     accelerator = launch.accelerator
+    _, plan = plan_of(config, data, num_devices=launch.num_processes)
     torch.manual_seed(config.seed)
     output = config.output
     uses_one_logit = output == "gender" and config.criterion == "BCELoss"
@@ -155,7 +169,8 @@ def build_learner(config: Config, launch: Launch, faces: Faces) -> tuple[Learner
         network = network.to(memory_format=torch.contiguous_format)  # FSDP2 shards no channels-last weights
     losses = build_losses(
         TABLES["criterion"].builder(config.criterion), config.criterion_args, output=output,
-        num_per_class=class_counts(faces.train.labels), head_weights=config.head_weights, device=accelerator.device,
+        num_per_class=class_counts(torch.from_numpy(data.labels()[data.train_rows])),
+        head_weights=config.head_weights, device=accelerator.device,
     )  # fmt: skip
     optimizer = build_optimizer(
         TABLES["optimizer"].builder(config.optimizer), config.optimizer_args, network, lr=config.lr,
@@ -163,7 +178,7 @@ def build_learner(config: Config, launch: Launch, faces: Faces) -> tuple[Learner
     )  # fmt: skip
     scheduler = build_scheduler(
         TABLES["scheduler"].builder(config.scheduler), config.scheduler_args, optimizer,
-        total_updates=faces.plan.num_updates * config.epochs,
+        total_updates=plan.num_updates * config.epochs,
     )  # fmt: skip
     model, optimizer = accelerator.prepare(network, optimizer)
     average = WeightAverage(model, config.ema_decay) if config.ema_decay else None

@@ -12,9 +12,13 @@ import numpy as np
 from torch import Tensor
 
 from maskcls.config import Config
+from maskcls.data.dataset import FaceData
+from maskcls.data.pixels import is_cached
 from maskcls.errors import UserError
 from maskcls.machine import peak_memory_gb
-from maskcls.training.experiment import Faces, build_learner, open_faces
+from maskcls.modeling.loss import HeadLosses
+from maskcls.paths import nearest_folder, output_problem
+from maskcls.training.experiment import Faces, geometry_of, open_faces
 from maskcls.training.faults import faults_as_messages
 from maskcls.training.loop import Learner, predict, train_one_epoch
 from maskcls.training.processes import Launch
@@ -34,23 +38,38 @@ class Estimate:
     memory_gb: float  # most that a process held
     state_bytes: int  # of last/ or previous/
     model_bytes: int  # of best/
-    cache_bytes: int  # of all decoded photos
+    cache_bytes: int  # of all photos that are still to be decoded
     free_bytes: int  # where the runs go
+    cache_free_bytes: int  # where the decoded photos go
+    is_one_disk: bool  # to both
 
     @property
     def run_bytes(self) -> int:
         """What a run folder will hold."""
         return 2 * self.state_bytes + self.model_bytes
 
+    @property
+    def has_room(self) -> dict[str, bool]:
+        """Whether the disks of model_dir and cache_dir have room for what a run puts there."""
+        beside = self.cache_bytes if self.is_one_disk else 0
+        return {
+            "model_dir": self.run_bytes + beside <= self.free_bytes,
+            "cache_dir": self.cache_bytes <= self.cache_free_bytes,
+        }
 
-def try_out(config: Config, launch: Launch) -> tuple[Config, Faces, Learner, Estimate]:
-    """Builds everything that train.py builds, makes an update and a prediction, and returns what they took. Collective.
 
-    Raises UserError as train.py would, and for an update that is not finite or does not fit the memory.
+def try_out(
+    config: Config, launch: Launch, data: FaceData, learner: Learner, losses: HeadLosses
+) -> tuple[Config, Faces, Estimate]:
+    """Makes an update and a prediction on photos that it decodes, and returns what they took. Collective.
+
+    Raises UserError for photos that cannot be read, and for an update that is not finite or does not fit the memory.
     """
     accelerator = launch.accelerator
-    config, faces = open_faces(config, launch, only_looks=True)
-    learner, losses = build_learner(config, launch, faces)
+    is_decoded = config.cache == "none" or is_cached(data.table, geometry_of(config), config.cache_dir)
+    if not is_decoded:
+        launch.on_each_machine(lambda: _check_cache_dir(config))
+    config, faces = open_faces(config, launch, data, only_looks=True)
     seconds = photos_per_second = 0.0
     with faults_as_messages(accelerator, config, learner, faces.plan, None, faces.names):
         updates = train_one_epoch(
@@ -74,13 +93,17 @@ def try_out(config: Config, launch: Launch) -> tuple[Config, Faces, Learner, Est
     optimizer = learner.optimizer.state_dict()["state"].values()
     moments = num_bytes(value for state in optimizer for value in state.values() if isinstance(value, Tensor))
     averaged = model_bytes if learner.average else 0
-    folder = next(path for path in (Path(config.model_dir).absolute(), *Path(config.model_dir).absolute().parents)
-                  if path.exists())  # fmt: skip
-    return config, faces, learner, Estimate(
+    runs, cache = nearest_folder(Path(config.model_dir)), nearest_folder(Path(config.cache_dir))
+    return config, faces, Estimate(
         seconds, epoch_seconds, epoch_seconds * config.epochs, photos_per_second, peak_memory_gb(accelerator.device),
-        2 * model_bytes + averaged + moments, model_bytes, int(np.prod(faces.pixels.shape)),
-        shutil.disk_usage(folder).free,
+        2 * model_bytes + averaged + moments, model_bytes, 0 if is_decoded else int(np.prod(faces.pixels.shape)),
+        shutil.disk_usage(runs).free, shutil.disk_usage(cache).free, runs.stat().st_dev == cache.stat().st_dev,
     )  # fmt: skip
+
+
+def _check_cache_dir(config: Config) -> None:
+    if problem := output_problem(Path(config.cache_dir)):
+        raise UserError(f"cache_dir {config.cache_dir} is not writable: {problem}")
 
 
 def num_bytes(tensors: Iterable[Tensor]) -> int:

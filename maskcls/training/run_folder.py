@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskcls.config import MAY_CHANGE, Config, load_config
-from maskcls.errors import UserError, joined
+from maskcls.errors import UserError, joined, listed
 from maskcls.machine import num_cores
-from maskcls.paths import folder_problem, full_path
+from maskcls.paths import folder_problem, full_path, output_problem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -248,15 +248,26 @@ def _with_statistics_of(former: Config, config: Config) -> Config:
     return config.with_statistics(mean, std) if mean and std else config
 
 
+def check_outputs(config: Config, run: RunFolder | None) -> None:
+    """Raises UserError when a run cannot write its folder: that of `run`, or a new one in model_dir. Leaves nothing."""
+    name, folder = ("run folder", run.path) if run else ("model_dir", Path(config.model_dir))
+    problem = output_problem(folder)
+    if run and problem is None:
+        locked = [path.name for path in sorted(run.path.iterdir()) if not os.access(path, os.W_OK)]
+        problem = f"{listed(locked)} may not be changed" if locked else None
+    if problem:
+        raise UserError(f"{name} {folder} is not writable: {problem}")
+
+
 def check_writable(folder: Path) -> None:
     """Makes `folder` when it is missing. Raises UserError when nothing can be written there."""
-    probe = folder / f".probe-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        problem = output_problem(folder)
     except OSError as error:
-        raise UserError(f"output folder {folder} is not writable: {error.strerror}") from None
+        problem = error.strerror
+    if problem:
+        raise UserError(f"output folder {folder} is not writable: {problem}")
 
 
 def save_answers(folder: Path, image_ids: Sequence[str], answers: Tensor, probabilities: Mapping[str, Tensor]) -> None:

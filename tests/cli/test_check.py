@@ -114,6 +114,36 @@ def test_an_update_that_is_not_finite_is_no_go(
     assert "--resume" not in error
 
 
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("model_dir=setup.cfg/runs", f"no go: model_dir {ROOT}/setup.cfg/runs is not writable: Not a directory"),
+        ("optimizer_args={eps: -1}", "no go: optimizer AdamW cannot be built: Invalid epsilon value: -1"),
+        ("train_batch_size=71", "no go: train_batch_size is 71, but there are 70 training photos"),
+    ],
+)
+def test_what_needs_no_photo_is_told_before_photos_are_looked_at(
+    setting: str, words: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    next((photos / "images").glob("0*/normal.*")).write_bytes(b"not a photo")
+    monkeypatch.chdir(ROOT)
+    code, lines, error = check(monkeypatch, capsys, *overrides(photos, tmp_path, model="convnext"), setting)
+    assert (code, lines, error) == (2, [], f"error: {words}\n")
+
+
+@pytest.mark.parametrize("key", ["cache_dir", "model_dir"])
+def test_a_disk_without_room_is_no_go(
+    key: str, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """/proc and the like have no room, but no photo is written there either: the numbers are those of such a disk."""
+    full, usage = tmp_path / "full", shutil.disk_usage
+    full.mkdir()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage("/proc" if path == full else path))
+    code, _, error = check(monkeypatch, capsys, *overrides(sample, tmp_path, model="convnext"), f"{key}={full}")
+    assert (code, error) == (2, f"error: no go: the disk of {key} {full} has no room for a run\n")
+
+
 def test_overrides_are_taken_as_train_py_takes_them(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

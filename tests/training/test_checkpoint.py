@@ -32,7 +32,7 @@ from maskcls.training.checkpoint import (
     unfinished_beside,
     weights_of,
 )
-from maskcls.training.experiment import Faces, build_learner, open_faces
+from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
 from maskcls.training.interval import NotFinite
 from maskcls.training.loop import Learner, train_one_epoch
 from maskcls.training.processes import Launch
@@ -64,7 +64,8 @@ def config(sample: Path, folder: Path, model: str, **more: object) -> Config:
 @pytest.fixture(scope="module")
 def faces(sample: Path, launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Faces:
     """70 photos in updates of 10: an epoch has 7."""
-    _, faces = open_faces(config(sample, tmp_path_factory.mktemp("faces"), "vit"), launch)
+    settings = config(sample, tmp_path_factory.mktemp("faces"), "vit")
+    _, faces = open_faces(settings, launch, open_data(settings, launch))
     assert faces.plan.num_updates == 7
     return faces
 
@@ -75,7 +76,7 @@ Build = Callable[..., tuple[Learner, HeadLosses]]
 @pytest.fixture
 def build(sample: Path, launch: Launch, faces: Faces, tmp_path: Path) -> Build:
     """Returns what builds a learner of a model and settings."""
-    return lambda model, **more: build_learner(config(sample, tmp_path, model, **more), launch, faces)
+    return lambda model, **more: build_learner(config(sample, tmp_path, model, **more), launch, faces.data)
 
 
 def learn(
@@ -277,7 +278,7 @@ def test_a_state_holds_nothing_that_can_execute_code(
 def two_states(sample: Path, launch: Launch, faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder with a state of update 1, `previous`, and one of update 2, `last`."""
     folder = tmp_path_factory.mktemp("two")
-    learner, losses = build_learner(config(sample, folder, "convnext"), launch, faces)
+    learner, losses = build_learner(config(sample, folder, "convnext"), launch, faces.data)
     for update in (1, 2):
         learn(launch, faces, learner, losses, first=update - 1, last=update)
         saved(launch, learner, RunFolder(folder), update=update)

@@ -17,7 +17,7 @@ import torch
 from maskcls.config import load_config
 from maskcls.data.pixels import DecodedPixels
 from maskcls.errors import Fault, UserError
-from maskcls.training.experiment import Faces, build_learner, open_faces
+from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
 from maskcls.training.faults import faults_as_messages
 from maskcls.training.loop import MAX_SKIPPED, Learner, train_one_epoch
 from maskcls.training.processes import Launch
@@ -36,8 +36,9 @@ class Trial:
         )
         launch = Launch()
         self.accelerator, self.folder = launch.accelerator, folder
-        self.config, self.faces = open_faces(config, launch)
-        self.learner, self.losses = build_learner(self.config, launch, self.faces)
+        data = open_data(config, launch)
+        self.learner, self.losses = build_learner(config, launch, data)
+        self.config, self.faces = open_faces(config, launch, data)
 
     def faults(self, accelerator: Any = None, run_folder: Path | None = None) -> Any:
         return faults_as_messages(

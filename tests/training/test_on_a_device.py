@@ -18,7 +18,7 @@ from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, num_outputs
 from maskcls.modeling.loss import CRITERIA, build_losses
 from maskcls.training import processes
-from maskcls.training.experiment import Faces, build_learner, open_faces
+from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
 from maskcls.training.loop import predict, train_one_epoch
 from maskcls.training.processes import Launch
 from tests.helpers import ROOT, json_lines, overrides
@@ -50,9 +50,10 @@ def epoch(
     config: Config, launch: Launch, *, log_interval: int = 3, skips: bool = False
 ) -> tuple[Faces, Any, list[Watch]]:
     """Returns the faces, the learner and what was watched, update by update, of an epoch of the real loop."""
-    config, faces = open_faces(config, launch)
+    data = open_data(config, launch)
     with META:  # no numbers, so no time for initial weights
-        learner, losses = build_learner(config, launch, faces)
+        learner, losses = build_learner(config, launch, data)
+    config, faces = open_faces(config, launch, data)
     updates = train_one_epoch(
         launch.accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1,
         log_interval=log_interval, max_grad_norm=config.max_grad_norm, skips_non_finite=skips,

@@ -26,7 +26,8 @@ from maskcls.evaluation.selection import BestScore
 from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
 from maskcls.modeling.model import load_model, vit
 from maskcls.training.checkpoint import save_model
-from maskcls.training.run_folder import RunFolder, RunLock, check_writable, save_answers
+from maskcls.training.run_folder import RunFolder, RunLock, check_outputs, check_writable, save_answers
+from tests.helpers import as_nobody
 
 
 def names(folder: Path) -> list[str]:
@@ -408,3 +409,30 @@ def test_a_run_folder_that_cannot_be_written_is_told_before_training(tmp_path: P
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))} is not writable: Permission denied$"):
         RunLock(RunFolder(tmp_path)).take()
+
+
+def test_a_run_that_cannot_write_is_told_before_its_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = some_config().model_copy(update={"model_dir": str(tmp_path / "file" / "runs")})
+    problem = f"model_dir {tmp_path}/file/runs is not writable: Not a directory"
+    with pytest.raises(UserError, match=f"^{re.escape(problem)}$"):
+        check_outputs(config, None)
+    run = RunFolder(tmp_path / "exp")
+    run.path.mkdir()
+    check_outputs(config, run)  # what goes on makes no folder
+    (run.path / "metrics.jsonl").touch(mode=0o400)
+    if os.geteuid():  # root may write everything
+        with pytest.raises(UserError, match=r"^run folder .*/exp is not writable: metrics\.jsonl may not be changed$"):
+            check_outputs(config, run)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_another_users_run_is_not_writable(everybodys: Path) -> None:
+    run = RunFolder(everybodys / "exp")
+    run.path.mkdir(mode=0o755)
+    problem = f"run folder {run.path} is not writable: "
+    assert as_nobody(lambda: check_outputs(some_config(), run)) == f"{problem}Permission denied"
+    run.path.chmod(0o777)
+    assert as_nobody(lambda: check_outputs(some_config(), run)) == ""
+    run.metrics.touch()
+    assert as_nobody(lambda: check_outputs(some_config(), run)) == f"{problem}metrics.jsonl may not be changed"
