@@ -24,6 +24,7 @@ from benchmarks import kills
 from maskcls.config import load_config
 from maskcls.errors import Fault
 from maskcls.training.checkpoint import newest_state
+from maskcls.training.interruption import SIGNALS
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, TINY, overrides
 from train import main, train
@@ -46,6 +47,8 @@ pytestmark = pytest.mark.slow
 def command_line(arguments: list[str], output: Path, environment: dict[str, str]) -> None:
     """Is train.py, in a process and a group of its own."""
     os.setsid()
+    for number in SIGNALS:  # as a terminal starts it, also where the tests run in the background or under nohup
+        signal.signal(number, signal.SIG_DFL)
     os.environ.update(environment)
     descriptor = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
     os.dup2(descriptor, 1)

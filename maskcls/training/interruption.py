@@ -11,7 +11,11 @@ import time
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+from maskcls.errors import is_closed, point_at_nothing
+
+# SIGHUP comes when the terminal is closed, SIGUSR1 from schedulers before the time is up; Windows has neither.
+NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+SIGNALS = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))
 SECONDS_OF_ONE_CTRL_C = 1.0  # launchers pass Ctrl-C on to a process that the terminal has already told
 SECONDS_TO_FINISH_UPDATE = 20.0  # before launchers kill (30 s); longer when updates take longer
 
@@ -29,7 +33,9 @@ class StopRequest:
         self._update_started, self._longest_update = time.monotonic(), 0.0
 
     def listen(self, *, may_hang: bool) -> None:
-        """Takes over the signals. Call it in the main thread.
+        """Takes over the signals, but for those that whoever started the process has it ignore: nohup, a shell's `&`.
+
+        Call it in the main thread.
 
         may_hang: the update can wait for other processes for ever, so a process that was asked to stop and does not
         come to the end of its update leaves without saving (the launcher's kill would come without a word).
@@ -41,7 +47,8 @@ class StopRequest:
         self._wakeup.setblocking(False)
         threading.Thread(target=self._watch_signals, args=(told,), daemon=True).start()
         self._former_wakeup = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        self._former = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._former = {number: signal.signal(number, self._hear) for number in heard}
 
     def ignore(self) -> None:
         """Gives the signals back to what they did before."""
@@ -62,6 +69,9 @@ class StopRequest:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.number = self.number or number
+        for stream in (sys.stdout, sys.stderr):
+            if is_closed(stream):  # with its terminal; a line that cannot be written must not keep a run from saving
+                point_at_nothing(stream)
 
     def _watch_signals(self, told: socket.socket) -> None:
         heard_at: float | None = None

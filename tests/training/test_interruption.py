@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import termios
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +21,17 @@ HANG = 30.0  # seconds: no statement about speed
 
 
 @pytest.fixture
-def stop() -> Iterator[StopRequest]:
+def terminal() -> Iterator[None]:
+    """Lets the signals do what they do in a terminal, also where the tests run in the background or under nohup."""
+    former = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def stop(terminal: None) -> Iterator[StopRequest]:
     request = StopRequest()
     request.listen(may_hang=False)
     yield request
@@ -39,7 +53,7 @@ def test_the_first_of_several_signals_counts_and_ctrl_c_twice_within_a_second_is
     assert stop.number == signal.SIGUSR1
 
 
-def test_signals_do_again_what_they_did_before() -> None:
+def test_signals_do_again_what_they_did_before(terminal: None) -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     request = StopRequest()
     request.listen(may_hang=True)
@@ -53,12 +67,16 @@ def test_signals_do_again_what_they_did_before() -> None:
     assert request.number == 0
 
 
-def left(lines: str, *, may_hang: bool = False, **environment: str) -> subprocess.CompletedProcess[str]:
+def left(
+    lines: str, *, may_hang: bool = False, ignored: Sequence[str] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Returns a process that listens, does what `lines` say, and would end well much later."""
     code = (
-        "import os, signal, time\n"
+        "import os, signal, sys, time\n"
         "from maskcls.training import interruption\n"
         "interruption.SECONDS_OF_ONE_CTRL_C, interruption.SECONDS_TO_FINISH_UPDATE = 0.2, 0.4\n"
+        "for number in interruption.SIGNALS: signal.signal(number, signal.SIG_DFL)\n"  # as a terminal starts it
+        f"for name in {ignored}: signal.signal(getattr(signal, name), signal.SIG_IGN)\n"
         "stop = interruption.StopRequest()\n"
         f"stop.listen(may_hang={may_hang})\n"
         "def send(name): os.kill(os.getpid(), getattr(signal, name))\n"
@@ -115,3 +133,63 @@ def test_a_process_that_waits_for_another_one_hears_signals_too() -> None:
         "store.get('what nobody sets')\n", may_hang=True,
     )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (3, "the other processes do not answer: left\n")
+
+
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored() -> None:
+    """As SIGHUP under nohup, and SIGINT in the background of a script."""
+    for name, other in (("SIGINT", "SIGHUP"), ("SIGHUP", "SIGINT")):
+        lines = f"send('{name}'); send('{name}'); time.sleep(0.4); send('{name}'); print(stop.number)\n"
+        lines += f"send('{other}'); print(signal.Signals(stop.number).name); stop.ignore()\n"
+        lines += f"print(signal.getsignal(signal.{name}).name)"
+        ended = left(lines, ignored=[name])
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"0\n{other}\nSIG_IGN\n", "")
+
+
+@pytest.mark.parametrize("how", ["nohup {}", "trap '' INT; {}", "({} &); wait"])
+def test_a_program_started_by_nohup_or_in_the_background_is_not_stopped_by_what_its_starter_ignores(how: str) -> None:
+    code = (
+        "import os, signal\nfrom maskcls.training.interruption import StopRequest\n"
+        "stop = StopRequest()\nstop.listen(may_hang=False)\n"
+        "ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_IGN]\n"
+        "[os.kill(os.getpid(), n) for n in ignored]\nprint(len(ignored), stop.number)"
+    )
+    shell = ["bash", "-c", how.format('"$0" -c "$1"') + " 2>/dev/null | cat", sys.executable, code]
+    ended = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=False)
+    assert ended.stdout in ("1 0\n", "2 0\n")  # 2: the tests themselves run so
+
+
+def test_a_run_whose_terminal_is_closed_saves_and_ends_although_it_prints(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys, time\nfrom pathlib import Path\n"
+        "from maskcls.errors import Stopped, errors_end_the_program\n"
+        "from maskcls.training.interruption import StopRequest\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+        "with errors_end_the_program():\n"
+        "    stop = StopRequest()\n    stop.listen(may_hang=False)\n    print('ready')\n"
+        "    while not stop.number: time.sleep(0.01)\n"
+        "    print('epoch 3/15'); print('a bar', file=sys.stderr)\n"
+        "    Path(sys.argv[1]).write_text(signal.Signals(stop.number).name)\n"
+        "    raise Stopped('everything saved')\n"
+    )
+    master, terminal = pty.openpty()
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "saved"], cwd=ROOT, stdin=terminal, stdout=terminal, stderr=terminal,
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(terminal)
+    assert os.read(master, 100) == b"ready\r\n"
+    os.close(master)
+    assert run.wait(HANG) == 75
+    assert (tmp_path / "saved").read_text() == "SIGHUP"
+
+
+def test_a_system_without_the_signals_of_unix_hears_the_others() -> None:
+    code = (
+        "import signal\ndel signal.SIGHUP, signal.SIGUSR1\nfrom maskcls.training import interruption\n"
+        "stop = interruption.StopRequest()\nstop.listen(may_hang=False)\nstop.ignore()\n"
+        "print(*(number.name for number in interruption.SIGNALS))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=HANG, check=False
+    )
+    assert (ended.stdout, ended.stderr) == ("SIGTERM SIGINT\n", "")
