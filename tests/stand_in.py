@@ -38,12 +38,14 @@ FREE = {aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.ne
 class Watch:
     """Notes what happens on the meta device while it is entered.
 
-    launches: operations that a GPU would run. waits: those for which the program would wait. Raises AssertionError
-    where tensors of two devices meet (a single number of the CPU may, it travels with the launch), and for float64.
+    launches: operations that a GPU would run. waits: those for which the program would wait. on_cpu: operations on
+    tensors of the CPU, as long as a launch each. Raises AssertionError where tensors of two devices meet (a single
+    number of the CPU may, it travels with the launch), and for float64.
     """
 
     def __init__(self) -> None:
         self.launches: Counter[str] = Counter()
+        self.on_cpu: Counter[str] = Counter()
         self.waits: list[str] = []
         self._modes = ExitStack()
 
@@ -99,8 +101,8 @@ class _Operations(TorchDispatchMode):
         result = func(*args, **kwargs)
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.device == META]
         assert all(tensor.dtype != torch.float64 for tensor in made), f"{name} makes float64, which Apple's GPUs lack"
-        if (is_here or made) and not func.is_view and packet not in FREE:
-            self.watch.launches[name] += 1
+        if not func.is_view and packet not in FREE and func.namespace != "profiler":
+            (self.watch.launches if is_here or made else self.watch.on_cpu)[name] += 1
         return result
 
     def _copied(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]) -> Any:

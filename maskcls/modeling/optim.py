@@ -14,7 +14,7 @@ from maskcls.errors import UserError
 
 
 class Lion(Optimizer):
-    """Evolved sign momentum; wants a third to a tenth of AdamW's learning rate.
+    """Evolved sign momentum; wants a third to a tenth of AdamW's learning rate. Five launches for all weights.
 
     Source: Chen et al., arXiv:2302.06675, algorithm 2.
     """
@@ -39,13 +39,19 @@ class Lion(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                momentum = self.state[parameter].setdefault("exp_avg", torch.zeros_like(parameter))
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(momentum.lerp(parameter.grad, 1 - beta1).sign_(), alpha=-group["lr"])
-                momentum.lerp_(parameter.grad, 1 - beta2)
+            trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not trained:
+                continue
+            for parameter in trained:
+                if "exp_avg" not in self.state[parameter]:
+                    self.state[parameter]["exp_avg"] = torch.zeros_like(parameter)
+            gradients = [parameter.grad for parameter in trained]
+            momenta = [self.state[parameter]["exp_avg"] for parameter in trained]
+            directions = torch._foreach_lerp(momenta, gradients, 1 - beta1)
+            torch._foreach_sign_(directions)
+            torch._foreach_mul_(trained, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(trained, directions, alpha=-group["lr"])
+            torch._foreach_lerp_(momenta, gradients, 1 - beta2)
         return loss
 
 

@@ -14,6 +14,7 @@ from maskcls.errors import UserError
 from maskcls.modeling.model import convnext, convnextv2, vit
 from maskcls.modeling.optim import OPTIMIZERS, Lion, build_optimizer, parameter_groups
 from maskcls.registry import _public_classes
+from tests.stand_in import META, Watch
 
 COMMON: dict[str, Any] = {"image_size": (32, 32), "id2label": {0: "a", 1: "b"}, "attention": "eager"}
 
@@ -139,6 +140,40 @@ def test_lion_takes_the_steps_of_the_paper() -> None:
         np.testing.assert_allclose(optimizer.state[parameter]["exp_avg"].numpy(), momentum, rtol=0, atol=1e-12)
     # The last gradient -0.01 turns against the momentum 0.03: 0.9 * 0.03 - 0.1 * 0.01 > 0, so the step goes down.
     assert update[1, 1] == 1.0
+
+
+def test_lion_takes_bit_for_bit_the_steps_that_one_parameter_after_the_other_takes() -> None:
+    lr, beta1, beta2, decay = 0.01, 0.9, 0.99, 0.05
+    generator = torch.Generator().manual_seed(2)
+    weights = [torch.randn(shape, generator=generator) for shape in [(5, 7), (7,), (3, 2, 4), (1,)]]
+    momenta = [torch.zeros_like(weight) for weight in weights]
+    parameters = [nn.Parameter(weight.clone()) for weight in weights]
+    optimizer = Lion(parameters, lr=lr, betas=(beta1, beta2), weight_decay=decay)
+    for _ in range(20):
+        for parameter, weight, momentum in zip(parameters, weights, momenta, strict=True):
+            gradient = torch.randn(weight.shape, generator=generator)
+            weight.mul_(1 - lr * decay)
+            weight.add_(momentum.lerp(gradient, 1 - beta1).sign_(), alpha=-lr)
+            momentum.lerp_(gradient, 1 - beta2)
+            parameter.grad = gradient
+        optimizer.step()
+    assert all(torch.equal(parameter, weight) for parameter, weight in zip(parameters, weights, strict=True))
+    states = [optimizer.state[parameter]["exp_avg"] for parameter in parameters]
+    assert all(torch.equal(state, momentum) for state, momentum in zip(states, momenta, strict=True))
+
+
+def test_lions_launches_do_not_grow_with_the_number_of_weights() -> None:
+    launches = []
+    for num_weights in (2, 20):
+        parameters = [nn.Parameter(torch.zeros(3, device=META)) for _ in range(num_weights)]
+        optimizer = Lion(parameters)
+        for watch in (Watch(), Watch()):  # the first step also makes the momenta
+            for parameter in parameters:
+                parameter.grad = torch.zeros(3, device=META)
+            with watch:
+                optimizer.step()
+        launches.append(watch.launches.total())
+    assert launches == [5, 5]
 
 
 def test_lion_leaves_parameters_without_a_gradient_alone_and_returns_the_closures_loss() -> None:
