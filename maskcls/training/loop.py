@@ -90,7 +90,7 @@ def train_one_epoch(
             passes = next(updates)
         seen = []
         for number, (pixels, keys) in enumerate(passes, start=1):
-            seed_dropout(plan.seed, learner.num_updates, number, accelerator.process_index)
+            seed_dropout(device, plan.seed, learner.num_updates, number, accelerator.process_index)
             keys = keys.to(device, non_blocking=True)
             labels = targets_of(all_labels[keys % plan.num_photos], output)
             x = transform.augmented(pixels.to(device, non_blocking=True), keys, epoch=epoch)
@@ -235,6 +235,12 @@ def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
-def seed_dropout(seed: int, update: int, number: int, device: int) -> None:
-    """Keys torch's generator, which dropout and drop path draw from, so that a resumed run draws what it would have."""
-    torch.manual_seed((((seed * 1_000_003 + update) * 1_009 + number) * 1_009 + device) % 2**63)
+def seed_dropout(device: torch.device, seed: int, update: int, number: int, process: int) -> None:
+    """Keys the generators that dropout and drop path draw from, so that a resumed run draws what it would have.
+
+    Those of the CPU and of the device alone: torch.manual_seed asks every kind of device that there may be.
+    """
+    key = (((seed * 1_000_003 + update) * 1_009 + number) * 1_009 + process) % 2**63
+    torch.default_generator.manual_seed(key)
+    if device.type in ("cuda", "mps", "xpu"):
+        torch.get_device_module(device).manual_seed(key)

@@ -409,7 +409,7 @@ def test_training_uses_dropout_and_the_same_seed_draws_it_again(accelerator: Acc
 
 def test_dropout_is_drawn_anew_for_every_seed_update_pass_and_device() -> None:
     def draws(*key: int) -> tuple[float, ...]:
-        seed_dropout(*key)
+        seed_dropout(CPU, *key)
         return tuple(torch.rand(4).tolist())
 
     keys = [
@@ -418,6 +418,21 @@ def test_dropout_is_drawn_anew_for_every_seed_update_pass_and_device() -> None:
     ]  # fmt: skip
     assert len({draws(*key) for key in keys}) == len(keys) == 36
     assert draws(42, 3, 1, 0) == draws(42, 3, 1, 0)
+
+
+def test_dropout_of_a_cpu_is_drawn_as_after_torchs_own_manual_seed() -> None:
+    seed_dropout(CPU, 42, 7, 1, 3)
+    drawn = torch.rand(5)
+    torch.manual_seed(((42 * 1_000_003 + 7) * 1_009 + 1) * 1_009 + 3)
+    assert torch.equal(drawn, torch.rand(5))
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_dropout_of_a_device_is_keyed_with_its_own_generator(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(torch.get_device_module(kind), "manual_seed", given.append)
+    seed_dropout(torch.device(kind), 42, 7, 1, 3)
+    assert given == [torch.default_generator.initial_seed()]
 
 
 @pytest.mark.parametrize("first_update", [0, 1, 3, 4])

@@ -77,6 +77,7 @@ def test_an_update_and_a_prediction_of_every_shipped_config_stay_on_the_device(
         reads = [number % 3 == 0 or number == len(watched) for number in range(1, len(watched) + 1)]
         assert [watch.waits for watch in watched] == [READS if is_read else [] for is_read in reads]
         assert min(watch.launches.total() for watch in watched) > 100
+        assert not any(watch.on_cpu for watch, is_read in zip(watched, reads, strict=True) if not is_read)
         assert {parameter.device for parameter in learner.model.parameters()} == {META}
         with Watch() as watch:
             logits = predict(
@@ -146,7 +147,7 @@ def test_every_strength_of_the_augmentation_stays_on_the_device(name: str) -> No
     with Watch() as watch:
         x = transform.augmented(torch.empty(6, 28, 22, 3, dtype=torch.uint8, device=META), keys, epoch=3)
         x, targets = transform.mixed(x, targets, keys, epoch=3)
-    assert watch.waits == [] and watch.launches.total() > 1
+    assert watch.waits == [] and watch.launches.total() > 1 and not watch.on_cpu
     assert (x.shape, x.dtype, x.device) == ((6, 3, 24, 18), torch.float32, META)
     assert {target.device for target in targets.values()} == {META}
 
