@@ -106,7 +106,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
         run.save_environment(num_processes=accelerator.num_processes, mixed_precision=accelerator.mixed_precision)
         run.finished.unlink(missing_ok=True)
         run.cut_log(progress.log_bytes)
-        tracking = Tracking.start(config, run)
+        tracking = Tracking.start(config, run, word)
         tracking.log_pictures(
             pictures.batch_pictures(faces.train, faces.valid, transform, plan, config.output), update=0
         )

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from maskcls.evaluation.predictions import Predictions
 from maskcls.evaluation.selection import best_line
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.training.run_folder import RunFolder
-from maskcls.training.tracking import Tracking
+from maskcls.training.tracking import Tracking, within
 
 NUM_MISTAKES = 60
 THUMBNAIL = 160  # pixels of the longer side: 60 photos are 0.3 MB
@@ -41,49 +40,53 @@ def log_results(
     interval); under results/ stand charts and tables, the artifacts are the model and the report.
     What fails or takes longer than SECONDS_TO_LOG is a warning and a note; the rest is there.
     """
-    if tracking.wandb_run is None:
+    tracking.flush()
+    wandb_run = tracking.wandb_run
+    if wandb_run is None:
         return
+    problems: list[str] = []
 
     def log() -> None:
-        with _noted(tracking, "results"), _staged_in(Path(tracking.wandb_run.dir).parent):
-            _log_all(tracking, run, predictions, intervals, report)
+        with _noted(problems, "results"), _staged_in(Path(wandb_run.dir).parent):
+            _log_all(wandb_run, run, predictions, intervals, report, problems)
 
-    thread = Thread(target=log, daemon=True)  # neither wandb's calls nor its retries can be given a limit
-    thread.start()
-    thread.join(SECONDS_TO_LOG)
-    if thread.is_alive():
-        _note(tracking, f"wandb has not taken all results within {SECONDS_TO_LOG:g} seconds")
+    in_time = within(SECONDS_TO_LOG, log)
+    late = [] if in_time else [f"wandb has not taken all results within {SECONDS_TO_LOG:g} seconds"]
+    for problem in [*problems, *late]:  # what a late thread finds when wandb has ended is no news
+        tracking.notes.append(problem)
+        print(f"warning: {problem}")
 
 
 def _log_all(
-    tracking: Tracking,
+    wandb_run: Any,
     run: RunFolder,
     predictions: Predictions,
     intervals: Mapping[str, Interval],
     report: Path | None,
+    problems: list[str],
 ) -> None:
-    wandb_run, config, history = tracking.wandb_run, load_config(run.config), run.history()
+    config, history = load_config(run.config), run.history()
     best = best_line(history, config.best_criterion)
     parts = {
         "confusion matrices": lambda: _confusion_matrices(predictions),
         "precision-recall curves": lambda: _curves(predictions),
-        "worst mistakes": lambda: _mistakes(tracking, predictions, config),
+        "worst mistakes": lambda: _mistakes(predictions, config, problems),
         "slices": lambda: _slices(predictions, list(intervals)),
     }
     if report is not None:
         parts["report panel"] = lambda: _page(report)
     for name, values in parts.items():
-        with _noted(tracking, name):
+        with _noted(problems, name):
             wandb_run.log(values(), step=history[-1]["update"])  # no step of its own: a run that goes on needs the next
-    with _noted(tracking, "summary"):
+    with _noted(problems, "summary"):
         # First the step is closed: with it, wandb sets the summary to the last epoch.
         wandb_run.log({"best_epoch": best["epoch"]}, step=history[-1]["update"], commit=True)
         wandb_run.summary.update(summary(best, intervals))
-    with _noted(tracking, "model"):
+    with _noted(problems, "model"):
         scores = {name: value for name, value in best.items() if name.startswith("valid/")}
         _log_model(wandb_run, run, config, {"epoch": best["epoch"], "output": config.output, **scores})
     if report is not None:
-        with _noted(tracking, "report artifact"):
+        with _noted(problems, "report artifact"):
             _log_report(wandb_run, run, config, report)
 
 
@@ -101,17 +104,12 @@ def _staged_in(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _noted(tracking: Tracking, part: str) -> Iterator[None]:
-    """Turns a failure of a part into a warning and a note."""
+def _noted(problems: list[str], part: str) -> Iterator[None]:
+    """Turns a failure of a part into a problem."""
     try:
         yield
     except Exception as error:  # wandb raises its own errors, requests', OSError; none may end a run that has trained
-        _note(tracking, f"wandb has no {part}: {error}")
-
-
-def _note(tracking: Tracking, message: str) -> None:
-    tracking.notes.append(message)
-    print(f"warning: {message}")
+        problems.append(f"wandb has no {part}: {error}")
 
 
 def summary(best: Mapping[str, Any], intervals: Mapping[str, Interval]) -> dict[str, float]:
@@ -167,7 +165,7 @@ def precisions(probabilities: np.ndarray, is_class: np.ndarray) -> np.ndarray:
     return best_from_here[np.searchsorted(num_found / num_found[-1], RECALLS - 1e-9)]
 
 
-def _mistakes(tracking: Tracking, predictions: Predictions, config: Config) -> dict[str, Any]:
+def _mistakes(predictions: Predictions, config: Config, problems: list[str]) -> dict[str, Any]:
     import wandb
 
     from maskcls.data.pixels import BadPhotos, Geometry, decode
@@ -196,8 +194,8 @@ def _mistakes(tracking: Tracking, predictions: Predictions, config: Config) -> d
             mistake.num_wrong, mistake.num_photos,
         )  # fmt: skip
     if unread:
-        _note(
-            tracking, f"wandb shows {len(unread)} of {len(table.data)} mistakes without a photo, the first: {unread[0]}"
+        problems.append(
+            f"wandb shows {len(unread)} of {len(table.data)} mistakes without a photo, the first: {unread[0]}"
         )
     return {"results/worst_mistakes": table}
 

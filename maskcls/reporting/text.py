@@ -369,6 +369,27 @@ TEXT: dict[str, dict[str, str]] = {
             "going on from the start: no state was saved",
             "처음부터 학습: 저장된 상태가 없음",
         ),
+        # console: wandb
+        (
+            "wandb_online",
+            "wandb: {run}, pictures of people are uploaded to {server}",
+            "wandb: {run}, 사람 사진이 {server}에 업로드됨",
+        ),
+        (
+            "wandb_offline",
+            "wandb offline ({reason}): nothing leaves this machine. To upload it: {command}",
+            "wandb 오프라인 ({reason}): 이 컴퓨터 밖으로 나가는 것이 없음. 업로드하려면: {command}",
+        ),
+        (
+            "wandb_off",
+            "wandb is off ({reason}): nothing leaves this machine",
+            "wandb 꺼짐 ({reason}): 이 컴퓨터 밖으로 나가는 것이 없음",
+        ),
+        ("wandb_configured", "as configured", "설정대로"),
+        ("wandb_says", "wandb's settings say {mode}", "wandb 설정: {mode}"),
+        ("wandb_no_login", "not logged in", "로그인하지 않음"),
+        ("wandb_unreachable", "{host} is not reachable: {problem}", "{host}에 연결할 수 없음: {problem}"),
+        ("wandb_failed", "online failed: {problem}", "온라인 실패: {problem}"),
         # console: the run
         ("epoch_of", "epoch {epoch}/{epochs}", "에폭 {epoch}/{epochs}"),
         ("is_best", "best", "최고"),

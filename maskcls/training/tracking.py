@@ -7,22 +7,28 @@ import os
 import shlex
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import getproxies, proxy_bypass
 from uuid import uuid4
 
 import numpy as np
 
 from maskcls.config import Config
-from maskcls.errors import Stopped
+from maskcls.errors import Fault, Stopped
 from maskcls.training.run_folder import RunFolder
 
 WANDB_ID = "wandb_id"  # file of the run folder: the same run on the server, whenever it goes on
 SECONDS_TO_REACH = 3.0  # for the connection to the wandb server
 SECONDS_TO_START = 15.0  # for wandb.init online
 SECONDS_TO_FINISH = 60.0  # for the upload of the rest at the end
+SECONDS_AFTER_FAULT = 3.0  # for telling the wandb server that the run has failed
+SECONDS_TO_LEAVE = 3.0  # for the end of wandb's service
 
 
 class Tracking:
@@ -38,8 +44,11 @@ class Tracking:
         return cls([], None, [])
 
     @classmethod
-    def start(cls, config: Config, run: RunFolder) -> Tracking:
-        """Returns the trackers that the config asks for, started; files of an earlier start go. In the main process."""
+    def start(cls, config: Config, run: RunFolder, word: Callable[..., str]) -> Tracking:
+        """Returns the trackers that the config asks for, started; files of an earlier start go. In the main process.
+
+        word: looks up the language's words, for the notes.
+        """
         from accelerate.tracking import TensorBoardTracker
 
         trackers: list[Any] = []
@@ -50,10 +59,8 @@ class Tracking:
             tensorboard.start()
             trackers.append(tensorboard)
             notes.append(f"tensorboard --logdir {run.path}")
-        if "disabled" not in (config.wandb, os.environ.get("WANDB_MODE")):
-            for former in run.path.glob("wandb/offline-run-*"):
-                shutil.rmtree(former, ignore_errors=True)
-            wandb_tracker, note = _start_wandb(config, run.path)
+        if config.wandb != "disabled":
+            wandb_tracker, note = _start_wandb(config, run.path, word)
             trackers += [wandb_tracker] if wandb_tracker else []
             notes.append(note)
         return cls(trackers, run, notes)
@@ -69,8 +76,14 @@ class Tracking:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or issubclass(kind, Stopped):  # after a fault nothing may delay the message
+        if kind is None:
             self.finish()
+        elif issubclass(kind, Stopped):
+            self.finish(exit_code=Stopped.exit_code)
+        elif self.wandb_run is not None:  # nothing may delay the message for long, and nothing may follow it
+            run = self.wandb_run
+            within(SECONDS_AFTER_FAULT, lambda: run.finish(exit_code=Fault.exit_code))
+            _end_service()
 
     def log(self, values: Mapping[str, float], *, epoch: int, update: int) -> None:
         """Logs numbers at an optimizer update counted from the start of the run; epochs count from 1."""
@@ -90,9 +103,14 @@ class Tracking:
         """The wandb run, for what only wandb can show; None without one, or once it has failed."""
         return next((tracker.run for tracker in self._trackers if tracker.name == "wandb"), None)
 
-    def finish(self) -> None:
+    def flush(self) -> None:
+        """Gives wandb the last update as far as it is known, for what is to be added to it."""
+        self._each(lambda tracker: tracker.flush() if tracker.name == "wandb" else None)
+
+    def finish(self, exit_code: int = 0) -> None:
         """Ends the trackers; what cannot be uploaded in time stays in the run folder and can be synced later."""
-        self._each(lambda tracker: tracker.finish())
+        self._each(lambda tracker: tracker.finish(exit_code) if tracker.name == "wandb" else tracker.finish())
+        _end_service()
 
     def _to_trackers(self, line: Mapping[str, float]) -> None:
         values = {name: value for name, value in line.items() if name != "update"}
@@ -104,38 +122,96 @@ class Tracking:
                 action(tracker)
             except Exception as error:  # whatever a tracker's own stack raises: the run goes on without it
                 self._trackers.remove(tracker)
+                what = f"{tracker.name} stopped: {_in_a_line(error)}"
                 later = f". To upload it later: {sync_command(tracker)}" if tracker.name == "wandb" else ""
-                self.notes.append(f"{tracker.name} stopped: {error}{later}")
-                print(f"warning: {tracker.name} stopped: {error}. The run goes on; metrics.jsonl holds everything.")
+                self.notes.append(what + later)
+                print(f"warning: {what}. The run goes on; metrics.jsonl holds everything.")
 
 
-def _start_wandb(config: Config, run_folder: Path) -> tuple[Any, str]:
-    """Returns Accelerate's wandb tracker (or None) and what to tell about it."""
-    from accelerate.tracking import WandBTracker
+def within(seconds: float, action: Callable[[], None]) -> bool:
+    """Returns whether an action that cannot be given a limit ended in time. What it raises is dropped."""
 
+    def act() -> None:
+        with suppress(Exception):
+            action()
+
+    thread = Thread(target=act, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return not thread.is_alive()
+
+
+class _Wandb:
+    """Accelerate's wandb tracker, which gets every step whole.
+
+    wandb takes no step twice. Half a step, sent when a run is stopped between an epoch's last update and its
+    validation, would keep the other half out when the run goes on.
+    """
+
+    name = "wandb"
+
+    def __init__(self, tracker: Any) -> None:
+        self._tracker, self.run = tracker, tracker.run
+        self._step, self._values = 0, dict[str, Any]()  # of the update that may not be over
+
+    def log(self, values: Mapping[str, Any], step: int) -> None:
+        if step != self._step:
+            self.flush(commit=True)
+        self._step = step
+        self._values |= values
+
+    def log_images(self, batches: Mapping[str, np.ndarray], step: int) -> None:
+        import wandb
+
+        self.log({name: [wandb.Image(picture) for picture in batch] for name, batch in batches.items()}, step)
+
+    def flush(self, commit: bool | None = None) -> None:
+        values, self._values = self._values, {}
+        if values:
+            self._tracker.log(values, step=self._step, commit=commit)
+
+    def finish(self, exit_code: int) -> None:
+        if exit_code:  # the run goes on
+            self.run.mark_preempting()  # the server shows it as preempted, not as failed
+        else:
+            self.flush()
+        self.run.finish(exit_code)
+
+
+def _start_wandb(config: Config, run_folder: Path, word: Callable[..., str]) -> tuple[_Wandb | None, str]:
+    """Returns the wandb tracker (or None) and what to tell about it."""
     os.environ.setdefault("WANDB_SILENT", "true")  # its own lines would break into the progress bar; ours say the same
-    mode, reason = wandb_mode(config.wandb)
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # without it, wandb reports to its makers
+    try:
+        mode, reason = wandb_mode(config.wandb, _started_wandb().setup().settings, word)
+    except Exception as error:  # what wandb says about settings that it does not know
+        mode, reason = "disabled", _in_a_line(error)
+    if mode == "disabled":
+        return None, word("wandb_off", reason=reason)
+    for former in run_folder.glob("wandb/offline-run-*"):
+        shutil.rmtree(former, ignore_errors=True)
     for attempt in dict.fromkeys([mode, "offline"]):
         try:
-            tracker = _wandb_tracker(WandBTracker, config, run_folder, attempt)
+            tracker = _wandb_tracker(config, run_folder, attempt)
         except Exception as error:  # wandb raises its own errors, requests' and OSError
-            reason = f"online failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            (run_folder / WANDB_ID).unlink(missing_ok=True)  # wandb's service does not give it to a second try
+            reason = word("wandb_failed", problem=_in_a_line(error))
+            _end_service()  # one service does not start a run twice
             continue
         if attempt == "online":
-            return tracker, f"wandb: {tracker.run.url}"
-        return tracker, f"wandb offline ({reason}): {sync_command(tracker)}"
-    return None, f"wandb is off: {reason}"
+            return tracker, word("wandb_online", run=tracker.run.url, server=tracker.run.settings.base_url)
+        return tracker, word("wandb_offline", reason=reason, command=sync_command(tracker))
+    return None, word("wandb_off", reason=reason)
 
 
-def _wandb_tracker(tracker_class: Any, config: Config, run_folder: Path, mode: str) -> Any:
-    import wandb
+def _wandb_tracker(config: Config, run_folder: Path, mode: str) -> _Wandb:
+    from accelerate.tracking import WandBTracker
 
+    wandb = _started_wandb()
     id_file = run_folder / WANDB_ID
     if not id_file.exists():
         id_file.write_text(uuid4().hex[:8])
     fold = [] if config.valid_profile else [f"fold {config.fold} of {config.num_folds}"]
-    tracker = tracker_class(
+    tracker = WandBTracker(
         config.wandb_project, name=run_folder.name, group=config.name, id=id_file.read_text(),
         resume="allow" if mode == "online" else None, tags=[config.output, config.model, *fold], dir=str(run_folder),
         mode=mode,
@@ -144,34 +220,84 @@ def _wandb_tracker(tracker_class: Any, config: Config, run_folder: Path, mode: s
         ),
     )  # fmt: skip
     tracker.start()
+    tracker.run.define_metric("valid/*", step_metric="epoch")  # so that runs with other batches lie side by side
     tracker.store_init_configuration(config.model_dump())
-    return tracker
+    return _Wandb(tracker)
 
 
-def wandb_mode(wanted: str) -> tuple[str, str]:
-    """Returns the mode to start in, online or offline, and why. Takes at most SECONDS_TO_REACH."""
-    if wanted == "offline" or os.environ.get("WANDB_MODE") == "offline":
-        return "offline", "as configured"
+def _started_wandb() -> Any:
+    """Returns wandb with its service running, deaf to what the service has to say: it would follow our last message.
+
+    WANDB_SILENT=false lets both speak.
+    """
     import wandb
 
-    settings = wandb.setup().settings
-    address = urlparse(settings.base_url)
-    if wanted == "auto" and not (settings.api_key or _netrc_has(address.hostname or "")):
-        return "offline", "not logged in"
-    port = address.port or (443 if address.scheme == "https" else 80)
+    if os.environ["WANDB_SILENT"] != "true":
+        wandb.setup()
+        return wandb
+    sys.stderr.flush()
+    stderr = os.dup(2)  # the service inherits what stands there when it is started
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
     try:
-        socket.create_connection((address.hostname or "", port), SECONDS_TO_REACH).close()
+        wandb.setup()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+    return wandb
+
+
+def _end_service() -> None:
+    """Ends wandb's service. What is left to wandb's own handler at exit waits without end and prints tracebacks."""
+    wandb = sys.modules.get("wandb")
+    if wandb is None or within(SECONDS_TO_LEAVE, wandb.teardown):
+        return
+    import psutil
+
+    for child in psutil.Process().children():
+        if child.name().startswith("wandb-core"):
+            child.kill()
+
+
+def wandb_mode(wanted: str, settings: Any, word: Callable[..., str]) -> tuple[str, str]:
+    """Returns online, offline or disabled, and why: the strictest of what the config and wandb's own switches say.
+
+    settings: wandb's, of its files and the environment. Takes at most SECONDS_TO_REACH.
+    """
+    if (switch := os.environ.get("WANDB_DISABLED", "")).lower() not in ("", "0", "false", "no", "off"):
+        return "disabled", f"WANDB_DISABLED={switch}"
+    switch = f"WANDB_MODE={settings.mode}" if "WANDB_MODE" in os.environ else word("wandb_says", mode=settings.mode)
+    if settings.mode == "disabled":
+        return "disabled", switch
+    if wanted == "offline":
+        return "offline", word("wandb_configured")
+    if settings.mode in ("offline", "dryrun"):
+        return "offline", switch
+    address = urlparse(settings.base_url)
+    if not (settings.api_key or settings.identity_token_file or _netrc_has(address.netloc)):
+        return "offline", word("wandb_no_login")
+    proxy = getattr(settings, f"{address.scheme}_proxy") or getproxies().get(address.scheme)
+    first = urlparse(proxy) if proxy and not proxy_bypass(address.netloc) else address
+    try:
+        port = first.port or (443 if first.scheme == "https" else 80)
+        socket.create_connection((first.hostname or "", port), SECONDS_TO_REACH).close()
     except OSError as error:
-        return "offline", f"{address.hostname} is not reachable: {error}"
+        return "offline", word("wandb_unreachable", host=first.hostname, problem=error)
     return "online", ""
 
 
-def _netrc_has(host: str) -> bool:
-    """Returns whether `wandb login` has left a key for the host."""
+def _netrc_has(machine: str) -> bool:
+    """Returns whether `wandb login` has left a key for the server (host, or host:port), as wandb would find it."""
+    places = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
+    path = next((path for path in (Path(place).expanduser() for place in places) if path.exists()), None)
     try:
-        return netrc.netrc(os.environ.get("NETRC") or Path("~/.netrc").expanduser()).authenticators(host) is not None
+        return path is not None and netrc.netrc(path).authenticators(machine) is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def sync_command(tracker: Any) -> str:

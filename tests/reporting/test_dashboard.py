@@ -31,6 +31,7 @@ from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.reporting import dashboard
 from maskcls.reporting.dashboard import RECALLS, THUMBNAIL, log_results, precisions
 from maskcls.reporting.report.mistakes import worst_mistakes
+from maskcls.reporting.text import words
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
 from tests.helpers import ROOT, of_kind, values_of, wandb_records
@@ -95,7 +96,7 @@ def log_offline(run: RunFolder, home: Path) -> Logged:
     run = RunFolder(Path(os.path.relpath(run.path)))  # as with the model_dir that configs have: runs
     predictions = Predictions.load(run.predictions)
     intervals = score_intervals(predictions)
-    tracking = Tracking.start(load_config(run.config, ["wandb=offline", "tensorboard=false"]), run)
+    tracking = Tracking.start(load_config(run.config, ["wandb=offline", "tensorboard=false"]), run, words("en"))
     tracking.catch_up()
     log_results(tracking, run, predictions, intervals=intervals, report=run.path / "report.html")
     tracking.finish()
@@ -326,14 +327,15 @@ def test_a_wandb_that_does_not_answer_is_not_waited_for(
     monkeypatch.setattr(dashboard, "SECONDS_TO_LOG", 0.1)
     answers = threading.Event()
     never: Callable[..., bool] = lambda *_, **__: answers.wait(5)  # noqa: E731
-    tracker = SimpleNamespace(name="wandb", run=SimpleNamespace(dir=str(tmp_path / "wandb" / "files"), log=never))
+    silent = SimpleNamespace(dir=str(tmp_path / "wandb" / "files"), log=never)
+    tracker = SimpleNamespace(name="wandb", run=silent, flush=lambda: None)
     tracking = Tracking([tracker], logged.run, [])
     log_results(tracking, logged.run, logged.predictions, intervals=logged.intervals, report=None)
     assert tracking.notes == ["wandb has not taken all results within 0.1 seconds"]
     assert capsys.readouterr().out == "warning: wandb has not taken all results within 0.1 seconds\n"
     answers.set()
     for thread in threading.enumerate():
-        if thread.daemon and thread.name.endswith("(log)"):
+        if thread.daemon and thread.name.endswith("(act)"):
             thread.join(60)
 
 

@@ -25,6 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALA
 
 from maskcls.config import Config
 from maskcls.errors import Fault, Stopped
+from maskcls.reporting.text import words
 from maskcls.training import tracking as tracking_module
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking, sync_command, wandb_mode
@@ -41,8 +42,8 @@ def own_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
     wandb.teardown()
     monkeypatch.chdir(tmp_path)
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_DIR", "WANDB_PROJECT", "WANDB_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "settings"))
@@ -92,7 +93,7 @@ def run_files(run: RunFolder) -> list[Path]:
 def started(settings: Config, run: RunFolder) -> Tracking:
     """Returns the trackers, and fails when starting them hangs."""
     before = time.monotonic()
-    tracking = Tracking.start(settings, run)
+    tracking = Tracking.start(settings, run, words("en"))
     assert time.monotonic() - before < HANG
     return tracking
 
@@ -101,7 +102,7 @@ def started(settings: Config, run: RunFolder) -> Tracking:
 
 
 def test_every_line_is_in_metrics_jsonl(run: RunFolder) -> None:
-    tracking = Tracking.start(config(wandb="disabled", tensorboard=False), run)
+    tracking = Tracking.start(config(wandb="disabled", tensorboard=False), run, words("en"))
     lines = log_two_epochs(tracking)
     tracking.log_pictures({"valid/batch": PICTURE}, update=6)  # pictures are no lines
     tracking.finish()
@@ -112,7 +113,7 @@ def test_every_line_is_in_metrics_jsonl(run: RunFolder) -> None:
 
 
 def test_tensorboard_holds_scalars_and_pictures(run: RunFolder) -> None:
-    tracking = Tracking.start(config(wandb="disabled"), run)
+    tracking = Tracking.start(config(wandb="disabled"), run, words("en"))
     log_two_epochs(tracking)
     tracking.log_pictures({"valid/batch": PICTURE, "train/batch": PICTURE}, update=6)
     tracking.finish()
@@ -180,37 +181,113 @@ def test_the_run_file_reader_reads_records_that_span_blocks(run: RunFolder) -> N
 # Which mode, and why
 
 
-def test_without_a_login_wandb_is_offline_and_says_so(run: RunFolder) -> None:
-    assert wandb_mode("auto") == ("offline", "not logged in")
+def mode_of(wanted: str) -> tuple[str, str]:
+    """Returns what `wandb_mode` decides in the environment as it is."""
+    import wandb
+
+    wandb.teardown()
+    return wandb_mode(wanted, wandb.setup().settings, words("en"))
+
+
+def test_without_a_login_wandb_is_offline_and_says_that_nothing_leaves(run: RunFolder) -> None:
     tracking = started(config(tensorboard=False), run)
     tracking.finish()
     (file,) = run_files(run)
-    assert tracking.notes == [f"wandb offline (not logged in): wandb sync {file.parent}"]
+    assert tracking.notes == [
+        f"wandb offline (not logged in): nothing leaves this machine. To upload it: wandb sync {file.parent}"
+    ]
 
 
+def test_a_config_that_says_online_asks_no_terminal_for_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    assert mode_of("online") == mode_of("auto") == ("offline", "not logged in")
+
+
+@pytest.mark.parametrize("name", ["NETRC", "home", "home on Windows"])
 def test_a_login_is_found_where_wandb_login_leaves_it(
-    tmp_path: Path, silent: int, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, silent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent}")
-    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login user password {'a' * 40}\n", encoding="utf-8")
-    assert wandb_mode("auto") == ("online", "")
-    (tmp_path / "netrc").write_text(f"machine elsewhere login user password {'a' * 40}\n", encoding="utf-8")
-    assert wandb_mode("auto") == ("offline", "not logged in")
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 what is this\n", encoding="utf-8")
-    assert wandb_mode("auto") == ("offline", "not logged in")
+    file = tmp_path / {"NETRC": "netrc", "home": ".netrc", "home on Windows": "_netrc"}[name]
+    if name != "NETRC":
+        monkeypatch.delenv("NETRC")
+    for content, mode in [
+        (f"machine 127.0.0.1:{silent}\n  login user\n  password {'a' * 40}\n", ("online", "")),  # as wandb writes it
+        (f"machine 127.0.0.1 login user password {'a' * 40}\n", ("offline", "not logged in")),
+        (f"machine 127.0.0.1:{silent} what is this\n", ("offline", "not logged in")),
+    ]:
+        file.write_text(content, encoding="utf-8")
+        assert mode_of("auto") == mode
+
+        import wandb
+
+        assert (wandb.sdk.lib.wbauth.read_netrc_auth(host=f"http://127.0.0.1:{silent}") is None) == (
+            mode[0] != "online"
+        )
 
 
-def test_offline_is_as_configured_by_the_config_and_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+SWITCHES = [
+    ({"WANDB_MODE": "offline"}, "", "offline", "WANDB_MODE=offline"),
+    ({"WANDB_MODE": "dryrun"}, "", "offline", "WANDB_MODE=dryrun"),
+    ({"WANDB_MODE": "disabled"}, "", "disabled", "WANDB_MODE=disabled"),
+    ({"WANDB_DISABLED": "true"}, "", "disabled", "WANDB_DISABLED=true"),
+    ({"WANDB_DISABLED": "1", "WANDB_MODE": "online"}, "", "disabled", "WANDB_DISABLED=1"),
+    ({}, "offline", "offline", "wandb's settings say offline"),  # as `wandb offline` writes them
+    ({}, "disabled", "disabled", "wandb's settings say disabled"),  # as `wandb disabled`
+    ({"WANDB_MODE": "online"}, "offline", "online", ""),  # wandb's own rule: the environment comes first
+    ({"WANDB_MODE": "run"}, "", "online", ""),
+    ({"WANDB_MODE": "shared"}, "", "online", ""),  # one process of ours writes, so that there is nothing to share
+    ({"WANDB_DISABLED": "false"}, "", "online", ""),
+    ({"WANDB_DISABLED": ""}, "", "online", ""),
+]
+
+
+@pytest.mark.parametrize(("environment", "file", "mode", "reason"), SWITCHES)
+def test_every_switch_of_wandb_that_is_against_an_upload_is_obeyed_whatever_the_config_says(
+    environment: dict[str, str], file: str, mode: str, reason: str, silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent}")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    assert wandb_mode("offline") == ("offline", "as configured")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert wandb_mode("auto") == wandb_mode("online") == ("offline", "as configured")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if file:
+        Path("wandb").mkdir()
+        Path("wandb/settings").write_text(f"[default]\nmode = {file}\n", encoding="utf-8")
+    assert mode_of("auto") == mode_of("online") == (mode, reason)
+    assert mode_of("offline") == ((mode, reason) if mode == "disabled" else ("offline", "as configured"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("WANDB_MODE", "disabled", "wandb is off (WANDB_MODE=disabled): nothing leaves this machine"),
+        ("WANDB_DISABLED", "true", "wandb is off (WANDB_DISABLED=true): nothing leaves this machine"),
+        ("WANDB_MODE", "ofline", "wandb is off (1 validation error for Settings mode Input should be 'online', "),
+    ],
+)
+def test_a_wandb_that_is_switched_off_writes_nothing_and_the_run_says_so(
+    name: str, value: str, words: str, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    tracking = started(config(tensorboard=False), run)
+    log_two_epochs(tracking)
+    tracking.finish()
+    (note,) = tracking.notes
+    assert note.startswith(words)
+    assert [entry.name for entry in run.path.iterdir()] == ["metrics.jsonl"]
 
 
 def test_disabled_starts_no_wandb(run: RunFolder) -> None:
-    tracking = Tracking.start(config(wandb="disabled", tensorboard=False), run)
+    tracking = Tracking.start(config(wandb="disabled", tensorboard=False), run, words("en"))
     tracking.finish()
     assert tracking.notes == [] and not (run.path / "wandb").exists()
+
+
+def test_the_notes_are_korean_too() -> None:
+    word = words("ko")
+    assert "사람 사진이 https://api.wandb.ai에 업로드됨" in word("wandb_online", run="x", server="https://api.wandb.ai")
+    for key in ("wandb_offline", "wandb_off"):
+        assert "이 컴퓨터 밖으로 나가는 것이 없음" in word(key, reason=word("wandb_no_login"), command="wandb sync x")
 
 
 @pytest.fixture
@@ -259,21 +336,21 @@ failing = pytest.fixture(name="failing")(answering(500))
 def test_a_server_that_refuses_is_not_waited_for(refusing: int, monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{refusing}")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    mode, reason = wandb_mode(wanted)
+    mode, reason = mode_of(wanted)
     assert mode == "offline" and reason.startswith("127.0.0.1 is not reachable: ") and "refused" in reason
 
 
-def test_a_server_that_can_be_reached_is_online(silent: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent}")
-    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    assert wandb_mode("auto") == wandb_mode("online") == ("online", "")
-
-
-def test_a_name_that_does_not_resolve_is_not_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_does_not_resolve_is_not_reachable_but_its_proxy_is(
+    silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.invalid")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    mode, reason = wandb_mode("auto")
+    mode, reason = mode_of("auto")
     assert mode == "offline" and reason.startswith("wandb.invalid is not reachable: ")
+    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{silent}")  # in many clusters the only way out
+    assert mode_of("auto") == ("online", "")
+    monkeypatch.setenv("no_proxy", "wandb.invalid")
+    assert mode_of("auto") == (mode, reason)
 
 
 @pytest.mark.parametrize("server", ["refusing", "silent", "denying", "failing"])
@@ -293,7 +370,7 @@ def test_no_server_keeps_a_run_from_starting_and_its_files_can_be_synced_later(
     assert time.monotonic() - before < HANG
     assert tracking.notes == [note] and run.history() == lines
     (file,) = run_files(run)
-    assert note.endswith(f"): wandb sync {file.parent}")
+    assert note.endswith(f"): nothing leaves this machine. To upload it: wandb sync {file.parent}")
     assert len(of_kind(wandb_records(file), "history")) == 2
 
 
@@ -332,7 +409,10 @@ class Recorder:
     def log_images(self, values: dict[str, np.ndarray], step: int, **options: Any) -> None:
         self._do("log_images")
 
-    def finish(self) -> None:
+    def flush(self) -> None:
+        self._do("flush")
+
+    def finish(self, exit_code: int = 0) -> None:
         self._do("finish")
 
 
