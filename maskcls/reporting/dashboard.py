@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from maskcls.training.tracking import Tracking, within
 NUM_MISTAKES = 60
 THUMBNAIL = 160  # pixels of the longer side: 60 photos are 0.3 MB
 RECALLS = np.linspace(0, 1, 21)  # where a precision-recall curve has points: 378 rows for the 18 classes
+NAME_LENGTH = 100  # characters of an experiment's name in an artifact's name
 SECONDS_TO_LOG = 60.0  # online, wandb asks its server about each artifact, and asks again for long
 
 
@@ -254,4 +256,11 @@ def _log_report(wandb_run: Any, run: RunFolder, config: Config, report: Path) ->
 
 
 def _artifact_name(name: str) -> str:
-    return re.sub(r"[^\w.-]", "-", name)
+    """Returns a name that wandb takes: ASCII letters, digits and -_. only, at most 128 with our endings.
+
+    What is lost of other scripts comes back as a short hash, so that 한국 and 중국 stay two models.
+    """
+    clean = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")[:NAME_LENGTH]
+    if name.isascii() and len(name) <= NAME_LENGTH:
+        return clean or "run"
+    return "-".join(filter(None, [clean, sha256(name.encode()).hexdigest()[:8]]))

@@ -321,6 +321,26 @@ def test_what_fails_is_a_warning_and_a_note_and_the_rest_is_there(
     assert not [record for record in of_kind(after.records, "artifact") if record.type in ("model", "report")]
 
 
+@pytest.mark.parametrize(
+    ("name", "clean"),
+    [
+        ("exp", "exp"),
+        ("vit_b-16.v2", "vit_b-16.v2"),
+        ("all heads: 2", "all-heads-2"),
+        ("한국", "1eb7da6d"),
+        ("중국", "3b31f8d5"),
+        ("한국 vit", "vit-316abf54"),
+        ("!!!", "run"),
+        ("x" * 300, "x" * 100 + "-0d4e2ca9"),
+    ],
+)
+def test_the_name_of_an_artifact_is_one_that_wandb_takes_and_keeps_experiments_apart(name: str, clean: str) -> None:
+    import wandb
+
+    assert dashboard._artifact_name(name) == clean
+    assert wandb.Artifact(f"{clean}-report", "report").name == f"{clean}-report"
+
+
 def test_a_wandb_that_does_not_answer_is_not_waited_for(
     logged: Logged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
