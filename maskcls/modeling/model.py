@@ -6,18 +6,21 @@ arguments left at None are those of the pretrained model, or transformers' defau
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import interpolate
 
-from maskcls.errors import UserError, did_you_mean
+from maskcls.errors import Fault, UserError, did_you_mean, is_out_of_memory, listed
 from maskcls.machine import is_accelerator
+from maskcls.paths import DISK_ERRORS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+# Code that lies beside a model's weights is never run, and nobody is asked whether it may.
+NO_CODE = {"trust_remote_code": False}
 Size = tuple[int, int]  # (height, width) in pixels
 
 
@@ -94,14 +97,14 @@ def _build(
         config.image_size = list(image_size)
     try:
         with torch.device("meta"):  # costs nothing, and shows what does not fit before any weight is made
-            trial = AutoModelForImageClassification.from_config(config, attn_implementation=attention).eval()
+            trial = AutoModelForImageClassification.from_config(config, attn_implementation=attention, **NO_CODE).eval()
     except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as error:
         raise UserError(f"model_args: {config.model_type} cannot be built: {error}") from None
     try:
         trial(pixel_values=torch.empty(1, 3, *image_size, device="meta"))
     except RuntimeError as error:
         raise UserError(f"image_size {list(image_size)} does not fit {config.model_type}: {error}") from None
-    model = AutoModelForImageClassification.from_config(config, attn_implementation=attention)
+    model = AutoModelForImageClassification.from_config(config, attn_implementation=attention, **NO_CODE)
     if weights:
         _load(model, weights, str(pretrained), stored_size)
     return model.to(memory_format=torch.channels_last)  # as the pixels lie; convolutions are 1.1 to 1.2 times faster
@@ -112,10 +115,12 @@ def _config(model_type: str | None, pretrained: str | None, fields: dict[str, An
     from transformers import AutoConfig
 
     try:
-        known = AutoConfig.from_pretrained(pretrained) if pretrained else AutoConfig.for_model(str(model_type))
+        known = (
+            AutoConfig.from_pretrained(pretrained, **NO_CODE) if pretrained else AutoConfig.for_model(str(model_type))
+        )
     except (OSError, ValueError) as error:
         what = f"pretrained model {pretrained!r}" if pretrained else f"model_type {model_type!r}"
-        raise UserError(f"{what} cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+        raise _load_problem(f"{what} cannot be loaded", error) from None
     if model_type not in (None, known.model_type):
         raise UserError(f"{pretrained} holds a {known.model_type}, not a {model_type}")
     for name in fields:
@@ -134,7 +139,7 @@ def _config(model_type: str | None, pretrained: str | None, fields: dict[str, An
             fields = {**fields, "num_stages": len(depths)}
     try:
         if pretrained:
-            return AutoConfig.from_pretrained(pretrained, **fields)
+            return AutoConfig.from_pretrained(pretrained, **NO_CODE, **fields)
         return AutoConfig.for_model(str(model_type), **fields)
     except Exception as error:  # the config classes' own validation raises several kinds
         raise UserError(f"model_args: {known.model_type} cannot be built: {' '.join(str(error).split())}") from None
@@ -145,11 +150,31 @@ def _pretrained_weights(pretrained: str) -> dict[str, torch.Tensor]:
     from transformers import AutoModelForImageClassification
 
     try:
-        return AutoModelForImageClassification.from_pretrained(pretrained).state_dict()
+        weights = AutoModelForImageClassification.from_pretrained(pretrained, **NO_CODE).state_dict()
     except Exception as error:  # json, safetensors, OSError, RuntimeError
-        raise UserError(
-            f"pretrained model {pretrained!r} cannot be loaded: {str(error).strip().splitlines()[0]}"
-        ) from None
+        raise _load_problem(f"pretrained model {pretrained!r} cannot be loaded", error) from None
+    _check_finite(weights, f"pretrained model {pretrained!r}")
+    return weights
+
+
+def _load_problem(what: str, error: Exception) -> Exception:
+    """Returns what to raise when transformers could not load something: its reason in a line."""
+    if is_out_of_memory(error):
+        return error
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "trust_remote_code" in str(error):
+        reason = (
+            "it is built by Python code of its own (auto_map in its config.json), which is never run. Take a model "
+            "that transformers has itself"
+        )
+    is_disk = isinstance(error, OSError) and error.errno in DISK_ERRORS
+    return (Fault if is_disk else UserError)(f"{what}: {reason}")
+
+
+def _check_finite(weights: Mapping[str, torch.Tensor], what: str) -> None:
+    """Raises UserError when a model could answer nothing but NaN."""
+    if broken := [name for name, value in weights.items() if not value.isfinite().all()]:
+        raise UserError(f"{what} holds weights that are not finite numbers: {listed(broken)}")
 
 
 def _load(model: PreTrainedModel, weights: dict[str, torch.Tensor], source: str, stored_size: Any) -> None:
@@ -196,12 +221,13 @@ def load_model(folder: str, *, attention: str | None) -> PreTrainedModel:
     logging.disable_progress_bar()  # of reading a single file
     try:
         model, report = AutoModelForImageClassification.from_pretrained(
-            folder, attn_implementation=attention, local_files_only=True, output_loading_info=True
+            folder, attn_implementation=attention, local_files_only=True, output_loading_info=True, **NO_CODE
         )
     except Exception as error:  # json, safetensors, OSError, RuntimeError: all mean that the folder is not whole
-        raise UserError(f"{folder} is not a whole model: {str(error).strip().splitlines()[0]}") from None
+        raise _load_problem(f"{folder} is not a whole model", error) from None
     if report["missing_keys"] or report["mismatched_keys"]:
         raise UserError(f"{folder} is not a whole model: weights are missing")
+    _check_finite(model.state_dict(), folder)
     return model.to(memory_format=torch.channels_last)
 
 

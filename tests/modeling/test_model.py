@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -354,3 +355,61 @@ def test_a_saved_model_is_loaded_beside_an_accelerator(name: str, tmp_path: Path
 
 def test_on_a_cpu_attention_is_eager() -> None:
     assert attention_for(torch.device("cpu")) == "eager"
+
+
+# What is never run, and never used
+
+
+@pytest.fixture
+def with_code(tmp_path: Path) -> Path:
+    """Returns a folder whose model is built by code that lies in it, and that leaves a sign when it is run."""
+    folder = tmp_path / "with_code"
+    saved(folder, "vit")
+    classes = {"AutoConfig": "own.Config", "AutoModelForImageClassification": "own.Model"}
+    config = {"model_type": "of_its_own", "architectures": ["Model"], "auto_map": classes}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\n", encoding="utf-8")
+    return folder
+
+
+def test_code_that_lies_beside_weights_is_neither_run_nor_asked_about(
+    with_code: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))  # whoever asks is told yes
+    for load, what in (
+        (lambda: build("auto", pretrained=str(with_code)), f"pretrained model {str(with_code)!r} cannot be loaded"),
+        (lambda: load_model(str(with_code), attention="eager"), f"{with_code} is not a whole model"),
+    ):
+        with pytest.raises(UserError) as caught:
+            load()
+        assert str(caught.value) == (
+            f"{what}: it is built by Python code of its own (auto_map in its config.json), which is never run. Take a "
+            "model that transformers has itself"
+        )
+    assert not (with_code.parent / "was_run").exists()
+    assert "[y/N]" not in "".join(capsys.readouterr())
+
+
+def test_a_model_of_transformers_is_loaded_without_the_code_beside_it(tmp_path: Path) -> None:
+    folder, model = saved(tmp_path / "vit", "vit")
+    config = json.loads((tmp_path / "vit" / "config.json").read_text(encoding="utf-8"))
+    config["auto_map"] = {"AutoModelForImageClassification": "own.Model"}
+    (tmp_path / "vit" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "vit" / "own.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')\n", encoding="utf-8")
+    x = photos((64, 64))
+    torch.testing.assert_close(load_model(folder, attention="eager").eval()(x).logits, model(x).logits)
+    torch.testing.assert_close(build("vit", pretrained=folder)(x).logits, model(x).logits)
+    assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(number: float, tmp_path: Path) -> None:
+    folder, _ = saved(tmp_path, "vit")
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["classifier.bias"][1] = number
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError) as caught:
+        load_model(folder, attention="eager")
+    assert str(caught.value) == f"{folder} holds weights that are not finite numbers: classifier.bias"
+    with pytest.raises(UserError, match=r"^pretrained model .* holds weights that are not finite numbers: classifier"):
+        build("vit", pretrained=folder)
