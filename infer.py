@@ -48,13 +48,12 @@ def infer(
 
     from maskcls.data.augmentation import Augmentation, Transform
     from maskcls.data.dataset import inference_data
-    from maskcls.data.pixels import DecodedPixels
     from maskcls.errors import UserError
     from maskcls.evaluation.metrics import per_class_f1
     from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
     from maskcls.modeling.model import attention_for, load_model
     from maskcls.reporting import console, pictures
-    from maskcls.training.experiment import geometry_of
+    from maskcls.training.experiment import decoded_pixels
     from maskcls.training.loop import predict, score
     from maskcls.training.processes import Launch
     from maskcls.training.run_folder import RunFolder, check_writable, save_answers, write_json
@@ -73,7 +72,7 @@ def infer(
 
     data = launch.on_each(lambda: inference_data(folder, config.cache_dir))
     launch.agree_on(data.image_ids, f"{folder} holds other photos here than on the first machine")
-    pixels = DecodedPixels(data.table, geometry_of(config), num_threads=config.num_workers)
+    pixels = decoded_pixels(config, data.table)
     rows = np.arange(len(data.table))
     transform = Transform(
         Augmentation(),

@@ -127,7 +127,9 @@ class Config(BaseModel):
     nan_policy: Literal["stop", "skip_update"] = setting(
         "stop", "a loss that is not finite ends the run; skip_update: such updates are left out, at most 10 an epoch"
     )
-    num_workers: int = setting(2, "threads that decode photos; 0: in the main thread", ge=0)
+    num_workers: Annotated[int, Field(ge=0)] | None = setting(
+        None, "threads that decode photos; null: one for every core of the process; 0: in the main thread"
+    )
     cache: Literal["memory_map", "none"] = setting(
         "memory_map", "memory_map: decode every photo once to a file of pixels; none: decode in every epoch"
     )

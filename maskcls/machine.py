@@ -59,6 +59,14 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
+def decoding_threads(num_workers: int | None, *, num_processes: int = 1) -> int:
+    """Returns num_workers, or for None one thread for every core, shared by the processes that decode on this machine.
+
+    Nothing else keeps the cores busy: beside a GPU the model does not, and a CPU's model waits for the photos.
+    """
+    return max(num_cores() // num_processes, 1) if num_workers is None else num_workers
+
+
 def free_memory(device: torch.device) -> float:
     """Returns the bytes that an accelerator has left; infinite where it does not say."""
     import torch

@@ -124,6 +124,7 @@ def inspected(
     from tqdm import tqdm
 
     from maskcls.data.inspection import Finding, inspect_profiles
+    from maskcls.machine import decoding_threads
 
     if data is not None:
         train, valid = data.people(data.train_rows), data.people(data.valid_rows)
@@ -131,7 +132,12 @@ def inspected(
         train, valid = _named(config)
     with tqdm(desc=word("looking"), unit=word("photo_unit"), leave=False) as bar:
         findings = inspect_profiles(
-            config.data_dir, train, valid, decode=decode, num_threads=max(config.num_workers, 1), progress=bar.update
+            config.data_dir,
+            train,
+            valid,
+            decode=decode,
+            num_threads=max(decoding_threads(config.num_workers), 1),
+            progress=bar.update,
         )
     if problem is not None and not any(finding.severity == "error" for finding in findings):
         findings = [Finding("error", "split", "", "", str(problem)), *findings]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from maskcls.data.pixels import (
 )
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import class_counts, head_probabilities, headline, id2label, num_outputs, targets_of
+from maskcls.machine import decoding_threads, process_number
 from maskcls.modeling.loss import HeadLosses, build_losses
 from maskcls.modeling.model import attention_for
 from maskcls.modeling.optim import build_optimizer
@@ -34,6 +36,9 @@ from maskcls.training.average import WeightAverage
 from maskcls.training.interval import Interval
 from maskcls.training.loop import Learner, Photos
 from maskcls.training.processes import Launch
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 LOOKED_AT = 64  # photos that a check takes for all
 
@@ -86,10 +91,11 @@ def open_faces(config: Config, launch: Launch, data: FaceData, *, only_looks: bo
     geometry = geometry_of(config)
     read_all = build_cache if config.cache == "memory_map" else find_bad_photos
     if not only_looks:
+        num_workers = decoding_threads(config.num_workers)  # the other processes of the machine wait
         launch.on_each_machine(
-            lambda: read_all(data.table, geometry, config.cache_dir, num_workers=config.num_workers, show=True)
+            lambda: read_all(data.table, geometry, config.cache_dir, num_workers=num_workers, show=True)
         )
-    pixels: MappedPixels | DecodedPixels = DecodedPixels(data.table, geometry, num_threads=config.num_workers)
+    pixels: MappedPixels | DecodedPixels = decoded_pixels(config, data.table)
     if config.cache == "memory_map" and not only_looks:
         pixels = launch.on_each(lambda: open_cache(data.table, geometry, config.cache_dir))
     if data.mean is None or data.std is None:
@@ -102,6 +108,14 @@ def open_faces(config: Config, launch: Launch, data: FaceData, *, only_looks: bo
         config, data, on_device(pixels, launch.accelerator.device), num_devices=launch.num_processes,
         device=launch.accelerator.device,
     )  # fmt: skip
+
+
+def decoded_pixels(config: Config, table: Dataset) -> DecodedPixels:
+    """Returns the pixels of a table's photos, decoded when they are asked for, by every process of the machine."""
+    sharing = process_number("LOCAL_WORLD_SIZE", default=1)
+    return DecodedPixels(
+        table, geometry_of(config), num_threads=decoding_threads(config.num_workers, num_processes=sharing)
+    )
 
 
 def read_data(config: Config) -> FaceData:
