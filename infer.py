@@ -82,10 +82,9 @@ def infer(
         seed=config.seed,
         device=accelerator.device,
     )
-    model = accelerator.prepare_model(
-        launch.on_each(lambda: load_model(str(run.best), attention=attention_for(accelerator.device))),
-        evaluation_mode=True,
-    )
+    network = launch.on_each(lambda: load_model(str(run.best), attention=attention_for(accelerator.device)))
+    # Accelerate leaves a model that is to be sharded where it is; whole, it fits every device that has trained it.
+    model = accelerator.prepare_model(network.to(accelerator.device), evaluation_mode=True)
 
     own_photos = -(-len(data.table) // accelerator.num_processes)
     with tqdm(

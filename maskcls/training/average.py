@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from maskcls.training.sharding import gather_no_more
+
 
 class WeightAverage:
     """Exponential moving average of a model's parameters, warmed up so that the first weights do not linger.
@@ -44,6 +46,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def _swap(self, model: nn.Module) -> None:
+        gather_no_more(model)
         for average, parameter in zip(self.weights, model.parameters(), strict=True):
             own = parameter.detach().clone()
             parameter.copy_(average)

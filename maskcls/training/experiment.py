@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from accelerate import DistributedType
 from torch import Tensor
 
 from maskcls.config import TABLES, Config
@@ -36,6 +35,7 @@ from maskcls.training.average import WeightAverage
 from maskcls.training.interval import Interval
 from maskcls.training.loop import Learner, Photos
 from maskcls.training.processes import Launch
+from maskcls.training.sharding import prepare
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -179,8 +179,6 @@ def build_learner(config: Config, launch: Launch, data: FaceData) -> tuple[Learn
         **config.model_args, image_size=config.height_width, id2label=id2label(output, num_labels),
         attention=attention_for(accelerator.device),
     )  # fmt: skip
-    if accelerator.distributed_type == DistributedType.FSDP:
-        network = network.to(memory_format=torch.contiguous_format)  # FSDP2 shards no channels-last weights
     losses = build_losses(
         TABLES["criterion"].builder(config.criterion), config.criterion_args, output=output,
         num_per_class=class_counts(torch.from_numpy(data.labels()[data.train_rows])),
@@ -194,7 +192,7 @@ def build_learner(config: Config, launch: Launch, data: FaceData) -> tuple[Learn
         TABLES["scheduler"].builder(config.scheduler), config.scheduler_args, optimizer,
         total_updates=plan.num_updates * config.epochs,
     )  # fmt: skip
-    model, optimizer = accelerator.prepare(network, optimizer)
+    model, optimizer = prepare(accelerator, network, optimizer)
     average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
     interval = Interval(accelerator.device, headline(output))
     return Learner(network, model, optimizer, scheduler, steps_on_score(scheduler), average, interval), losses

@@ -44,7 +44,8 @@ def faults_as_messages(
         what = _broken_update(accelerator, config, plan, run_folder, names, error.update)
         raise Fault(f"{what}.{go_on}").of_launch() from None
     except BadPhotos as error:
-        raise Fault(f"{error}.{go_on}") from None
+        fault = Fault(f"{error}.{go_on}")
+        raise (fault.of_launch() if error.is_shared else fault) from None
     except OSError as error:
         what = f"{error.filename or run_folder}: {error.strerror or error}"
         raise Fault(f"{what}. The last state that was saved is whole.{go_on}") from None

@@ -22,6 +22,7 @@ from maskcls.machine import is_accelerator
 from maskcls.modeling.loss import HeadLosses, soft
 from maskcls.training.average import WeightAverage
 from maskcls.training.interval import Interval, NotFinite
+from maskcls.training.sharding import share_buffers
 
 MAX_SKIPPED = 10  # updates of one epoch that nan_policy: skip_update leaves out before it gives up
 
@@ -98,7 +99,7 @@ def train_one_epoch(
             x, targets = transform.mixed(x, targets, keys, epoch=epoch)
             is_last = number == len(passes)  # gradients meet once per update, not once per pass
             with nullcontext() if is_last else accelerator.no_sync(learner.model):
-                logits = learner.model(pixel_values=x).logits
+                logits = learner.model(pixel_values=x).logits.float()  # 16 bits when the weights are sharded
                 loss_sum = losses.total(losses.per_head(logits, targets)).sum()
                 # DDP averages over processes; this makes it the mean over the photos of the whole update.
                 accelerator.backward(loss_sum * (accelerator.num_processes / plan.batch_size))
@@ -161,30 +162,33 @@ def predict(
     Raises BadPhotos, on every process, naming all photos that cannot be read.
     """
     model.eval()
-    own = split_evenly(rows, accelerator.num_processes)
+    share_buffers(accelerator, model)
+    own = split_evenly(rows, accelerator.num_processes)  # the first part is the longest
     mine = own[accelerator.process_index]
-    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    # As many forwards on every process, for all take part in each of a sharded model: a process without photos (or
+    # with bad ones) gives it a black one. The first tells how many logits there are.
+    num_batches = max(-(-len(own[0]) // batch_size), 1)
+    batches = [mine[number * batch_size : (number + 1) * batch_size] for number in range(num_batches)]
+    black = torch.zeros(1, *pixels.shape[1:], dtype=torch.uint8)
     problems: list[str] = []
 
     def load(batch: np.ndarray) -> Tensor | None:
         try:
-            return pixels(batch)
-        except BadPhotos as error:  # read on: the message names every bad photo, and no process waits for this one
+            return pixels(batch) if len(batch) else None
+        except BadPhotos as error:  # read on: the message names every bad photo
             problems.extend(error.args)
             return None
 
     logits = []
-    for loaded in map_ahead(load, batches, num_threads=threads_ahead(accelerator.device), ahead=2):
-        if problems or loaded is None:
-            continue
-        x = transform.plain(loaded.to(accelerator.device, non_blocking=True))
-        logits.append(model(pixel_values=x).logits.to(torch.float32, copy=True))  # CUDA graphs overwrite theirs
-        progress(len(x))
+    loading = map_ahead(load, batches, num_threads=threads_ahead(accelerator.device), ahead=2)
+    for batch, loaded in zip(batches, loading, strict=True):
+        x = transform.plain((black if loaded is None else loaded).to(accelerator.device, non_blocking=True))
+        own_logits = model(pixel_values=x).logits[: 0 if loaded is None else None]
+        logits.append(own_logits.to(torch.float32, copy=True))  # CUDA graphs overwrite theirs
+        progress(len(batch))
     if problems := gather_object(problems):
-        raise BadPhotos(*problems)
-    width = accelerator.unwrap_model(model).config.num_labels
-    own_logits = torch.cat([torch.zeros(0, width, device=accelerator.device), *logits])
-    gathered = _gathered(accelerator, own_logits, [len(part) for part in own]).cpu()
+        raise BadPhotos(*problems).of_launch()
+    gathered = _gathered(accelerator, torch.cat(logits), [len(part) for part in own]).cpu()
     assert len(gathered) == len(rows), f"{len(gathered)} predictions for {len(rows)} photos"
     return gathered
 
