@@ -74,15 +74,21 @@ def build_optimizer(
     *,
     lr: float,
     weight_decay: float,
+    scales_loss: bool = False,
 ) -> Optimizer:
     """Returns the optimizer, fused where torch has it (one kernel for all parameters).
+
+    scales_loss: as for fp16; then no kernel is fused, for torch's fused SGD takes its momentum from unset memory when
+    the first update overflows.
 
     Raises UserError when the optimizer refuses an argument.
     """
     takes, name = inspect.signature(optimizer).parameters, getattr(optimizer, "__name__", "")
     options: dict[str, Any] = {"lr": lr, **arguments}
-    if "fused" in takes and "foreach" not in arguments:
+    if "fused" in takes and "foreach" not in arguments and not scales_loss:
         options.setdefault("fused", True)
+    if scales_loss and options.get("fused"):
+        raise UserError("optimizer_args: fused: true does not go with fp16, whose overflows spoil it: leave it out")
     if isinstance(options.get("betas"), list):
         options["betas"] = tuple(options["betas"])
     groups = parameter_groups(model, weight_decay)

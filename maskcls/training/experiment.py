@@ -186,7 +186,7 @@ def build_learner(config: Config, launch: Launch, data: FaceData) -> tuple[Learn
     )  # fmt: skip
     optimizer = build_optimizer(
         TABLES["optimizer"].builder(config.optimizer), config.optimizer_args, network, lr=config.lr,
-        weight_decay=config.weight_decay,
+        weight_decay=config.weight_decay, scales_loss=accelerator.scaler is not None,
     )  # fmt: skip
     scheduler = build_scheduler(
         TABLES["scheduler"].builder(config.scheduler), config.scheduler_args, optimizer,

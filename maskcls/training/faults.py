@@ -16,7 +16,7 @@ from maskcls.errors import Fault, is_out_of_memory
 from maskcls.machine import peak_memory_gb
 from maskcls.paths import command
 from maskcls.training.interval import NotFinite
-from maskcls.training.loop import Learner
+from maskcls.training.loop import EndlessOverflow, Learner
 from maskcls.training.processes import raise_if_left_alone
 
 NUM_NAMED = 8  # photos of a broken update that the message names; the rest goes to a file
@@ -43,6 +43,11 @@ def faults_as_messages(
     except NotFinite as error:
         what = _broken_update(accelerator, config, plan, run_folder, names, error.update)
         raise Fault(f"{what}.{go_on}").of_launch() from None
+    except EndlessOverflow as error:
+        raise Fault(
+            f"fp16 overflowed in update {error.update} and before, however little the loss was scaled up. Start with "
+            f"--mixed_precision bf16 (or no, on GPUs without bf16), or lower lr.{go_on}"
+        ).of_launch() from None
     except BadPhotos as error:
         fault = Fault(f"{error}.{go_on}")
         raise (fault.of_launch() if error.is_shared else fault) from None

@@ -55,6 +55,14 @@ class Learner:
         return self.average.applied(self.model) if self.average else nullcontext()
 
 
+class EndlessOverflow(Exception):
+    """fp16 overflowed in update after update, until its scale of the loss was below 1."""
+
+    def __init__(self, update: int) -> None:
+        super().__init__(update)
+        self.update = update  # of the run, from 1
+
+
 def train_one_epoch(
     accelerator: Accelerator,
     learner: Learner,
@@ -73,12 +81,14 @@ def train_one_epoch(
 
     What it yields is empty, or the means every log_interval updates and at the end. An update whose loss or gradient
     is not finite raises NotFinite when the interval is read; with skips_non_finite it is left out, which costs a
-    device sync an update, and only more than MAX_SKIPPED of an epoch raise.
+    device sync an update, and only more than MAX_SKIPPED of an epoch raise. With fp16, updates that overflow are left
+    out (a device sync an update, too), and EndlessOverflow is raised when no scale of the loss helps.
     """
     learner.model.train()
     learner.num_skipped = learner.num_skipped if first_update else 0
     device, output, interval = accelerator.device, losses.output, learner.interval
     all_labels = _pinned(photos.labels, device).to(device, non_blocking=True)
+    loss_scale = _loss_scale(accelerator)
 
     def load(passes: Sequence[np.ndarray]) -> list[tuple[Tensor, Tensor]]:  # pixels and keys of each pass
         pixels = [photos.pixels(photos.rows[keys % plan.num_photos]) for keys in passes]
@@ -109,7 +119,10 @@ def train_one_epoch(
             for one_pass in seen:
                 interval.add(*one_pass)
             learner.optimizer.step()
-            if not accelerator.optimizer_step_was_skipped:  # as when fp16 overflowed and its scale was lowered
+            former_scale, loss_scale = loss_scale, _loss_scale(accelerator)
+            if loss_scale < 1:
+                raise EndlessOverflow(learner.num_updates)
+            if loss_scale >= former_scale:  # lowered: fp16 overflowed, and the optimizer has left the update out
                 if not learner.steps_on_score:
                     learner.scheduler.step()
                 if learner.average is not None:
@@ -117,6 +130,14 @@ def train_one_epoch(
         learner.optimizer.zero_grad()
         is_read = update % log_interval == 0 or update == plan.num_updates
         yield interval.close(accelerator, learner.optimizer.param_groups[0]["lr"]) if is_read else {}
+
+
+def _loss_scale(accelerator: Accelerator) -> float:
+    """Returns what fp16 multiplies the loss with, 1 without fp16. A device sync with fp16.
+
+    Accelerate does not see what a fused optimizer leaves out inside its kernel; the scale tells it of every optimizer.
+    """
+    return accelerator.scaler.get_scale() if accelerator.scaler is not None else 1.0
 
 
 def _is_wanted(

@@ -97,6 +97,16 @@ def test_foreach_in_the_arguments_takes_the_place_of_fused() -> None:
     assert group["foreach"] and not group["fused"]
 
 
+@pytest.mark.parametrize("name", ["AdamW", "SGD", "Lion"])
+def test_nothing_is_fused_when_the_loss_is_scaled(name: str) -> None:
+    builder = TABLES["optimizer"].builder(name)
+    optimizer = build_optimizer(builder, {}, small(), lr=1e-2, weight_decay=0.05, scales_loss=True)
+    # None and not False: then torch takes its kernels over all parameters (foreach)
+    assert {group.get("fused") for group in optimizer.param_groups} == {None}
+    with pytest.raises(UserError, match=r"^optimizer_args: fused: true does not go with fp16, .*: leave it out$"):
+        build_optimizer(builder, {"fused": True}, small(), lr=1e-2, weight_decay=0.05, scales_loss=True)
+
+
 def test_lr_and_arguments_reach_the_optimizer_and_a_list_of_betas_becomes_a_tuple() -> None:
     for group in build("AdamW", small(), betas=[0.8, 0.95], eps=1e-5).param_groups:
         assert group["betas"] == (0.8, 0.95) and isinstance(group["betas"], tuple)

@@ -29,13 +29,14 @@ BATCH = 12  # photos of an update; an epoch has 5
 class Trial:
     """Everything that a run has, small, and a folder for it."""
 
-    def __init__(self, sample: Path, folder: Path, **more: object) -> None:
+    def __init__(self, sample: Path, folder: Path, scaler: torch.amp.GradScaler | None = None, **more: object) -> None:
         settings = [f"model_args={TINY['vit']}", *(f"{key}={value}" for key, value in more.items())]
         config = load_config(
             ROOT / "configs" / "exp.yaml", [*overrides(sample, folder, model="vit"), "model=vit", *settings]
         )
         launch = Launch()
         self.accelerator, self.folder = launch.accelerator, folder
+        self.accelerator.scaler = scaler
         data = open_data(config, launch)
         self.learner, self.losses = build_learner(config, launch, data)
         self.config, self.faces = open_faces(config, launch, data)
@@ -166,6 +167,19 @@ def test_every_epoch_may_skip_its_ten(sample: Path, tmp_path: Path) -> None:
 
 
 # Memory
+
+
+def test_endless_overflow_of_fp16_says_what_to_train_with(sample: Path, tmp_path: Path) -> None:
+    trial = Trial(sample, tmp_path, scaler=torch.amp.GradScaler("cpu", init_scale=4.0))
+    next(trial.learner.network.parameters()).register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(Fault) as caught, trial.faults():
+        for _ in trial.learn():
+            pass
+    assert str(caught.value) == (
+        "fp16 overflowed in update 3 and before, however little the loss was scaled up. Start with --mixed_precision "
+        "bf16 (or no, on GPUs without bf16), or lower lr. To go on: python train.py --resume " + str(tmp_path)
+    )
+    assert caught.value.is_shared
 
 
 def allocate_too_much() -> NoReturn:

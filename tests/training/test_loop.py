@@ -32,7 +32,7 @@ from maskcls.modeling.model import vit
 from maskcls.training import loop
 from maskcls.training.average import WeightAverage
 from maskcls.training.interval import Interval, NotFinite
-from maskcls.training.loop import Learner, Photos, predict, score, seed_dropout, train_one_epoch
+from maskcls.training.loop import EndlessOverflow, Learner, Photos, predict, score, seed_dropout, train_one_epoch
 
 CPU = torch.device("cpu")
 SIZE = (4, 3)  # height, width
@@ -270,12 +270,15 @@ def trained(
     max_grad_norm: float | None = None,
     steps_on_score: bool = False,
     average_decay: float | None = None,
+    fused: bool = False,
 ) -> tuple[Learner, list[dict[str, float]], int]:
     """Returns the learner, the log lines and the number of updates after some epochs of plain SGD."""
     photos = Photos(MemoryPixels(num_photos + 2), np.arange(num_photos) + 2, labels(num_photos))  # type: ignore[arg-type]
     plan = BatchPlan(num_photos, batch_size, 7, max_device_batch_size=max_device_batch_size)
-    optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9))
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer.optimizer, lambda update: 1 / (1 + update))
+    momentum = 0.0 if fused else 0.9  # torch's fused one is spoilt by an overflow in the first update
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, fused=fused)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: 1 / (1 + update))
+    optimizer = accelerator.prepare(optimizer)
     average = WeightAverage(model, average_decay) if average_decay else None
     interval = Interval(torch.device("cpu"), headline(output))
     learner = Learner(model, model, optimizer, scheduler, steps_on_score, average, interval)
@@ -464,6 +467,48 @@ def test_a_gradient_that_is_not_finite_is_seen_when_gradients_are_clipped(accele
 def test_training_averages_the_weights_once_per_update(accelerator: Accelerator) -> None:
     learner, _, _ = trained(accelerator, toy(), average_decay=0.9, max_device_batch_size=2)
     assert learner.average is not None and learner.average.num_updates == 4
+
+
+# fp16
+
+
+def with_loss_scale(scale: float) -> Accelerator:
+    """Returns what Accelerate makes for fp16, though on a CPU."""
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return accelerator
+
+
+@pytest.mark.parametrize("fused", [False, True])  # a fused optimizer leaves the update out inside its kernel
+def test_schedule_and_average_stand_still_while_fp16_overflows(fused: bool) -> None:
+    model, overflows, before = toy(), list[bool](), list[torch.Tensor]()
+
+    def rounded(gradient: torch.Tensor) -> torch.Tensor:
+        before.append(weights(model))
+        overflows.append(bool(gradient.half().isinf().any()))
+        return gradient.half().float()
+
+    model.layer[2].weight.register_hook(rounded)
+    learner, lines, updates = trained(
+        with_loss_scale(2.0**21), model, num_epochs=3, log_interval=1, average_decay=0.9, fused=fused
+    )
+    assert updates == learner.num_updates == 12 and learner.average is not None
+    assert overflows[:2] == [True, True] and overflows[-2:] == [False, False]
+    rates = [0.05 / (1 + overflows[:number].count(False)) for number in range(1, 13)]
+    assert [line["train/lr"] for line in lines] == pytest.approx(rates)
+    assert learner.average.num_updates == overflows.count(False)
+    same = [torch.equal(one, other) for one, other in pairwise([*before, weights(model)])]
+    assert same == overflows
+
+
+def test_fp16_that_overflows_whatever_the_scale_is_not_tried_for_ever() -> None:
+    model = toy()
+    own = weights(model)
+    model.layer[2].bias.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(EndlessOverflow) as caught:
+        trained(with_loss_scale(2.0**6), model, num_epochs=3)
+    assert caught.value.update == 7  # 64 halved so often is below 1
+    assert torch.equal(weights(model), own)
 
 
 # WeightAverage
