@@ -72,6 +72,8 @@ def infer(
 
     data = launch.on_each(lambda: inference_data(folder, config.cache_dir))
     launch.agree_on(data.image_ids, f"{folder} holds other photos here than on the first machine")
+    for line in console.passed_over_lines(data.passed_over, word):
+        launch.say(line)
     pixels = decoded_pixels(config, data.table)
     rows = np.arange(len(data.table))
     transform = Transform(

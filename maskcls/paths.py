@@ -53,6 +53,19 @@ def folder_problem(path: Path) -> str | None:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
+def encoding_problem(name: str) -> str | None:
+    """Returns why a name (or a whole path) cannot stand in a table: "is not UTF-8, ...", or None."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # Python carries such bytes along as surrogates
+        try:
+            meaning = f", in CP949 it is {os.fsencode(name).decode('cp949')!r}"
+        except ValueError:
+            meaning = ""
+        return f"is not UTF-8{meaning}: rename it, for example with convmv -f cp949 -t utf8 --notest -r FOLDER"
+    return None
+
+
 def file_problem(path: Path) -> str | None:
     """Returns why `path` cannot be read as a file ("does not exist", "is a folder, not a file", ...), or None."""
     try:

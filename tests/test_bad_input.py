@@ -183,7 +183,7 @@ INFERENCE: dict[str, tuple[Callable[[Path, Path], list[str]], list[str]]] = {
     "no ImageID": (info("name,ans\n{first},0\n"), ["has no column ImageID"]),
     "duplicates": (info("ImageID,ans\n{first},0\n{first},0\n"), ["line 3", "stands already in line 2"]),
     "climbing out": (info("ImageID,ans\n../{first},0\n/etc/passwd,0\n"), ["2 problems", "is not the name of a file"]),
-    "missing files": (info("ImageID,ans\nx.jpg,0\n{first},0\ny.jpg,0\n"), ["2 problems", "has no x.jpg", "has no y.jpg"]),
+    "missing files": (info("ImageID,ans\nx.jpg,0\n{first},0\ny.jpg,0\n"), ["2 problems", "has no 'x.jpg'", "has no 'y.jpg'"]),
     "no rows": (info("ImageID,ans\n"), ["has no rows"]),
     "bad photos": (bad_evaluation_photos, ["2 photos cannot be read"]),
     "no such folder": (lambda run, data: ["--infer_data_dir", "/nowhere"], ["infer_data_dir /nowhere does not exist"]),

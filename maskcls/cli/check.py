@@ -132,16 +132,20 @@ def inspected(
         train, valid = _named(config)
     with tqdm(desc=word("looking"), unit=word("photo_unit"), leave=False) as bar:
         findings = inspect_profiles(
-            config.data_dir,
-            train,
-            valid,
-            decode=decode,
-            num_threads=max(decoding_threads(config.num_workers), 1),
-            progress=bar.update,
-        )
+            config.data_dir, train, valid, decode=decode, num_threads=max(decoding_threads(config.num_workers), 1),
+            progress=bar.update, places=_places(config),
+        )  # fmt: skip
     if problem is not None and not any(finding.severity == "error" for finding in findings):
         findings = [Finding("error", "split", "", "", str(problem)), *findings]
     return findings
+
+
+def _places(config: Config) -> dict[str, str]:
+    """Returns where the config's lists name a profile."""
+    from maskcls.data import profiles
+
+    lists = (config.valid_profile, config.train_profile)
+    return {name: place for path in lists if path for name, place in profiles.profile_lines(path).items()}
 
 
 def _named(config: Config) -> tuple[list[str], list[str]]:

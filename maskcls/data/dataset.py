@@ -10,6 +10,7 @@ import csv
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ import numpy as np
 from maskcls import labels
 from maskcls.data import profiles
 from maskcls.data.label_fixes import CorrectedPhotos, correct_labels
-from maskcls.errors import UserError, joined
+from maskcls.errors import UserError, joined, listed
+from maskcls.paths import encoding_problem, file_problem, folder_problem
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -51,7 +53,7 @@ class FaceData:
     output: str
     mean: tuple[float, float, float] | None  # of the pixels, 0..1; None: to be computed from the training photos
     std: tuple[float, float, float] | None
-    num_passed_over: int  # hidden entries and files that are not images
+    passed_over: Counter[str]  # entries of the folders that are not photos, see profiles.passed_over
     num_corrected_photos: int  # by label_fixes, in both splits
     num_corrected_people: int
     num_unmatched_fixes: int  # rows of label_fixes about people without a folder in data_dir
@@ -89,20 +91,19 @@ def custom_dataset_split_by_profile(
     Labels are those of label_fixes where it says something, also for the folds. Raises UserError as profiles.py and
     label_fixes.py do: missing, unreadable or doubled names, a person in both lists, too few people, bad corrections.
     """
-    known = (
-        profiles.read_profile_list(source.train_profile)
-        if source.train_profile
-        else profiles.profile_folders(source.data_dir)
-    )
+    places = profiles.profile_lines(source.train_profile) if source.train_profile else {}
+    known = list(places) or profiles.profile_folders(source.data_dir)
     if source.valid_profile:
-        valid = profiles.read_profile_list(source.valid_profile)
+        validating = profiles.profile_lines(source.valid_profile)
+        valid, places = list(validating), validating | places
         # Without a training list the validation people lie among the others and are taken out of them.
         train = known if source.train_profile else [name for name in known if name not in set(valid)]
         profiles.check_disjoint(train, valid)
         names = [*train, *valid]
     else:
         names = known
-    photos, num_passed_over = profiles.find_photos(source.data_dir, names)  # before the split: it names bad folders
+    # Before the split: it names bad folders.
+    photos, passed_over = profiles.find_photos(source.data_dir, names, places=places)
     corrected = CorrectedPhotos(photos, num_photos=0, num_people=0, num_unmatched_rows=0)
     if source.label_fixes:
         corrected = correct_labels(photos, source.label_fixes, profiles.profile_folders(source.data_dir))
@@ -117,7 +118,7 @@ def custom_dataset_split_by_profile(
     table = build_table(photos, Path(source.data_dir), Path(source.cache_dir))
     return FaceData(
         table, np.flatnonzero(~is_valid), np.flatnonzero(is_valid), output,
-        _triple(mean), _triple(std), num_passed_over,
+        _triple(mean), _triple(std), passed_over,
         corrected.num_photos, corrected.num_people, corrected.num_unmatched_rows,
     )  # fmt: skip
 
@@ -197,29 +198,43 @@ class InferenceData:
     table: Dataset
     image_ids: list[str]  # the rows of output.csv
     labels: np.ndarray | None  # (N, 3) when the folder holds profiles, whose names are the truth
+    passed_over: Counter[str]  # as of FaceData, folders and photos beside images/ too; empty when info.csv says which
 
 
 def inference_data(folder: str | Path, cache_dir: str | Path) -> InferenceData:
     """Returns the photos of `folder`: images/ in the order of info.csv (or sorted without one), or profile folders.
 
-    Raises UserError when there is nothing to predict or info.csv is not what it should be.
+    Raises UserError when there is nothing to predict, when it is not clear what, or info.csv is not what it should be.
     """
     folder, cache_dir = Path(folder), Path(cache_dir)
-    if not folder.is_dir():
-        raise UserError(f"infer_data_dir {folder} does not exist")
+    if problem := folder_problem(folder) or encoding_problem(str(folder)):
+        raise UserError(f"infer_data_dir {folder} {problem}")
     images, info = folder / "images" if (folder / "images").is_dir() else folder, folder / "info.csv"
-    names = _image_ids(info, images) if info.exists() else _images_in(images)
-    if names:
-        return InferenceData(_plain_table([images / name for name in names]), names, None)
+    if info.exists():
+        names = _image_ids(info, images)
+        return InferenceData(_plain_table([images / name for name in names]), names, None, Counter())
+    names, folders = _entries(images)
+    photos, people = [name for name in names if profiles.is_image(name)], list(filter(_is_profile, folders))
+    if photos and people:
+        raise UserError(
+            f"{images} holds photos ({listed(photos)}) and profile folders ({listed(people)}): it is not clear which "
+            "of them to predict. Move the photos away, or give --infer_data_dir a folder of one kind"
+        )
+    if photos:
+        _check_names(images, photos)
+        passed_over = profiles.passed_over(names) + Counter({"folder": len(folders)})
+        if images != folder:
+            passed_over += Counter({"beside": sum(map(profiles.is_image, _entries(folder)[0]))})
+        return InferenceData(_plain_table([images / name for name in photos]), photos, None, passed_over)
     if images != folder:
-        raise UserError(f"{images} holds no images")
-    try:
-        people = profiles.profile_folders(folder)
-    except UserError:
-        raise UserError(f"infer_data_dir {folder} holds no images/, no photos and no profile folders") from None
-    photos, _ = profiles.find_photos(folder, people)
-    table = build_table(photos, folder, cache_dir)
-    return InferenceData(table, [f"{photo.profile}/{photo.file}" for photo in photos], table_labels(table))
+        where = f" but profile folders: give --infer_data_dir {images}" if people else ""
+        raise UserError(f"{images} holds no images{where}{_unread(names)}")
+    if not folders:
+        raise UserError(f"infer_data_dir {folder} holds no images/, no photos and no profile folders{_unread(names)}")
+    found, others = profiles.find_photos(folder, folders)
+    table = build_table(found, folder, cache_dir)
+    ids = [f"{photo.profile}/{photo.file}" for photo in found]
+    return InferenceData(table, ids, table_labels(table), others + profiles.passed_over(names))
 
 
 def _plain_table(paths: Sequence[Path]) -> Dataset:
@@ -229,38 +244,73 @@ def _plain_table(paths: Sequence[Path]) -> Dataset:
     return Dataset.from_dict(columns, features=Features({"image": Image()}))
 
 
-def _images_in(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_file() and profiles.is_image(entry.name))
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Returns the names of the files of a folder, and of its folders that are not hidden, both sorted."""
+    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    files = [entry.name for entry in entries if entry.name not in set(folders)]
+    return files, [name for name in folders if not name.startswith(".")]
+
+
+def _is_profile(name: str) -> bool:
+    try:
+        return bool(profiles.parse_profile(name))
+    except UserError:
+        return False
+
+
+def _check_names(folder: Path, names: Sequence[str]) -> None:
+    problems = [f"{str(folder / name)!r} {problem}" for name in names if (problem := encoding_problem(name))]
+    if problems:
+        raise UserError(joined(problems, f"problems in {folder}"))
+
+
+def _unread(names: Sequence[str]) -> str:
+    unread = profiles.unread_kinds(profiles.passed_over(names))
+    return f" that can be read ({unread}): convert them to JPEG or PNG" if unread else ""
 
 
 def _image_ids(info: Path, images: Path) -> list[str]:
     """Returns the ImageID column of info.csv. Raises UserError with every bad row."""
+    if problem := file_problem(info):
+        raise UserError(f"{info} {problem}")
     try:
         with info.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
-            if "ImageID" not in (reader.fieldnames or []):
-                raise UserError(
-                    f"{info} has no column ImageID; its columns are {', '.join(reader.fieldnames or []) or 'none'}"
-                )
-            lines = [(reader.line_num, row["ImageID"]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+            header = list(reader.fieldnames or [])
+            lines = [(reader.line_num, row.get("ImageID")) for row in reader]
+    except ValueError as error:  # not UTF-8
+        raise UserError(f"{info} cannot be read as UTF-8 CSV: {error}. Save it as UTF-8") from None
+    except csv.Error as error:
         raise UserError(f"{info} cannot be read as UTF-8 CSV: {error}") from None
+    if "ImageID" not in header:
+        between = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
+        commas = f". Columns are divided by commas, not by {between!r}" if between else ""
+        raise UserError(f"{info} has no column ImageID; its columns are {listed(map(repr, header)) or 'none'}{commas}")
     if not lines:
         raise UserError(f"{info} has no rows")
     problems = []
-    present = {entry.name for entry in os.scandir(images)}
+    present = set(os.listdir(images))
     seen: dict[str, int] = {}
     for line, name in lines:
         if not name or Path(name).name != name or name in (".", ".."):
             problems.append(f"line {line}: {name!r} is not the name of a file in images/")
-        elif name in seen:
+            continue
+        if name in seen:
             problems.append(f"line {line}: {name} stands already in line {seen[name]}")
         elif name not in present:
-            problems.append(f"line {line}: images/ has no {name}")
+            problems.append(f"line {line}: images/ has no {name!r}{_likest(name, present)}")
         seen.setdefault(name, line)
     if problems:
         raise UserError(joined([f"{info}, {problem}" for problem in problems], f"problems in {info}"))
-    return [name for _, name in lines]
+    return list(seen)
+
+
+def _likest(name: str, present: set[str]) -> str:
+    if name.strip() in present:
+        return f", but {name.strip()!r}, without blanks"
+    bytes_before_unicode = os.fsdecode(name.encode("cp949", errors="replace"))
+    return f", but one that {encoding_problem(bytes_before_unicode)}" if bytes_before_unicode in present else ""
 
 
 DATASETS = {"CustomDatasetSplitByProfile": custom_dataset_split_by_profile}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,15 +16,25 @@ from dataclasses import astuple, dataclass, fields, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
 
 from maskcls.data.loader import map_ahead
 from maskcls.data.photo import PhotoError, decoded, is_on_its_side, opened, orientation
-from maskcls.data.profiles import Profile, is_image, parse_profile
-from maskcls.errors import UserError
+from maskcls.data.profiles import (
+    Profile,
+    folder_files,
+    is_image,
+    parse_profile,
+    passed_over,
+    stem_problem,
+    unread_kinds,
+)
+from maskcls.errors import UserError, listed
 from maskcls.labels import AGE_GROUPS, CLASS_NAMES, GENDERS, MASK_OF_STEM, MASKS, age_group, encode_class
+from maskcls.paths import encoding_problem, folder_problem
 
 SEVERITIES = ("error", "warning", "note")
 # With fewer people one person is more than a tenth of a group's score: a person's photos are right or wrong together.
@@ -79,27 +88,29 @@ def inspect_profiles(
     decode: bool,
     num_threads: int,
     progress: Callable[[int], object],
+    places: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Finding]:
     """Returns what was found in the named profiles and their photos, the worst first.
 
     decode: decode every photo in full; otherwise JPEGs smaller. Either tells files that end too early. progress is
-    called with 1 for every photo that was read.
+    called with 1 for every photo that was read. places: name -> where it is listed.
     """
     findings = _in_both_lists(train, valid)
-    if not Path(data_dir).is_dir():
-        return [Finding("error", "missing", "", "", f"data_dir {data_dir} does not exist"), *findings]
+    if problem := folder_problem(Path(data_dir)) or encoding_problem(str(data_dir)):
+        return [Finding("error", "missing", "", "", f"data_dir {data_dir} {problem}"), *findings]
     files: list[tuple[str, str]] = []
-    num_passed_over = 0
+    others: Counter[str] = Counter()
     for name in sorted({*train, *valid}):
         try:
-            entries = sorted(os.listdir(Path(data_dir) / name))
-        except (OSError, ValueError):  # a ValueError is a NUL in the name
-            findings.append(Finding("error", "missing", name, "", f"listed, but {data_dir} has no such folder"))
+            entries = folder_files(Path(data_dir), name)
+        except UserError as error:
+            where = f"{places[name]}: " if name in places else ""
+            findings.append(Finding("error", "missing", name, "", f"{where}{error}"))
             continue
-        images = [entry for entry in entries if is_image(entry)]
-        findings += _in_folder(name, images)
+        images, others_here = [entry for entry in entries if is_image(entry)], passed_over(entries)
+        findings += _in_folder(name, images, unread_kinds(others_here), places.get(name))
         files += [(name, image) for image in images]
-        num_passed_over += len(entries) - len(images)
+        others += others_here
 
     photos = []
     look = partial(_looked_at, Path(data_dir), decode=decode)
@@ -116,7 +127,7 @@ def inspect_profiles(
     findings += _duplicates(readable, lists)
     findings += _near_duplicates(readable, lists)
     findings += _tiny_groups("train", train, photos) + _tiny_groups("valid", valid, photos)
-    findings += _counted(readable, num_passed_over)
+    findings += _counted(readable, others)
     return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.kind, f.profile, f.file))
 
 
@@ -145,26 +156,27 @@ def _in_both_lists(train: Sequence[str], valid: Sequence[str]) -> list[Finding]:
             findings.append(Finding("error", "leak", name, "", "in both the training and the validation list"))
         others = [other for other in names_of_id[name.partition("_")[0]] if other != name]
         if others:
-            text = f"validates, and the training list has this id as {', '.join(others)}: is that the same person?"
+            text = f"validates, and the training list has this id as {listed(others)}: is that the same person?"
             findings.append(Finding("warning", "same_id", name, "", text))
     return findings
 
 
-def _in_folder(name: str, images: list[str]) -> list[Finding]:
+def _in_folder(name: str, images: list[str], unread: str, place: str | None) -> list[Finding]:
     findings = []
     try:
         parse_profile(name)
     except UserError as error:
-        findings.append(Finding("error", "name", name, "", str(error)))
+        findings.append(Finding("error", "name", name, "", f"{place}: {error}" if place else str(error)))
+    if unread:
+        text = f"photos of a kind that cannot be read are left out: {unread}. Convert them to JPEG or PNG"
+        findings.append(Finding("warning", "unread_kind", name, "", text))
     if not images:
         return [*findings, Finding("error", "empty", name, "", "the folder has no photos")]
     stems = Counter(Path(image).stem for image in images)
     for image in images:
         stem = Path(image).stem
-        if stem not in MASK_OF_STEM:
-            findings.append(
-                Finding("error", "stem", name, image, f"a photo is called {', '.join(MASK_OF_STEM)}, not {stem}")
-            )
+        if problem := stem_problem(image):
+            findings.append(Finding("error", "stem", name, image, problem))
         elif stems[stem] > 1:
             findings.append(Finding("error", "stem_twice", name, image, f"one of {stems[stem]} photos called {stem}"))
     counts = Counter(MASK_OF_STEM[stem] for stem in stems.elements() if stem in MASK_OF_STEM)
@@ -253,15 +265,16 @@ def _in_photo(photo: _Photo) -> list[Finding]:
     return findings
 
 
-def _counted(photos: list[_Photo], num_passed_over: int) -> list[Finding]:
+def _counted(photos: list[_Photo], others: Counter[str]) -> list[Finding]:
     """Returns notes about all readable photos together."""
     tiny = [photo.path for photo in photos if min(photo.size) < MIN_PIXELS]
     turned = [photo.path for photo in photos if photo.is_turned]
     shapes = Counter(round(photo.size[0] / photo.size[1], 2) for photo in photos)
     modes = Counter(photo.mode for photo in photos if photo.mode not in ("RGB", "CMYK"))
     texts = {}
-    if num_passed_over:
-        texts["passed_over"] = f"entries passed over (hidden, or not images by their extension): {num_passed_over}"
+    if others:
+        kinds = listed(f"{count} {kind or 'without extension'}" for kind, count in others.most_common())
+        texts["passed_over"] = f"entries passed over (hidden, or not images by their extension): {kinds}"
     if tiny:
         texts["tiny"] = f"photos less than {MIN_PIXELS} pixels wide or high: {len(tiny)}, for example {tiny[0]}"
     if turned:
@@ -291,9 +304,10 @@ def _duplicates(photos: list[_Photo], lists: Mapping[str, set[str]]) -> list[Fin
         is_leak = len(people) > 1 and len(set().union(*(lists[name] for name in people))) > 1
         photo = next((photo for photo in group if "valid" in lists[photo.profile]), group[0])
         others = [other.path for other in group if other is not photo]
-        named = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
         severity, kind = ("error", "leak") if is_leak else ("warning", "duplicate")
-        text = f"the same bytes as {named}" + (", in both the training and the validation list" if is_leak else "")
+        text = f"the same bytes as {listed(others)}" + (
+            ", in both the training and the validation list" if is_leak else ""
+        )
         findings.append(Finding(severity, kind, photo.profile, photo.file, text))
     return findings
 

@@ -8,16 +8,23 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from maskcls.errors import UserError, joined
+from maskcls.errors import UserError, joined, listed
 from maskcls.labels import AGE_GROUPS, GENDERS, MASK_OF_STEM, age_group
+from maskcls.paths import encoding_problem, file_problem, folder_problem
 
 IMAGE_EXTENSIONS = {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+# Photos of kinds that are not read, told apart from what is no photo.
+UNREAD_EXTENSIONS = {
+    ".arw", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".hif", ".jp2", ".jpe", ".jxl", ".nef", ".orf", ".pgm",
+    ".ppm", ".psd", ".raf", ".raw", ".rw2", ".svg", ".tga",
+}  # fmt: skip
 MAX_AGE = 120  # years
 
 
@@ -49,11 +56,27 @@ def is_image(file: str) -> bool:
     return not file.startswith(".") and Path(file).suffix.lower() in IMAGE_EXTENSIONS
 
 
+def passed_over(files: Iterable[str]) -> Counter[str]:
+    """Returns how many of the files are no photos by their names: extension (or "hidden") -> number."""
+    others = [file for file in files if not is_image(file)]
+    return Counter("hidden" if file.startswith(".") else Path(file).suffix.lower() for file in others)
+
+
+def unread_kinds(kinds: Counter[str]) -> str:
+    """Returns the kinds of photos that cannot be read among what was passed over: "9 .heic, 1 .dng", or nothing."""
+    return listed(f"{count} {kind}" for kind, count in kinds.most_common() if kind in UNREAD_EXTENSIONS)
+
+
 def parse_profile(name: str) -> Profile:
     """Returns what `id_gender_race_age` says. Raises UserError when it says something else."""
+    if problem := encoding_problem(name):
+        raise UserError(f"{name!r} {problem}")
+    if name.splitlines() != [name] != [""] or name != name.strip():
+        raise UserError(f"{name!r} holds a line break, or a blank at its ends: no profile list can name it, rename it")
     parts = name.split("_")
     if len(parts) != 4 or not all(parts) or "/" in name or "\0" in name:
-        raise UserError(f"{name!r} is not id_gender_race_age, for example 000001_female_Asian_45")
+        hint = " (there is no _ inside id, gender, race or age: South-Asian)" if len(parts) > 4 else ""
+        raise UserError(f"{name!r} is not id_gender_race_age, for example 000001_female_Asian_45{hint}")
     _, gender, race, age = parts
     if gender not in GENDERS:
         raise UserError(f"{name!r}: gender {gender!r} is neither male nor female")
@@ -68,92 +91,125 @@ def is_age(text: str) -> bool:
 
 
 def read_profile_list(path: str | Path) -> list[str]:
-    """Returns the folder names in a text file, one a line; blank lines, trailing blanks and CRLF do not matter.
+    """Returns the folder names in a text file, one a line. Raises UserError as `profile_lines`."""
+    return list(profile_lines(path))
 
-    Raises UserError when the file is missing, unreadable or empty, or lists a name twice.
+
+def profile_lines(path: str | Path) -> dict[str, str]:
+    """Returns the folder names in a text file, one a line -> where they stand: "people.txt, line 3".
+
+    Blank lines, blanks around a name and CRLF do not matter. Raises UserError when the file is missing, unreadable or
+    empty, or lists a name twice.
     """
+    if problem := file_problem(Path(path)):
+        raise UserError(f"profile list {path} {problem}")
     try:
-        names = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()]
-    except FileNotFoundError:
-        raise UserError(f"profile list {path} does not exist") from None
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
-        raise UserError(f"profile list {path} cannot be read as UTF-8 text: {error}") from None
-    names = [name for name in names if name]
-    if not names:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except ValueError as error:
+        raise UserError(f"profile list {path} cannot be read as UTF-8 text: {error}. Save it as UTF-8") from None
+    lines = [(line.strip(), number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
         raise UserError(f"profile list {path} is empty")
-    twice = [name for name, count in Counter(names).items() if count > 1]
+    twice = [name for name, count in Counter(name for name, _ in lines).items() if count > 1]
     if twice:
-        raise UserError(f"profile list {path} names twice: {', '.join(twice)}")
-    return names
+        raise UserError(f"profile list {path} names twice: {listed(twice)}")
+    return {name: f"{path}, line {number}" for name, number in lines}
 
 
 def profile_folders(data_dir: str | Path) -> list[str]:
     """Returns the names of the folders of `data_dir` that are not hidden, sorted. Raises UserError without any."""
-    try:
-        names = sorted(
-            entry.name for entry in os.scandir(data_dir) if entry.is_dir() and not entry.name.startswith(".")
-        )
-    except OSError:
-        raise UserError(f"data_dir {data_dir} does not exist or cannot be read") from None
+    if problem := folder_problem(Path(data_dir)):
+        raise UserError(f"data_dir {data_dir} {problem}")
+    names = sorted(entry.name for entry in os.scandir(data_dir) if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise UserError(f"data_dir {data_dir} holds no profile folders")
     return names
 
 
-def find_photos(data_dir: str | Path, names: Sequence[str]) -> tuple[list[Photo], int]:
-    """Returns the photos of the named profiles, sorted by profile and file, and the number of entries passed over.
+def find_photos(
+    data_dir: str | Path, names: Iterable[str], *, places: Mapping[str, str] = MappingProxyType({})
+) -> tuple[list[Photo], Counter[str]]:
+    """Returns the photos of the named profiles, sorted by profile and file, and what was passed over, see there.
 
     Passed over are hidden entries (`._mask1.jpg`, `.DS_Store`, `.ipynb_checkpoints`) and files that are not images by
-    their extension. Raises UserError with every problem: a folder that is missing, empty, not called
-    id_gender_race_age, or that holds an image whose name says no mask state, or two images of one stem.
+    their extension. places: name -> where it is listed, for messages. Raises UserError with every problem: a folder
+    that is missing, unreadable, empty, not called id_gender_race_age, or that holds an image whose name says no mask
+    state, or two images of one stem.
     """
-    if not Path(data_dir).is_dir():
-        raise UserError(f"data_dir {data_dir} does not exist")
+    if problem := folder_problem(Path(data_dir)) or encoding_problem(str(data_dir)):
+        raise UserError(f"data_dir {data_dir} {problem}")
     photos: list[Photo] = []
     problems: list[str] = []
-    num_passed_over = 0
+    others: Counter[str] = Counter()
     for name in sorted(names):
         try:
             profile = parse_profile(name)
-            found, passed_over = _photos_of(Path(data_dir), profile)
+            found, passed = _photos_of(Path(data_dir), profile)
         except UserError as error:
-            problems.append(str(error))
+            problems.append(f"{places[name]}: {error}" if name in places else str(error))
         else:
             photos += found
-            num_passed_over += passed_over
+            others += passed
     if problems:
         raise UserError(joined(problems, f"problems in {data_dir}"))
-    return photos, num_passed_over
+    return photos, others
 
 
-def _photos_of(data_dir: Path, profile: Profile) -> tuple[list[Photo], int]:
-    folder = data_dir / profile.name
-    try:
-        files = sorted(entry.name for entry in os.scandir(folder))
-    except OSError:
-        raise UserError(f"{profile.name} is listed, but {data_dir} has no such folder") from None
-    images = [file for file in files if is_image(file)]
+def folder_files(data_dir: Path, name: str) -> list[str]:
+    """Returns the names of all entries of a profile's folder, sorted. Raises UserError when it cannot be read."""
+    folder = data_dir / name
+    if problem := folder_problem(folder):
+        if problem == "does not exist":
+            raise UserError(f"{name} is listed, but {data_dir} has no such folder")
+        raise UserError(f"profile {name}: {folder} {problem}")
+    return sorted(os.listdir(folder))
+
+
+def stem_problem(file: str) -> str | None:
+    """Returns why an image's name says no mask state, with what is perhaps meant, or None."""
+    stem = Path(file).stem
+    if stem in MASK_OF_STEM:
+        return None
+    meant = {_letters(known): known for known in MASK_OF_STEM}.get(_letters(stem))
+    hint = f". Rename it to {meant}{Path(file).suffix}" if meant else ""
+    return f"a photo is called {', '.join(MASK_OF_STEM)}, exactly so{hint}"
+
+
+def _letters(text: str) -> str:
+    return re.sub("[^a-z0-9]", "", text.lower())
+
+
+def _photos_of(data_dir: Path, profile: Profile) -> tuple[list[Photo], Counter[str]]:
+    files = folder_files(data_dir, profile.name)
+    images, others = [file for file in files if is_image(file)], passed_over(files)
     if not images:
-        raise UserError(f"profile {profile.name} has no photos")
-    stems = [Path(file).stem for file in images]
-    unknown = [file for file, stem in zip(images, stems, strict=True) if stem not in MASK_OF_STEM]
+        unread = unread_kinds(others)
+        convert = f" that can be read ({unread}): convert them to JPEG or PNG" if unread else ""
+        raise UserError(f"profile {profile.name} has no photos{convert}")
+    unknown = [file for file in images if stem_problem(file)]
     if unknown:
-        raise UserError(f"profile {profile.name} has {', '.join(unknown)}: a photo is called {', '.join(MASK_OF_STEM)}")
+        raise UserError(f"profile {profile.name} has {listed(map(_quoted, unknown))}: {stem_problem(unknown[0])}")
+    stems = [Path(file).stem for file in images]
     twice = [stem for stem, count in Counter(stems).items() if count > 1]
     if twice:
-        raise UserError(f"profile {profile.name} has several photos called {', '.join(twice)}")
+        raise UserError(f"profile {profile.name} has several photos called {listed(twice)}")
     photos = [
         Photo(profile.name, file, stem, MASK_OF_STEM[stem], profile.gender, profile.age, profile.race)
         for file, stem in zip(images, stems, strict=True)
     ]
-    return photos, len(files) - len(images)
+    return photos, others
+
+
+def _quoted(name: str) -> str:
+    """Returns a name as it is, or in quotes where it would be misread: blanks at its ends, other bytes than UTF-8."""
+    return repr(name) if encoding_problem(name) or Path(name).stem != Path(name).stem.strip() else name
 
 
 def check_disjoint(train: Iterable[str], valid: Iterable[str]) -> None:
     """Raises UserError naming every person who is in both lists."""
     both = sorted(set(train) & set(valid))
     if both:
-        raise UserError(f"{len(both)} people are in both the training and the validation list: {', '.join(both)}")
+        raise UserError(f"{len(both)} people are in both the training and the validation list: {listed(both)}")
 
 
 def split_by_person(people: Sequence[Profile], *, num_folds: int, fold: int, seed: int) -> tuple[list[str], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
@@ -13,6 +14,8 @@ from tqdm import tqdm
 from maskcls.config import Config
 from maskcls.data.dataset import FaceData
 from maskcls.data.loader import BatchPlan
+from maskcls.data.profiles import unread_kinds
+from maskcls.errors import listed
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import AGE_GROUPS, GENDERS, MASKS, encode_class
@@ -55,10 +58,9 @@ def start_lines(
     people = {name: len(data.people(split)) for name, split in rows.items()}
     share = plan.batch_size / plan.num_devices / plan.num_accumulated
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    num_passed_over = data.num_passed_over
     return "\n".join([
         split_table(data.labels(), rows, people, word),
-        word("passed_over", count=num_passed_over) if num_passed_over else word("only_photos"),
+        *(passed_over_lines(data.passed_over, word) or [word("only_photos")]),
         *([word("start_labels", photos=data.num_corrected_photos, people=data.num_corrected_people,
                 path=config.label_fixes, unmatched=data.num_unmatched_fixes)] if config.label_fixes else []),
         word("start_model", model=config.model, parameters=num_parameters, height=height, width=width,
@@ -68,6 +70,16 @@ def start_lines(
         word("start_update", photos=plan.batch_size, devices=plan.num_devices, passes=plan.num_accumulated,
              share=share, updates=plan.num_updates, epochs=config.epochs),
     ])  # fmt: skip
+
+
+def passed_over_lines(others: Counter[str], word: Callable[..., str]) -> list[str]:
+    """Returns what was no photo by its name, if anything; photos of kinds that cannot be read have their own line."""
+    named = {"hidden": word("kind_hidden"), "folder": word("kind_folder"), "beside": word("kind_beside"),
+             "": word("kind_none")}  # fmt: skip
+    kinds = listed(f"{count:,} {named.get(kind, kind)}" for kind, count in others.most_common())
+    lines = [word("passed_over", count=others.total(), kinds=kinds)] if others else []
+    unread = unread_kinds(others)
+    return [*lines, *([word("unread_kinds", kinds=unread)] if unread else [])]
 
 
 def epoch_bar(

@@ -334,11 +334,20 @@ TEXT: dict[str, dict[str, str]] = {
         ("count_mask_1", "incorrect", "잘못 착용"),
         ("count_mask_2", "not_worn", "미착용"),
         ("split_sum", "{people:,} people, {photos:,} photos", "{people:,}명, 사진 {photos:,}장"),
+        ("kind_hidden", "hidden", "숨김 파일"),
+        ("kind_folder", "in folders", "하위 폴더"),
+        ("kind_beside", "beside images/", "images/ 밖의 사진"),
+        ("kind_none", "without extension", "확장자 없음"),
+        (
+            "unread_kinds",
+            "warning  photos of a kind that cannot be read are left out: {kinds}. Convert them to JPEG or PNG",
+            "경고     읽을 수 없는 형식의 사진 제외: {kinds}. JPEG나 PNG로 변환하세요",
+        ),
         ("only_photos", "every file is a photo", "모든 파일이 사진"),
         (
             "passed_over",
-            "passed over {count} hidden or non-image files",
-            "숨김 파일이거나 이미지가 아닌 파일 {count}개 제외",
+            "passed over {count:,} entries that are no photos by their names: {kinds}",
+            "이름으로 보아 사진이 아닌 항목 {count:,}개 제외: {kinds}",
         ),
         (
             "start_labels",

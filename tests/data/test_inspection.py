@@ -19,6 +19,7 @@ from maskcls.data.profiles import read_profile_list
 from maskcls.errors import UserError
 
 STEMS = "mask1, mask2, mask3, mask4, mask5, incorrect_mask, normal"
+NUL = "embedded null byte"
 
 
 class Data:
@@ -90,7 +91,7 @@ def test_sound_photos_give_only_notes_and_every_photo_is_counted_once(
         ("warning", "tiny_group"),
         ("note", "passed_over"),
     ]
-    assert findings[-1].text == "entries passed over (hidden, or not images by their extension): 2"
+    assert findings[-1].text == "entries passed over (hidden, or not images by their extension): 2 hidden"
     assert sum(counts) == 12 * 7
 
 
@@ -109,8 +110,14 @@ def test_bad_folders_are_all_told_and_the_others_still_looked_at(data: Data) -> 
     findings = data.inspect()
     assert [finding for finding in findings if finding.severity == "error"] == [
         Finding("error", "empty", "7_male_Asian_30", "", "the folder has no photos"),
-        Finding("error", "missing", "8_male_Asian_30", "", f"listed, but {data.folder} has no such folder"),
-        Finding("error", "missing", "9_male_Asian_a\0b", "", f"listed, but {data.folder} has no such folder"),
+        Finding(
+            "error",
+            "missing",
+            "8_male_Asian_30",
+            "",
+            f"8_male_Asian_30 is listed, but {data.folder} has no such folder",
+        ),
+        Finding("error", "missing", bad[5], "", f"profile {bad[5]}: {data.folder}/{bad[5]} cannot be read: {NUL}"),
         Finding("error", "name", bad[0], "", "'5_man_Asian_30': gender 'man' is neither male nor female"),
         Finding("error", "name", bad[1], "", "'6_male_Asian_300': age '300' is not a number of years from 0 to 120"),
         Finding("error", "name", bad[2], "", "'nobody' is not id_gender_race_age, for example 000001_female_Asian_45"),
@@ -128,6 +135,35 @@ def test_a_folder_of_photos_that_does_not_exist_is_one_error(tmp_path: Path) -> 
     ]
 
 
+def test_a_profile_is_told_with_the_list_and_the_line_that_names_it(data: Data) -> None:
+    names = ["nobody", "9_male_Asian_30"]
+    (data.folder / names[0]).mkdir()
+    places = {name: f"people.txt, line {line}" for line, name in enumerate(names, 7)}
+    findings = inspect_profiles(data.folder, names, [], decode=False, num_threads=0, progress=ignored, places=places)
+    assert [finding.text for finding in findings if finding.kind in ("name", "missing")] == [
+        f"people.txt, line 8: 9_male_Asian_30 is listed, but {data.folder} has no such folder",
+        "people.txt, line 7: 'nobody' is not id_gender_race_age, for example 000001_female_Asian_45",
+    ]
+
+
+def test_photos_of_a_kind_that_cannot_be_read_are_named_with_what_to_do(data: Data) -> None:
+    name = data.train[0]
+    for file in ("mask1.HEIC", "mask2.heic", "normal.dng", "notes.txt"):
+        (data.folder / name / file).touch()
+    warning, note = data.found("unread_kind", "passed_over")
+    text = "photos of a kind that cannot be read are left out: 2 .heic, 1 .dng. Convert them to JPEG or PNG"
+    assert warning == Finding("warning", "unread_kind", name, "", text)
+    assert set(note.text.partition(": ")[2].split(", ")) == {"2 hidden", "2 .heic", "1 .dng", "1 .txt"}
+
+
+def test_names_in_another_encoding_are_told_with_the_way_to_mend_them(data: Data) -> None:
+    name = os.fsdecode("김_male_Asian_30".encode("cp949"))
+    shutil.copytree(data.folder / data.train[0], data.folder / name)
+    data.train.append(name)
+    (finding,) = data.found("name")
+    assert finding.severity == "error" and "in CP949 it is '김_male_Asian_30': rename it" in finding.text
+
+
 def test_wrong_doubled_and_missing_stems_are_told(data: Data) -> None:
     odd, doubled, short = sorted(data.train)[:3]
     data.photo(odd, "mask1").rename(data.folder / odd / "selfie.jpg")
@@ -137,7 +173,7 @@ def test_wrong_doubled_and_missing_stems_are_told(data: Data) -> None:
     twice = sorted(path.name for path in (data.folder / doubled).glob("mask2.*"))
     *errors, few, many, fewest = data.found("stem", "stem_twice", "stem_count")
     assert errors == [
-        Finding("error", "stem", odd, "selfie.jpg", f"a photo is called {STEMS}, not selfie"),
+        Finding("error", "stem", odd, "selfie.jpg", f"a photo is called {STEMS}, exactly so"),
         *(Finding("error", "stem_twice", doubled, file, "one of 2 photos called mask2") for file in twice),
     ]
     usual = "usual are 5 worn, 1 incorrect, 1 not_worn"
@@ -302,8 +338,7 @@ def test_many_equal_photos_are_one_finding_that_names_the_first(data: Data) -> N
         data.photo(name, "mask1").write_bytes(placeholder)
     (finding,) = data.found("duplicate", "near_duplicate")
     assert finding.profile == min(data.train[:8])
-    assert finding.text.count("/mask1.") == 5
-    assert finding.text.endswith(" and 2 more")
+    assert finding.text.count("/mask1.") == 7
 
 
 @pytest.mark.parametrize("decode", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from maskcls.data.profiles import (
     find_photos,
     parse_profile,
     profile_folders,
+    profile_lines,
     read_profile_list,
     split_by_person,
 )
@@ -81,7 +83,22 @@ def test_a_folder_name_says_gender_race_and_age() -> None:
         ("1_male_Asian_-5", "age '-5' is not a number of years from 0 to 120"),
         ("1_male_Asian_121", "age '121' is not a number of years from 0 to 120"),
         ("1_male_Asian_4.5", "age '4.5' is not a number of years"),
-        ("1_male_Asian_45\n", r"age '45\n' is not a number of years"),
+        (
+            "1_male_Asian_45\n",
+            r"'1_male_Asian_45\n' holds a line break, or a blank at its ends: no profile list can name",
+        ),
+        ("1_male_A\nB_45", r"'1_male_A\nB_45' holds a line break"),
+        ("1_male_A\u2028B_45", r"'1_male_A\u2028B_45' holds a line break"),
+        (" 1_male_Asian_45", "' 1_male_Asian_45' holds a line break, or a blank at its ends"),
+        (
+            os.fsdecode("김_male_Asian_45".encode("cp949")),
+            r"'\udcb1\udce8_male_Asian_45' is not UTF-8, in CP949 it is '김_male_Asian_45': rename it, for example with convmv -f cp949 -t utf8 --notest -r FOLDER",
+        ),
+        ("\udcff_male_Asian_45", r"'\udcff_male_Asian_45' is not UTF-8: rename it"),
+        (
+            "1_male_South_Asian_45",
+            "for example 000001_female_Asian_45 (there is no _ inside id, gender, race or age: South-Asian)",
+        ),
         ("1_male_Asian_٤٥", "age '٤٥' is not a number of years"),
     ],
 )
@@ -152,9 +169,9 @@ def test_a_bad_list_is_refused_by_name(content: bytes, words: str, tmp_path: Pat
 def test_a_list_that_is_missing_or_a_folder_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"profile list .*none\.txt does not exist"):
         read_profile_list(tmp_path / "none.txt")
-    with pytest.raises(UserError, match=r"profile list .* cannot be read as UTF-8 text: .*Is a directory"):
+    with pytest.raises(UserError, match=r"profile list .* is a folder, not a file"):
         read_profile_list(tmp_path)
-    with pytest.raises(UserError, match="profile list a\0b cannot be read as UTF-8 text: embedded null byte"):
+    with pytest.raises(UserError, match="profile list a\0b cannot be read: embedded null byte"):
         read_profile_list("a\0b")
 
 
@@ -179,9 +196,9 @@ def test_the_sample_is_found_whole(sample: Path) -> None:
     names = profile_folders(sample / "images")
     assert len(names) == 12
     assert not any(name.startswith(".") for name in names)
-    photos, num_passed_over = find_photos(sample / "images", names)
+    photos, others = find_photos(sample / "images", names)
     assert len(photos) == 12 * 7
-    assert num_passed_over == len(list((sample / "images").glob("*/.*"))) == 2
+    assert others == {"hidden": len(list((sample / "images").glob("*/.*")))} == {"hidden": 2}
     assert Counter(photo.mask for photo in photos) == {0: 12 * 5, 1: 12, 2: 12}
     assert [(photo.profile, photo.file) for photo in photos] == sorted((p.profile, p.file) for p in photos)
     for photo in photos:
@@ -215,19 +232,19 @@ def test_hidden_entries_and_other_files_are_passed_over_and_counted(tmp_path: Pa
     put(tmp_path / ANNA, "mask1.jpg", "normal.png", "._mask1.jpg", ".DS_Store", "Thumbs.db", "notes.txt")
     put(tmp_path / ANNA / ".ipynb_checkpoints", "mask2.jpg")
     put(tmp_path / BERT, "mask1.jpg", "._mask1.jpg")
-    photos, num_passed_over = find_photos(tmp_path, [ANNA, BERT])
+    photos, others = find_photos(tmp_path, [ANNA, BERT])
     assert [photo.file for photo in photos] == ["mask1.jpg", "normal.png", "mask1.jpg"]
-    assert num_passed_over == 5 + 1
+    assert others == {"hidden": 4, ".db": 1, ".txt": 1}
 
 
 def test_extensions_may_be_any_images_in_any_case(tmp_path: Path) -> None:
-    files = ["mask1.jpg", "mask2.JPEG", "mask3.Png", "mask4.bmp", "mask5.WEBP", "incorrect_mask.tif", "normal.GIF"]
+    files = ["mask1.jpg", "mask2.JFIF", "mask3.Png", "mask4.AVIF", "mask5.WEBP", "incorrect_mask.tif", "normal.GIF"]
     put(tmp_path / ANNA, *files)
-    photos, num_passed_over = find_photos(tmp_path, [ANNA])
+    photos, others = find_photos(tmp_path, [ANNA])
     assert {photo.file: (photo.stem, photo.mask) for photo in photos} == {
         file: (stem, mask) for file, (stem, mask) in zip(files, MASK_OF_STEM.items(), strict=True)
     }
-    assert num_passed_over == 0
+    assert others == {}
     assert {Path(file).suffix.lower() for file in files} < IMAGE_EXTENSIONS
     assert photos[0] == Photo(ANNA, "incorrect_mask.tif", "incorrect_mask", 1, 1, 45, "Asian")
 
@@ -248,14 +265,77 @@ def test_all_bad_folders_are_told_in_one_message(tmp_path: Path) -> None:
     stems = "mask1, mask2, mask3, mask4, mask5, incorrect_mask, normal"
     assert sorted(problem.removeprefix("  - ") for problem in problems) == sorted([
         f"{BERT} is listed, but {tmp_path} has no such folder",
-        f"{CARL} is listed, but {tmp_path} has no such folder",
+        f"profile {CARL}: {tmp_path / CARL} is a file, not a folder",
         "'1_man_Asian_3': gender 'man' is neither male nor female",
         "'2_male_Asian_300': age '300' is not a number of years from 0 to 120",
-        f"profile 3_male_Asian_30 has mask6.jpg, selfie.PNG: a photo is called {stems}",
+        f"profile 3_male_Asian_30 has mask6.jpg, selfie.PNG: a photo is called {stems}, exactly so",
         "profile 4_male_Asian_30 has several photos called mask1",
         "profile 5_male_Asian_30 has no photos",
         "'not a person' is not id_gender_race_age, for example 000001_female_Asian_45",
     ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("Mask1.jpg", "mask1.jpg"), ("mask_1.PNG", "mask1.PNG"), ("mask1 .jpg", "mask1.jpg"), ("normal-.gif", "normal.gif"),
+     ("IncorrectMask.jpg", "incorrect_mask.jpg")],
+)  # fmt: skip
+def test_a_name_that_is_nearly_right_is_told_with_the_right_one(file: str, name: str, tmp_path: Path) -> None:
+    put(tmp_path / ANNA, file)
+    with pytest.raises(UserError) as error:
+        find_photos(tmp_path, [ANNA])
+    assert str(error.value).startswith(
+        f"profile {ANNA} has {file!r}:" if " " in file else f"profile {ANNA} has {file}:"
+    )
+    assert str(error.value).endswith(f"normal, exactly so. Rename it to {name}")
+
+
+def test_many_wrong_names_in_one_folder_are_ten_and_a_count(tmp_path: Path) -> None:
+    put(tmp_path / ANNA, *(f"photo{number:03d}.jpg" for number in range(1000)))
+    with pytest.raises(UserError, match=r"photo008\.jpg, photo009\.jpg, and 990 more: a photo is called mask1, "):
+        find_photos(tmp_path, [ANNA])
+
+
+def test_a_folder_that_cannot_be_read_is_told_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / ANNA).symlink_to(ANNA)  # whoever runs the tests may read every folder, but none that leads to itself
+    with pytest.raises(UserError, match=rf"^profile {ANNA}: {tmp_path}/{ANNA} cannot be read: Too many levels"):
+        find_photos(tmp_path, [ANNA])
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="this user may read every folder")
+def test_a_folder_without_permission_says_so(tmp_path: Path) -> None:
+    put(tmp_path / ANNA, "mask1.jpg").chmod(0)
+    with pytest.raises(UserError, match=rf"^profile {ANNA}: .* cannot be read: Permission denied$"):
+        find_photos(tmp_path, [ANNA])
+
+
+def test_a_bad_line_is_told_with_its_list_and_number(tmp_path: Path) -> None:
+    put(tmp_path / "images" / ANNA, "mask1.jpg")
+    (tmp_path / "train.txt").write_text(f"{ANNA}\n\n# people\n{BERT}\n")
+    places = profile_lines(tmp_path / "train.txt")
+    with pytest.raises(UserError) as error:
+        find_photos(tmp_path / "images", list(places), places=places)
+    assert str(error.value).splitlines()[1:] == [
+        f"  - {tmp_path}/train.txt, line 3: '# people' is not id_gender_race_age, for example 000001_female_Asian_45",
+        f"  - {tmp_path}/train.txt, line 4: {BERT} is listed, but {tmp_path}/images has no such folder",
+    ]
+
+
+def test_photos_that_cannot_be_read_by_their_kind_are_counted_and_named_when_there_are_no_others(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path / ANNA, "mask1.HEIC", "mask2.heic", "normal.dng", "mask3.jpg")
+    assert find_photos(tmp_path, [ANNA])[1] == {".heic": 2, ".dng": 1}
+    (tmp_path / ANNA / "mask3.jpg").unlink()
+    words = rf"^profile {ANNA} has no photos that can be read \(2 .heic, 1 .dng\): convert them to JPEG or PNG$"
+    with pytest.raises(UserError, match=words):
+        find_photos(tmp_path, [ANNA])
+
+
+def test_a_folder_of_photos_in_another_encoding_is_named(tmp_path: Path) -> None:
+    folder = put(tmp_path / os.fsdecode("사진".encode("cp949")) / ANNA, "mask1.jpg").parent
+    with pytest.raises(UserError, match=r"is not UTF-8, in CP949 it is '.*사진': rename it"):
+        find_photos(folder, [ANNA])
 
 
 def test_one_problem_is_told_without_a_heading(tmp_path: Path) -> None:
