@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,15 @@ def decoding_threads(num_workers: int | None, *, num_processes: int = 1) -> int:
     Nothing else keeps the cores busy: beside a GPU the model does not, and a CPU's model waits for the photos.
     """
     return max(num_cores() // num_processes, 1) if num_workers is None else num_workers
+
+
+def processor() -> str:
+    """Returns the processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):  # not on macOS and Windows, nor on every Arm
+        return platform.processor() or platform.machine()
 
 
 def free_memory(device: torch.device) -> float:

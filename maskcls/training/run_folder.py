@@ -12,14 +12,14 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.errors import UserError, joined, listed
-from maskcls.machine import num_cores
+from maskcls.machine import num_cores, processor
 from maskcls.paths import folder_problem, full_path, output_problem
 
 if TYPE_CHECKING:
@@ -183,8 +183,8 @@ class RunFolder:
         )
         write_json(self.path / "environment.json", {
             "command": sys.argv, "python": platform.python_version(), "platform": platform.platform(),
-            "packages": {name: version(name) for name in packages}, "git_commit": _git_commit(),
-            "cpu": _cpu_name(), "cores": num_cores(), "gpus": gpus, **facts,
+            "packages": {name: _version(name) for name in packages}, "git_commit": _git_commit(),
+            "cpu": processor(), "cores": num_cores(), "gpus": gpus, **facts,
         })  # fmt: skip
 
     def log(self, values: Mapping[str, Any]) -> None:
@@ -299,6 +299,13 @@ def write_json(path: Path, values: Any) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # wandb of a run without it
+        return None
+
+
 def _git_commit() -> str | None:
     """Returns the commit of the code that runs, with "+changes" when files differ from it; None outside a checkout."""
 
@@ -312,11 +319,3 @@ def _git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

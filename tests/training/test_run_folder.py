@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,20 @@ def test_a_run_outside_a_checkout_and_a_machine_without_git_have_no_commit(
     monkeypatch.setenv("PATH", str(tmp_path))  # no git there
     RunFolder(tmp_path).save_environment()
     assert json.loads((tmp_path / "environment.json").read_text(encoding="utf-8"))["git_commit"] is None
+
+
+def test_a_run_on_a_machine_without_wandb_notes_that_it_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(name: str) -> str:
+        if name == "wandb":
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("maskcls.training.run_folder.version", installed)
+    RunFolder(tmp_path).save_environment()
+    packages = json.loads((tmp_path / "environment.json").read_text(encoding="utf-8"))["packages"]
+    assert packages["wandb"] is None and packages["torch"] == "1.0"
 
 
 def test_the_split_is_written_as_lists_that_a_config_can_name(tmp_path: Path) -> None:
