@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import ROOT, machine, print_table, run
+from measure import ROOT, count, folder, machine, parser, print_table, run
 
 from maskcls.data import profiles
 
@@ -49,18 +49,22 @@ def _seconds(command: list[str]) -> float:
 
 def main() -> None:
     """Measures all in turn."""
-    folder, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    reader = parser(__doc__)
+    reader.add_argument("folder", type=folder, help="with 200 profile folders at least")
+    reader.add_argument("rounds", type=count, nargs="?", default=3, help="default: %(default)s")
+    arguments = reader.parse_args()
+    photos = arguments.folder
     print(f"seconds, so smaller is better; {machine()}")
     for size in (224, 96):
         seconds: dict[str, list[float]] = {}
-        for _ in range(rounds):
+        for _ in range(arguments.rounds):
             with tempfile.TemporaryDirectory() as name:
                 work, cache = Path(name), Path(name) / "cache"
                 for variant, value in (
-                    ("plain script, fp32", plain(folder, size, work, "fp32")),
-                    ("plain script, bf16", plain(folder, size, work, "bf16")),
-                    ("ours, empty cache", ours(folder, size, work, cache)),
-                    ("ours, warm cache", ours(folder, size, work, cache)),
+                    ("plain script, fp32", plain(photos, size, work, "fp32")),
+                    ("plain script, bf16", plain(photos, size, work, "bf16")),
+                    ("ours, empty cache", ours(photos, size, work, cache)),
+                    ("ours, warm cache", ours(photos, size, work, cache)),
                 ):
                     seconds.setdefault(variant, []).append(value)
         print(f"\n{size} pixels")

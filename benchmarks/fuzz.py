@@ -7,6 +7,7 @@ SEED give the same inputs. tests/test_fuzz.py runs a few cases of each target.
 
 from __future__ import annotations
 
+import argparse
 import io
 import signal
 import sys
@@ -353,13 +354,17 @@ TARGETS = [
 
 def main() -> None:
     """Fuzzes each target with an equal share of the cases."""
-    num_cases = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    reader.add_argument("cases", type=int, nargs="?", default=100_000, help="default: %(default)s")
+    reader.add_argument("seed", type=int, nargs="?", default=0, help="default: %(default)s")
+    arguments = reader.parse_args()
+    if arguments.cases < 1:
+        reader.error(f"cases is {arguments.cases}; it is at least 1")
     print("| target | cases | values | clear errors | findings | slowest case, s | seconds |\n" + "|---" * 7 + "|")
     findings = []
     for target in TARGETS:
         started = time.perf_counter()
-        outcome = fuzz(target, -(-num_cases // len(TARGETS)), seed=seed)
+        outcome = fuzz(target, -(-arguments.cases // len(TARGETS)), seed=arguments.seed)
         print(
             f"| {target.name} | {outcome.num_cases:,} | {outcome.num_values:,} | {outcome.num_errors:,} "
             f"| {len(outcome.findings)} | {outcome.slowest:.2f} | {time.perf_counter() - started:.0f} |",

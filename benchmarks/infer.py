@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import machine, print_table, run_variant
+from measure import count, folder, machine, parser, print_table, run_variant
 
 TINY = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
 
@@ -30,7 +30,7 @@ def pipeline_rate(images: str, model: str, precision: str) -> float:
     return len(paths) / (time.perf_counter() - started)
 
 
-def our_rate(images: str, model: str, precision: str) -> float:
+def our_rate(images: str, model: str, precision: str, *, image_size: tuple[int, int] = (224, 224)) -> float:
     """Returns photos/s of our decoding and predict()."""
     from maskcls.machine import keep_freed_memory
 
@@ -49,11 +49,11 @@ def our_rate(images: str, model: str, precision: str) -> float:
     network = load_model(model, attention=attention_for(accelerator.device))
     network = accelerator.prepare_model(network, evaluation_mode=True)
     transform = Transform(
-        Augmentation(), image_size=(224, 224), mean=[0.5] * 3, std=[0.5] * 3, seed=0, device=accelerator.device
+        Augmentation(), image_size=image_size, mean=[0.5] * 3, std=[0.5] * 3, seed=0, device=accelerator.device
     )
     started = time.perf_counter()
     table = inference_data(Path(images).parent, "unused").table
-    pixels = DecodedPixels(table, Geometry((224, 224)), num_threads=2)
+    pixels = DecodedPixels(table, Geometry(image_size), num_threads=2)
     logits = predict(accelerator, network, pixels, np.arange(len(table)), transform, batch_size=32)
     return len(logits) / (time.perf_counter() - started)
 
@@ -64,14 +64,18 @@ def main() -> None:
         name, images, model, precision = sys.argv[2:6]
         print(json.dumps({"pipeline": pipeline_rate, "ours": our_rate}[name](images, model, precision)))
         return
+    reader = parser(__doc__)
+    reader.add_argument("folder", type=folder, help="with images/, as maskcls sample-data writes it: DIR/eval")
+    reader.add_argument("rounds", type=count, nargs="?", default=3, help="default: %(default)s")
+    arguments = reader.parse_args()
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-    images, rounds = str(Path(sys.argv[1]) / "images"), int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    images = str(Path(arguments.folder) / "images")
     with tempfile.TemporaryDirectory() as model:
         ViTForImageClassification(ViTConfig(num_labels=18, **TINY)).save_pretrained(model)
         ViTImageProcessor().save_pretrained(model)
         rates: dict[str, list[float]] = {}
-        for _ in range(rounds):
+        for _ in range(arguments.rounds):
             for name in ("pipeline", "ours"):
                 for precision in ("fp32", "bf16"):
                     rates.setdefault(f"{name}, {precision}", []).append(run_variant(name, images, model, precision))

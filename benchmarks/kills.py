@@ -26,6 +26,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT)]
 
+from benchmarks.measure import count, parser  # noqa: E402
 from tests.helpers import TINY, json_lines, of_kind, values_of, wandb_records  # noqa: E402
 
 MEASURED = ("images_per_second", "waiting_share", "peak_memory_gb")  # of the machine, not of the run
@@ -165,9 +166,13 @@ def wandb_steps(run: Path) -> list[int]:
 
 def main() -> None:
     """Runs, kills, compares."""
-    given = dict(enumerate(sys.argv))
-    kills, seed = int(given.get(1, 30)), int(given.get(3, 0))
-    processes = [int(number) for number in given.get(2, "1").split(",")]
+    reader = parser(__doc__)
+    reader.add_argument("kills", type=count, nargs="?", default=30, help="default: %(default)s")
+    reader.add_argument("processes", type=lambda text: [count(number) for number in text.split(",")], nargs="?",
+                        default=[1], help="default: 1")  # fmt: skip
+    reader.add_argument("seed", type=int, nargs="?", default=0, help="default: %(default)s")
+    arguments = reader.parse_args()
+    kills, processes, seed = arguments.kills, arguments.processes, arguments.seed
     is_mixed = len(set(processes)) > 1
     from maskcls.data.sample import write_sample_data
 

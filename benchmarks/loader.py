@@ -6,7 +6,6 @@ RandomResizedCrop, flip, float, normalise, photo by photo, as training scripts d
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import machine, print_table
+from measure import count, folder, machine, parser, print_table
 from PIL import Image
 
 from maskcls.data import profiles
@@ -43,12 +42,15 @@ def standard_recipe(path: str, random: np.random.Generator, size: int = SIZE) ->
 
 def main() -> None:
     """Measures every path in turn."""
-    folder, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    reader = parser(__doc__)
+    reader.add_argument("folder", type=folder, help="with profile folders")
+    reader.add_argument("rounds", type=count, nargs="?", default=5, help="default: %(default)s")
+    arguments = reader.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # for the standard recipe too
-    photos, _ = profiles.find_photos(folder, profiles.profile_folders(folder)[:60])
+    photos, _ = profiles.find_photos(arguments.folder, profiles.profile_folders(arguments.folder)[:60])
     with tempfile.TemporaryDirectory() as cache:
-        table = build_table(photos, Path(folder), Path(cache))
+        table = build_table(photos, Path(arguments.folder), Path(cache))
         paths, rows = table["path"], np.arange(len(table) // BATCH * BATCH)
         keep, exact = Geometry((SIZE, SIZE), margin=0.125), Geometry((SIZE, SIZE))
         build_cache(table, keep, cache, num_workers=1)
@@ -83,7 +85,7 @@ def main() -> None:
             "cached, resized crop": lambda batch: crop.augmented(mapped(batch), torch.from_numpy(batch), epoch=1),
         }
         rates: dict[str, list[float]] = {name: [] for name in paths_of}
-        for _ in range(rounds):
+        for _ in range(arguments.rounds):
             for name, path_of in paths_of.items():
                 started = time.process_time()
                 for batch in random.permutation(rows).reshape(-1, BATCH):

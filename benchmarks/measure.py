@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,11 +24,63 @@ def machine() -> str:
     import torch
     import transformers
 
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    from maskcls.machine import num_cores, processor
+
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    cores = len(os.sched_getaffinity(0))
-    return f"{model}, {cores} cores{gpu}; torch {torch.__version__}, transformers {transformers.__version__}"
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    return f"{processor()}, {num_cores()} cores{gpu}; {versions}"
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Returns a reader of the command line whose --help is a script's docstring."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def count(text: str) -> int:
+    """Returns a whole number of at least 1, for argparse."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+def folder(text: str) -> str:
+    """Returns the name of a folder that is there, for argparse."""
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}")
+    return text
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Returns the seconds of the work, with all that it has queued on a GPU."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def training_flops(model: torch.nn.Module, image_size: tuple[int, int], device: torch.device) -> float:
+    """Returns the floating-point operations of forward and backward for one image, as torch counts them."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        model(pixel_values=torch.zeros(1, 3, *image_size, device=device)).logits.sum().backward()
+    model.zero_grad()
+    return counter.get_total_flops()
+
+
+def matmul_peak(device: torch.device, *, is_bf16: bool) -> float:
+    """Returns the operations per second of a matmul, 2048^3 on a CPU and 8192^3 on a GPU, the best of ten."""
+    import torch
+
+    n = 2048 if device.type == "cpu" else 8192
+    a = torch.randn(n, n, dtype=torch.bfloat16 if is_bf16 else torch.float32, device=device)
+    return max(2 * n**3 / timed(lambda: a @ a, device) for _ in range(10))
 
 
 def run_variant(*arguments: str) -> Any:

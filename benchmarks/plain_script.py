@@ -5,17 +5,14 @@ python benchmarks/plain_script.py FOLDER SIZE NUM_TRAIN NUM_VALID PRECISION OUTP
 
 from __future__ import annotations
 
-import sys
-
-import evaluate
 import numpy as np
 import torch
 from accelerate import Accelerator
 from loader import MEAN, STD, standard_recipe
+from measure import count, folder, parser
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
-from transformers import ViTConfig, ViTForImageClassification, get_scheduler
 
 from maskcls.data import profiles
 from maskcls.labels import age_group, encode_class
@@ -44,13 +41,23 @@ class Photos(Dataset):
 
 def main() -> None:
     """Trains and validates."""
-    folder, size, num_train, num_valid, precision = sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5]
+    reader = parser(__doc__)
+    reader.add_argument("folder", type=folder, help="with profile folders")
+    for name, text in (("size", "pixels"), ("num_train", "photos"), ("num_valid", "photos")):
+        reader.add_argument(name, type=count, help=text)
+    reader.add_argument("precision", choices=["fp32", "bf16"])
+    reader.add_argument("output", help="folder for the model")
+    given = reader.parse_args()
+    import evaluate
+    from transformers import ViTConfig, ViTForImageClassification, get_scheduler
+
+    size, num_train, num_valid = given.size, given.num_train, given.num_valid
     accelerator = Accelerator(
-        mixed_precision="bf16" if precision == "bf16" else "no", cpu=not torch.cuda.is_available()
+        mixed_precision="bf16" if given.precision == "bf16" else "no", cpu=not torch.cuda.is_available()
     )
-    photos, _ = profiles.find_photos(folder, profiles.profile_folders(folder))
-    train = Photos(folder, photos[:num_train], size, is_training=True)
-    valid = Photos(folder, photos[num_train : num_train + num_valid], size, is_training=False)
+    photos, _ = profiles.find_photos(given.folder, profiles.profile_folders(given.folder))
+    train = Photos(given.folder, photos[:num_train], size, is_training=True)
+    valid = Photos(given.folder, photos[num_train : num_train + num_valid], size, is_training=False)
     train_loader = DataLoader(train, batch_size=32, shuffle=True, num_workers=2, drop_last=True)
     valid_loader = DataLoader(valid, batch_size=32, num_workers=2)
     config = ViTConfig(
@@ -75,7 +82,7 @@ def main() -> None:
             logits = model(**batch).logits
         right += int((accelerator.gather_for_metrics(logits.argmax(1)) == batch["labels"]).sum())
     print(f"accuracy {right / len(valid):.4f}")
-    accelerator.unwrap_model(model).save_pretrained(sys.argv[6])
+    accelerator.unwrap_model(model).save_pretrained(given.output)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import tempfile
 from itertools import combinations
 from pathlib import Path
 
-from measure import ROOT, machine, run
+from measure import ROOT, count, machine, parser, run
 
 from maskcls.data.sample import write_sample_data
 from maskcls.reporting.comparison import compare, read_runs
@@ -22,8 +22,11 @@ from maskcls.reporting.comparison import compare, read_runs
 
 def main() -> None:
     """Draws, trains, compares."""
-    num_people = int(sys.argv[1]) if len(sys.argv) > 1 else 150
-    num_seeds = int(sys.argv[2]) if len(sys.argv) > 2 else 2
+    reader = parser(__doc__)
+    reader.add_argument("people", type=count, nargs="?", default=150, help="default: %(default)s")
+    reader.add_argument("seeds", type=count, nargs="?", default=2, help="default: %(default)s")
+    arguments = reader.parse_args()
+    num_people, num_seeds = arguments.people, arguments.seeds
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         write_sample_data(work, num_people=num_people, seed=0)

@@ -9,21 +9,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from statistics import median
 
-from measure import ROOT, machine
+from measure import ROOT, count, folder, machine, parser
 
 TINY = "{patch_size: 16, hidden_size: 192, num_attention_heads: 3, intermediate_size: 768}"
 
 
 def main() -> None:
     """Measures each in turn."""
-    folder, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    reader = parser(__doc__)
+    reader.add_argument("folder", type=folder, help="as maskcls sample-data writes it")
+    reader.add_argument("rounds", type=count, nargs="?", default=5, help="default: %(default)s")
+    arguments = reader.parse_args()
+    photos = arguments.folder
     with tempfile.TemporaryDirectory() as work:
         train = ["train.py", "--config", "configs/exp.yaml"]
         small = [
-            f"data_dir={folder}/images", f"valid_profile={folder}/valid_profiles.txt", f"model_dir={work}/runs",
+            f"data_dir={photos}/images", f"valid_profile={photos}/valid_profiles.txt", f"model_dir={work}/runs",
             f"cache_dir={work}/cache", f"model_args={TINY}", "epochs=1", "train_batch_size=32", "wandb=disabled",
             "report=false",
         ]  # fmt: skip
@@ -32,10 +35,10 @@ def main() -> None:
             "--help": ["train.py", "--help"],
             "a config error": [*train, "epochz=3"],
             "first update": [*train, *small],
-            "first prediction": ["infer.py", "--model_dir", f"{work}/runs/exp", "--infer_data_dir", f"{folder}/eval"],
+            "first prediction": ["infer.py", "--model_dir", f"{work}/runs/exp", "--infer_data_dir", f"{photos}/eval"],
         }
         seconds: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(rounds):
+        for _ in range(arguments.rounds):
             for name, command in commands.items():
                 seconds[name].append(_seconds_until_it_shows(command, name))
     print(f"{machine()}\n\n| until | seconds, median | range |\n|---|---|---|")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from measure import ROOT, machine, run
+from measure import ROOT, count, machine, parser, run
 
 from maskcls.data.profiles import profile_folders
 from maskcls.data.sample import write_sample_data
@@ -30,8 +30,11 @@ Row = tuple[str, str, str]  # profile, stem, attribute
 
 def main() -> None:
     """Plants, trains, searches and prints the shares found."""
-    num_people = int(sys.argv[1]) if len(sys.argv) > 1 else 150
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    reader = parser(__doc__)
+    reader.add_argument("people", type=count, nargs="?", default=150, help="default: %(default)s")
+    reader.add_argument("seed", type=int, nargs="?", default=0, help="default: %(default)s")
+    arguments = reader.parse_args()
+    num_people, seed = arguments.people, arguments.seed
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         images = write_sample_data(work, num_people=num_people, seed=seed).images

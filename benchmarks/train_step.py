@@ -1,17 +1,16 @@
 """Training images/s of our step, augmentation included, against transformers: python benchmarks/train_step.py [ROUNDS].
 
-Every figure comes from a process of its own, the variants in turn. The share of the peak is three times the forward
-pass's multiply-adds, over the machine's own 2048^3 matmul of the same type.
+Every figure comes from a process of its own, the variants in turn. The share of the peak is what torch counts for
+forward and backward, over the machine's own matmul of the same type.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
-import time
 from typing import Any
 
-from measure import machine, print_table, run_variant
+from measure import count, machine, matmul_peak, parser, print_table, run_variant, timed, training_flops
 
 MODELS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "ViT-Ti/16 at 224": ("vit", 224, {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}),
@@ -78,40 +77,10 @@ def images_per_second(name: str, variant: str) -> dict[str, float]:
             optimizer.step()
             optimizer.zero_grad()
 
-    seconds = [_timed(lambda number=number: step(number), device) for number in range(6)][2:]
+    seconds = [timed(lambda number=number: step(number), device) for number in range(6)][2:]
     rate = BATCH / statistics.median(seconds)
-    return {"rate": rate, "share": rate * _flops(model, size, device) / _peak(device, is_bf16="bf16" in variant)}
-
-
-def _timed(work: Any, device: Any) -> float:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def _flops(model: Any, size: int, device: Any) -> float:
-    """Returns the floating-point operations of forward and backward for one image."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        model(pixel_values=torch.zeros(1, 3, size, size, device=device))
-    return 3 * counter.get_total_flops()
-
-
-def _peak(device: Any, *, is_bf16: bool) -> float:
-    """Returns the operations per second of a 2048^3 matmul, the best of ten."""
-    import torch
-
-    n = 2048 if device.type == "cpu" else 8192
-    a = torch.randn(n, n, dtype=torch.bfloat16 if is_bf16 else torch.float32, device=device)
-    return max(2 * n**3 / _timed(lambda: a @ a, device) for _ in range(10))
+    peak = matmul_peak(device, is_bf16="bf16" in variant)
+    return {"rate": rate, "share": rate * training_flops(model, (size, size), device) / peak}
 
 
 def main() -> None:
@@ -121,12 +90,14 @@ def main() -> None:
 
         print(json.dumps(images_per_second(*sys.argv[2:4])))
         return
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    reader = parser(__doc__)
+    reader.add_argument("rounds", type=count, nargs="?", default=3, help="default: %(default)s")
+    arguments = reader.parse_args()
     print(f"batch {BATCH}; {machine()}")
     for name in MODELS:
         rates: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
         shares: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-        for _ in range(rounds):
+        for _ in range(arguments.rounds):
             for variant in VARIANTS:
                 result = run_variant(name, variant)
                 rates[variant].append(result["rate"])
