@@ -96,7 +96,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     if state:
         progress = restore(launch, learner, state, data_key=data.key)
     saver = Saver(
-        launch, learner, run, progress, data_key=data.key,
+        launch, learner, run, progress, config=config, data_key=data.key,
         every_updates=config.checkpoint_every("updates"), every_minutes=config.checkpoint_every("minutes"),
     )  # fmt: skip
     tracking = Tracking.off()
@@ -105,7 +105,8 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
         run.save_split(data.people(data.train_rows), data.people(data.valid_rows))
         run.save_environment(num_processes=accelerator.num_processes, mixed_precision=accelerator.mixed_precision)
         run.finished.unlink(missing_ok=True)
-        run.cut_log(progress.log_bytes)
+        if warning := run.cut_log(progress.log_bytes):
+            say(f"warning: {warning}")
         tracking = Tracking.start(config, run, word)
         tracking.log_pictures(
             pictures.batch_pictures(faces.train, faces.valid, transform, plan, config.output), update=0

@@ -61,14 +61,19 @@ def check(
     from maskcls.errors import UserError
     from maskcls.reporting import console
     from maskcls.reporting.text import words
+    from maskcls.training.checkpoint import newest_state, restore
     from maskcls.training.experiment import build_learner, open_data
     from maskcls.training.preflight import try_out
     from maskcls.training.run_folder import check_outputs
 
     say, word = launch.say, words(lang)
 
+    state = None
     with no_go():
         launch.on_main(lambda: check_outputs(config, run))
+        if run is not None:
+            state, damages = launch.on_main(lambda: newest_state(run))
+            say("\n".join([*damages, word("going_on", folder=state.folder) if state else word("starting_again")]))
     data, problem = None, None
     try:
         data = open_data(config, launch)
@@ -77,6 +82,8 @@ def check(
     if data is not None:
         with no_go():
             learner, losses = build_learner(config, launch, data)
+            if state is not None:
+                restore(launch, learner, state, data_key=data.key)
 
     def look() -> list[Finding]:
         findings = inspected(config, data, problem, word, decode=decode)

@@ -1,7 +1,8 @@
 """The state of a run on disk: written beside and renamed into place, known to be whole by sizes and hashes.
 
 `last/` is the newest state and `previous/` the one before. A state is the model as transformers saves it, plus
-training.safetensors (weights, their moving average, optimizer) and training.json (everything that is a number).
+training.safetensors (weights, their moving average, optimizer), training.json (everything that is a number) and
+training.yaml (the config).
 Nothing in it can execute code. There are no random states: every draw is keyed by seed, epoch, update and photo.
 """
 
@@ -29,6 +30,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from maskcls.config import Config
 from maskcls.errors import Fault, Stopped, UserError, joined
 from maskcls.evaluation.predictions import Predictions
 from maskcls.evaluation.selection import BestScore
@@ -68,12 +70,14 @@ class Saver:
         run: RunFolder,
         progress: Progress,
         *,
+        config: Config,
         data_key: str,
         every_updates: int | None,
         every_minutes: int | None,
     ) -> None:
         self.progress, self._launch, self._learner, self._run = progress, launch, learner, run
-        self._data_key, self._every_updates, self._every_minutes = data_key, every_updates, every_minutes
+        self._config, self._data_key = config, data_key
+        self._every_updates, self._every_minutes = every_updates, every_minutes
         self._stop = StopRequest()
         self._started, self._saved_at = time.time() - progress.seconds, time.monotonic()
 
@@ -86,7 +90,7 @@ class Saver:
     def save(self) -> None:
         """Writes `last/`. Collective; see save_state."""
         self.progress.seconds = time.time() - self._started
-        save_state(self._launch, self._learner, self.progress, self._run, data_key=self._data_key)
+        save_state(self._launch, self._learner, self.progress, self._run, config=self._config, data_key=self._data_key)
         self._saved_at = time.monotonic()
 
     def save_best(self, predictions: Predictions) -> None:
@@ -159,10 +163,13 @@ def save_model(network: Any, folder: Path, weights: Mapping[str, Tensor]) -> Non
         _put_in_place(_written(network, folder, weights), folder, former=None)
 
 
-def save_state(launch: Launch, learner: Learner, progress: Progress, run: RunFolder, *, data_key: str) -> None:
+def save_state(
+    launch: Launch, learner: Learner, progress: Progress, run: RunFolder, *, config: Config, data_key: str
+) -> None:
     """Writes the run's state to `last/` and keeps the one that was there as `previous/`. Collective.
 
-    data_key stands for the photos and labels that the run learns from.
+    data_key stands for the photos and labels that the run learns from, config for how: the run's own config.yaml may be
+    edited.
 
     Raises NotFinite instead of writing weights that a broken update has spoilt, and Fault, on every process, when the
     disk does not take the state; what was there stays.
@@ -196,6 +203,7 @@ def save_state(launch: Launch, learner: Learner, progress: Progress, run: RunFol
                 "average_updates": learner.average.num_updates if learner.average else None,
             }  # fmt: skip
             (unfinished / "training.json").write_text(json.dumps(everything), encoding="utf-8")
+            config.save(unfinished / "training.yaml")
             _write_manifest(unfinished)
             _put_in_place(unfinished, run.last, former=run.previous)
 

@@ -78,17 +78,18 @@ class RunFolder:
                 raise UserError("--resume auto looks for a run of a config: give --config too")
             config = load_config(config_path, overrides)
             for run in cls.all_of(config.model_dir, config.name):
-                if not run.finished.exists() and not (former := load_config(run.config)).differences(config):
+                if not run.finished.exists() and not (former := load_config(run.trained)).differences(config):
                     return run, _with_statistics_of(former, config)
             return None, config
         run = cls.existing(folder)
-        former, config = load_config(run.config), load_config(config_path or run.config, overrides)
+        former, config = load_config(run.trained), load_config(config_path or run.config, overrides)
         if problems := former.differences(config):
+            edited = "" if config_path or overrides else f"\n{run.config} has been edited since"
             raise UserError(
                 joined(
                     [f"{run.path} cannot go on with another config: {problem}" for problem in problems], "differences"
                 )
-                + f"\nMay change: {', '.join(sorted(MAY_CHANGE))}"
+                + f"{edited}\nMay change: {', '.join(sorted(MAY_CHANGE))}"
             )
         return run, _with_statistics_of(former, config)
 
@@ -112,6 +113,12 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved config."""
         return self.path / "config.yaml"
+
+    @property
+    def trained(self) -> Path:
+        """The config that the newest state was trained with, which nobody edits; without a state, `config`."""
+        kept = (folder / "training.yaml" for folder in (self.last, self.previous))
+        return next((path for path in kept if path.is_file()), self.config)
 
     @property
     def best(self) -> Path:
@@ -200,16 +207,36 @@ class RunFolder:
             os.fsync(file.fileno())
             return file.tell()
 
-    def cut_log(self, length: int) -> None:
-        """Takes back what was logged after a state was saved."""
-        if self.metrics.exists():
-            os.truncate(self.metrics, length)
+    def cut_log(self, length: int) -> str:
+        """Takes back what was logged after a state was saved with so many bytes of log.
+
+        Returns what a person should know: nothing, or that somebody has shortened the log, of which whole lines stay.
+        """
+        logged = self.metrics.read_bytes() if self.metrics.exists() else b""
+        if len(logged) >= length:
+            if logged:
+                os.truncate(self.metrics, length)
+            return ""
+        if logged:
+            os.truncate(self.metrics, logged.rfind(b"\n") + 1)
+        return (
+            f"{self.metrics} has {len(logged):,} bytes of the {length:,} that it had when the state was saved: "
+            "its last lines are lost, and with them a part of the curves"
+        )
 
     def history(self) -> list[dict[str, Any]]:
-        """Returns the lines of metrics.jsonl."""
-        if not self.metrics.exists():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+        """Returns the lines of metrics.jsonl. Raises UserError for one that is no JSON object."""
+        text = self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.exists() else ""
+        history = []
+        for number, line in enumerate(text.splitlines(), start=1):
+            try:
+                values = json.loads(line)
+            except ValueError:
+                values = None
+            if not isinstance(values, dict):
+                raise UserError(f"{self.metrics}:{number} is no line of a log: delete that line")
+            history.append(values)
+        return history
 
 
 class RunLock:

@@ -64,6 +64,34 @@ def test_train_py_checks_too_in_the_language_asked_for(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
+def test_a_run_that_shall_go_on_is_checked_and_not_trained(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import train
+
+    def typed(*arguments: str) -> tuple[int, list[str], str]:
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        code = 0
+        try:
+            train.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        output = capsys.readouterr()
+        return code, output.out.splitlines(), output.err.rpartition("\r")[2]
+
+    run = tmp_path / "runs" / "exp"
+    assert typed("--config", str(CONFIG), *overrides(sample, tmp_path, model="convnext"))[0] == 0
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    code, lines, _ = typed("--check", "--resume", str(run), "epochs=2")
+    assert (code, lines[0], lines[-1][:2]) == (0, f"going on from {run}/last", "go")
+    (run / "last" / "training.safetensors").write_bytes(b"cut")
+    code, lines, error = typed("--resume", str(run), "--check")
+    assert (code, lines) == (2, []) and error.startswith(f"error: no go: {run}/last is damaged: training.safetensors")
+    (run / "last" / "training.safetensors").write_bytes(files[run / "last" / "training.safetensors"])
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+
+
 def test_photos_that_would_end_the_run_are_all_named(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,7 +44,8 @@ MODELS = {
     "convnext": TINY["convnext"].replace("}", ", drop_path_rate: 0.2}"),
     "auto": TINY["auto"],  # a ResNet: BatchNorm has buffers
 }
-NUM_FILES = 5  # config.json, model.safetensors, training.safetensors, training.json, manifest.json
+CONFIG = Config(data_dir="faces", dataset_args={"output": "mask"})
+NUM_FILES = 6  # config.json, model.safetensors, training.safetensors, training.json, training.yaml, manifest.json
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def assert_same(one: Any, other: Any) -> int:
 def saved(launch: Launch, learner: Learner, run: RunFolder, *, epoch: int = 1, update: int = 0) -> Progress:
     """Saves a state of that position."""
     progress = Progress(BestScore("f1", 0.25, epoch), epoch, update)
-    save_state(launch, learner, progress, run, data_key="these photos")
+    save_state(launch, learner, progress, run, config=CONFIG, data_key="these photos")
     return progress
 
 
@@ -268,6 +269,7 @@ def test_a_state_holds_nothing_that_can_execute_code(
     assert {path.name for path in tmp_path.iterdir()} == {"last"}
     assert {path.name for path in (tmp_path / "last").iterdir()} == {
         "config.json", "manifest.json", "model.safetensors", "training.json", "training.safetensors",
+        "training.yaml",
     }  # fmt: skip
 
 
@@ -528,7 +530,7 @@ def test_progress_is_what_it_was(run: RunFolder, launch: Launch, faces: Faces, b
     learn(launch, faces, learner, losses, first=0, last=1)
     run.log({"epoch": 1, "update": 1})
     progress = Progress(BestScore("loss", 0.1 + 0.2, 3), 4, 1, 12.25)
-    save_state(launch, learner, progress, run, data_key="these photos")
+    save_state(launch, learner, progress, run, config=CONFIG, data_key="these photos")
     assert progress.log_bytes == run.metrics.stat().st_size > 10
     restored = restore(launch, learner, state_of(run), data_key="these photos")
     assert asdict(restored) == asdict(progress) and restored.best.value == 0.1 + 0.2

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -280,17 +281,44 @@ def test_history_is_what_was_logged_in_its_order(tmp_path: Path) -> None:
 def test_the_log_is_cut_back_to_what_was_saved(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.log_bytes() == 0
-    run.cut_log(0)  # nothing was logged yet
+    assert run.cut_log(0) == ""  # nothing was logged yet
     run.log({"update": 1})
     length = run.log_bytes()
     assert length == run.metrics.stat().st_size > 0
     run.log({"update": 2})
     with run.metrics.open("a", encoding="utf-8") as file:
         file.write('{"update": 3, "tra')  # killed in the middle of a line
-    run.cut_log(length)
+    assert run.cut_log(length) == ""
     assert run.history() == [{"update": 1}]
     run.log({"update": 2})
     assert run.history() == [{"update": 1}, {"update": 2}]
+
+
+@pytest.mark.parametrize(("size", "whole"), [(28, 2), (20, 1), (5, 0), (0, 0)])
+def test_a_log_that_somebody_has_shortened_keeps_its_whole_lines_and_that_is_told(
+    size: int, whole: int, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path)
+    for update in (1, 2, 3):
+        run.log({"update": update})  # 14 bytes
+    length = run.log_bytes()
+    os.truncate(run.metrics, size)
+    assert run.cut_log(length) == (
+        f"{tmp_path}/metrics.jsonl has {size} bytes of the 42 that it had when the state was saved: "
+        "its last lines are lost, and with them a part of the curves"
+    )
+    run.log({"update": 4})
+    assert run.history() == [*({"update": update} for update in range(1, whole + 1)), {"update": 4}]
+
+
+@pytest.mark.parametrize("line", ['{"update": 3, "tra', "[1]", "\0\0"])
+def test_a_line_that_is_no_line_of_a_log_is_named(line: str, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.log({"update": 1})
+    with run.metrics.open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl:2 is no line of a log: delete that line$"):
+        run.history()
 
 
 # Which run goes on
@@ -352,6 +380,31 @@ def test_anything_else_is_refused_with_all_differences_and_what_may_change(yaml:
         f"  - {run.path} cannot go on with another config: lr is 0.5, in the run 0.001",
     ]
     assert last == f"May change: {', '.join(sorted(MAY_CHANGE))}" and "epochs" in last and "log_interval" in last
+
+
+def test_a_config_that_was_edited_since_a_state_was_saved_is_refused(yaml: str) -> None:
+    """An optimizer's state holds its own learning rate, so that the edit would only look as if it had been trained."""
+    run = left(yaml)
+    run.last.mkdir()
+    shutil.copy(run.config, run.last / "training.yaml")
+    edited = run.config.read_text(encoding="utf-8").replace("lr: 0.001", "lr: 0.01").replace("epochs: 10", "epochs: 12")
+    run.config.write_text(edited, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        RunFolder.resume(str(run.path), None, [])
+    first, second, third = str(caught.value).splitlines()
+    assert first == f"{run.path} cannot go on with another config: lr is 0.01, in the run 0.001"
+    assert second == f"{run.config} has been edited since" and third.startswith("May change: ")
+    run.config.write_text(edited.replace("lr: 0.01", "lr: 0.001"), encoding="utf-8")
+    assert RunFolder.resume(str(run.path), None, [])[1].epochs == 12  # which may change
+
+
+def test_a_run_goes_on_from_another_folder(yaml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = left(yaml, "data_dir=photos")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found, config = RunFolder.resume("../runs/exp", None, [])
+    assert (found, config.data_dir) == (run, str(tmp_path / "photos"))
 
 
 def test_what_is_no_run_cannot_go_on(tmp_path: Path) -> None:

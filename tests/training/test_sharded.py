@@ -194,7 +194,7 @@ def check_model(model: str, launch: Launch, folder: Path, sample: Path) -> None:
     make_updates(accelerator, whole, losses, faces, range(2))
     check_predictions(accelerator, whole, network, faces)
     run_folder = RunFolder(folder / model)
-    save_state(launch, whole, Progress(BestScore("f1")), run_folder, data_key="faces")
+    save_state(launch, whole, Progress(BestScore("f1")), run_folder, config=config, data_key="faces")
     make_updates(accelerator, whole, losses, faces, range(2, 4))
     resumed, _ = built(config, launch, data)
     state, _ = newest_state(run_folder)
