@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shutil
 import subprocess
 import sys
@@ -72,6 +73,21 @@ def test_what_is_installed_from_it_starts_away_from_the_checkout(installed: Path
     )  # fmt: skip
     place, usage = ended.stdout.splitlines()[:2]
     assert place == f"{installed}/maskcls/top_level maskcls train" and usage.startswith("usage: maskcls train [-h]")
+
+
+def test_a_run_of_what_is_installed_in_another_project_does_not_name_its_commit(installed: Path) -> None:
+    code = "from maskcls.training.run_folder import _git_commit; print(_git_commit())"
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for command in (["init"], [*identity, "commit", "--allow-empty", "-m", "theirs"]):
+        subprocess.run(["git", *command], cwd=installed, capture_output=True, check=True)
+    for folder, is_named in ((ROOT, True), (installed, False)):
+        environment = {**os.environ, "PYTHONPATH": str(folder)}
+        ended = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=environment
+        )
+        assert (len(ended.stdout.split("+")[0].strip()) == 40) is is_named and (
+            ended.stdout == "None\n"
+        ) is not is_named
 
 
 def pinned(name: str) -> dict[str, str]:

@@ -270,10 +270,11 @@ def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) ->
 
 
 def _read(file: Path) -> dict[str, Tensor]:
+    """Returns copies: as views they would keep the file open, and Windows renames no folder with an open file in it."""
     from safetensors.torch import load_file
 
     try:
-        return load_file(file)
+        return {name: value.clone() for name, value in load_file(file).items()}
     except OSError:  # the main process has read all of it
         raise UserError(f"{file} is not seen here: model_dir must lie on a disk that all machines share") from None
 
@@ -344,7 +345,13 @@ def _disk_faults(folder: Path) -> Iterator[None]:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Waits until a file, or the names in a folder, are on the disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows syncs what may be written
+    except PermissionError:
+        if path.is_dir():  # Windows opens none; what it renames in a folder needs no more
+            return
+        raise
     try:
         os.fsync(descriptor)
     finally:

@@ -203,7 +203,7 @@ class RunFolder:
         """Returns the length of metrics.jsonl, which is on the disk from then on."""
         if not self.metrics.exists():
             return 0
-        with self.metrics.open("a") as file:
+        with self.metrics.open("ab") as file:
             os.fsync(file.fileno())
             return file.tell()
 
@@ -339,10 +339,11 @@ def _git_commit() -> str | None:
     def git(*arguments: str) -> str:
         here = Path(__file__).parent
         return subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=True
+            ["git", *arguments], cwd=here, capture_output=True, encoding="utf-8", timeout=10, check=True
         ).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # fails in the environment of another repository
         return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
