@@ -59,7 +59,8 @@ def infer(
     from maskcls.training.run_folder import RunFolder, check_writable, save_answers, write_json
 
     started, word = time.time(), words(lang)
-    launch = Launch()
+    # In the precision of its validation, so that the answers are those that were scored.
+    launch = Launch(precision=RunFolder(full_path(model_dir)).precision())
     accelerator = launch.accelerator
     run, config = launch.on_each(lambda: RunFolder.open(model_dir))
     folder = full_path(infer_data_dir) if infer_data_dir else config.infer_data_dir
@@ -107,7 +108,8 @@ def infer(
             write_json(target / "infer_metrics.json", {"photos": len(logits), **scores, "f1_per_class": per_class})
             pictures.save_picture(target / "infer_confusion_matrix.png", pictures.confusion_picture(matrices))
             print("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
-        print(word("num_predicted", photos=len(logits), duration=console.duration(time.time() - started, word)))
+        duration = console.duration(time.time() - started, word)
+        print(word("num_predicted", photos=len(logits), duration=duration, precision=accelerator.mixed_precision))
         files = {"answers": target / "output.csv", "probabilities": target / "probabilities.parquet"}
         print(word("where_answers", **files))
     launch.wait()

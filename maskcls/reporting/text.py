@@ -439,7 +439,11 @@ TEXT: dict[str, dict[str, str]] = {
         # console: prediction
         ("predicting", "predicting", "예측 중"),
         ("photo_unit", "photo", "장"),
-        ("num_predicted", "{photos:,} photos in {duration}", "사진 {photos:,}장, {duration}"),
+        (
+            "num_predicted",
+            "{photos:,} photos in {duration}, precision {precision}",
+            "사진 {photos:,}장, {duration}, 정밀도 {precision}",
+        ),
         ("where_answers", "answers {answers}, probabilities {probabilities}", "답 {answers}, 확률 {probabilities}"),
         # console: check
         ("looking", "looking", "검사 중"),

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from maskcls.errors import Fault, UserError, joined, listed
-from maskcls.machine import is_accelerator, num_cores, process_number
+from maskcls.machine import is_accelerator, is_quick_in, num_cores, process_number, use_quick_kernels
 
 Result = TypeVar("Result")
 A_WAIT = timedelta(days=30)  # for the work of another process; one that dies ends it at once
@@ -32,8 +32,11 @@ class Launch:
         launch = cls()
         return launch, launch.on_main(choose)
 
-    def __init__(self) -> None:
-        """Starts Accelerate. Raises UserError when the processes were started for devices that are not there."""
+    def __init__(self, *, precision: str = "no") -> None:
+        """Starts Accelerate. Raises UserError when the processes were started for devices that are not there.
+
+        precision: where accelerate launch has not said which, and the machine computes in it.
+        """
         import torch
         from accelerate import Accelerator
         from torch import distributed
@@ -41,7 +44,11 @@ class Launch:
         has_accelerator = torch.accelerator.is_available()
         _check_devices(torch.accelerator.device_count() if has_accelerator else 0)
         # Without cpu=True each of several processes on a CPU would believe that it is alone.
-        self.accelerator = Accelerator(cpu=not has_accelerator, gradient_accumulation_steps=1)
+        is_free = "ACCELERATE_MIXED_PRECISION" not in os.environ and is_quick_in(precision)
+        self.accelerator = Accelerator(
+            cpu=not has_accelerator, mixed_precision=precision if is_free else None, gradient_accumulation_steps=1
+        )
+        use_quick_kernels(self.accelerator.device)
         self.is_main, self.num_processes = self.accelerator.is_main_process, self.accelerator.num_processes
         if self.num_processes != (started := process_number("WORLD_SIZE", default=1)):
             raise UserError(

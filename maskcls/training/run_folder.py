@@ -194,6 +194,14 @@ class RunFolder:
             "cpu": processor(), "cores": num_cores(), "gpus": gpus, **facts,
         })  # fmt: skip
 
+    def precision(self) -> str:
+        """Returns the mixed precision that it was trained and validated in; no where it does not say."""
+        try:
+            precision = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))["mixed_precision"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return "no"
+        return precision if precision in ("fp16", "bf16") else "no"
+
     def log(self, values: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""
         with self.metrics.open("a", encoding="utf-8") as file:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from maskcls.training.processes import Launch
 from tests.helpers import ROOT, json_lines, overrides, run
@@ -188,3 +189,21 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+@pytest.mark.parametrize(("said", "recorded", "machine_has", "used"), [
+    (None, "no", "bf16", "no"), (None, "bf16", "bf16", "bf16"), (None, "bf16", "no", "no"), ("no", "bf16", "bf16", "no"),
+    ("bf16", "no", "bf16", "bf16"),
+])  # fmt: skip
+def test_what_accelerate_launch_says_of_precision_stands_above_what_a_run_recorded(
+    said: str | None, recorded: str, machine_has: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if said:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", said)
+    monkeypatch.setattr("maskcls.training.processes.is_quick_in", lambda precision: precision in ("no", machine_has))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        assert Launch(precision=recorded).accelerator.mixed_precision == used
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)

@@ -189,19 +189,20 @@ def test_a_whole_run_and_its_inference_work_on_a_device(
 ) -> None:
     chosen = overrides(sample, tmp_path, model=model, ema_decay=0.9)
     config = load_config(ROOT / "configs" / "exp.yaml", [*chosen, f"model={model}"])
+    precisions: list[str] = []
     torch.__future__.set_swap_module_params_on_conversion(
         True
     )  # as on a GPU, a weight that moves stays the same object
     try:
         with standing_in() as launch, Watch() as watch:
-            monkeypatch.setattr(processes, "Launch", lambda: launch)
+            monkeypatch.setattr(processes, "Launch", lambda precision: precisions.append(precision) or launch)
             train.train(config, launch=launch)
             infer.infer(f"{tmp_path}/runs/exp", None, batch_size=None, output_dir=None)
     finally:
         torch.__future__.set_swap_module_params_on_conversion(False)
     run = tmp_path / "runs" / "exp"
     assert json_lines(run / "metrics.jsonl") and (run / "best").is_dir() and (run / "output.csv").is_file()
-    assert watch.launches.total() > 1000
+    assert watch.launches.total() > 1000 and precisions == ["bf16"]
 
 
 # the stand-in itself

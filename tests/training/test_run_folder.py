@@ -239,6 +239,17 @@ def test_the_environment_file_says_what_ran_where(tmp_path: Path) -> None:
     assert facts["git_commit"] is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", facts["git_commit"])
 
 
+def test_a_run_says_in_which_precision_it_was_validated(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert run.precision() == "no"  # a run of an older version has no such file
+    for given, told in (("bf16", "bf16"), ("fp16", "fp16"), ("no", "no"), ("fp8", "no")):
+        run.save_environment(mixed_precision=given)
+        assert run.precision() == told
+    for text in ("", "[]", "{}", "\udcff"):
+        (tmp_path / "environment.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+        assert run.precision() == "no"
+
+
 def test_a_run_outside_a_checkout_and_a_machine_without_git_have_no_commit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
