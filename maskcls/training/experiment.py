@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from maskcls.config import TABLES, Config
 from maskcls.data.augmentation import Augmentation, Transform
@@ -169,10 +170,20 @@ def build_learner(config: Config, launch: Launch, data: FaceData) -> tuple[Learn
     It needs no decoded photo, so that what cannot be built is told before the decoding. Raises UserError for batches,
     weights, arguments and combinations that the config's own check cannot see.
     """
-    accelerator = launch.accelerator
+    network, losses, optimizer, scheduler = launch.on_each(lambda: _learner_parts(config, launch, data))
+    model, optimizer = prepare(launch.accelerator, network, optimizer)
+    average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
+    interval = Interval(launch.accelerator.device, headline(config.output))
+    return Learner(network, model, optimizer, scheduler, steps_on_score(scheduler), average, interval), losses
+
+
+def _learner_parts(
+    config: Config, launch: Launch, data: FaceData
+) -> tuple[nn.Module, HeadLosses, torch.optim.Optimizer, LRScheduler]:
+    """Returns the parts of a learner, as each process builds them for itself."""
+    accelerator, output = launch.accelerator, config.output
     _, plan = plan_of(config, data, num_devices=launch.num_processes)
     torch.manual_seed(config.seed)
-    output = config.output
     uses_one_logit = output == "gender" and config.criterion == "BCELoss"
     num_labels = config.model_args.get("num_labels") or (1 if uses_one_logit else num_outputs(output))
     network = TABLES["model"].builder(config.model)(
@@ -192,7 +203,4 @@ def build_learner(config: Config, launch: Launch, data: FaceData) -> tuple[Learn
         TABLES["scheduler"].builder(config.scheduler), config.scheduler_args, optimizer,
         total_updates=plan.num_updates * config.epochs,
     )  # fmt: skip
-    model, optimizer = prepare(accelerator, network, optimizer)
-    average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
-    interval = Interval(accelerator.device, headline(output))
-    return Learner(network, model, optimizer, scheduler, steps_on_score(scheduler), average, interval), losses
+    return network, losses, optimizer, scheduler

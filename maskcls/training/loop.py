@@ -163,7 +163,8 @@ def _is_wanted(
     learner.num_skipped += 1
     if learner.num_skipped > MAX_SKIPPED:
         raise NotFinite(learner.num_updates)
-    accelerator.print(f"skipped update {learner.num_updates}: its gradient is not finite")
+    if accelerator.is_main_process:
+        print(f"skipped update {learner.num_updates}: its gradient is not finite")
     return False
 
 

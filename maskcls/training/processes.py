@@ -96,8 +96,7 @@ class Launch:
 
     def on_each_machine(self, work: Callable[[], object]) -> None:
         """Lets the first process of every machine do the work; the others wait for it, however long it takes."""
-        is_first = self.accelerator.is_local_main_process
-        self.on_each(lambda: work() and None if is_first else None)
+        self.on_each(work if self.accelerator.is_local_main_process else lambda: None)
 
     def all_of(self, value: Result) -> list[Result]:
         """Returns the value of every process, by rank."""
