@@ -39,6 +39,7 @@ class Launch:
         """
         import torch
         from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
         from torch import distributed
 
         has_accelerator = torch.accelerator.is_available()
@@ -46,8 +47,9 @@ class Launch:
         # Without cpu=True each of several processes on a CPU would believe that it is alone.
         is_free = "ACCELERATE_MIXED_PRECISION" not in os.environ and is_quick_in(precision)
         self.accelerator = Accelerator(
-            cpu=not has_accelerator, mixed_precision=precision if is_free else None, gradient_accumulation_steps=1
-        )
+            cpu=not has_accelerator, mixed_precision=precision if is_free else None, gradient_accumulation_steps=1,
+            kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # not a copy of the gradient
+        )  # fmt: skip
         use_quick_kernels(self.accelerator.device)
         self.is_main, self.num_processes = self.accelerator.is_main_process, self.accelerator.num_processes
         if self.num_processes != (started := process_number("WORLD_SIZE", default=1)):

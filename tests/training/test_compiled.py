@@ -51,6 +51,7 @@ def learnt(
     data = open_data(config, launch)
     learner, losses = build_learner(config, launch, data)
     config, faces = open_faces(config, launch, data)
+    assert learner.model.gradient_as_bucket_view  # gradients lie where they meet, not a second time elsewhere
     meetings: list[int] = []  # of a bucket: here one takes all weights
     learner.model.register_comm_hook(
         meetings, lambda met, bucket: met.append(bucket.index()) or allreduce_hook(None, bucket)
