@@ -38,7 +38,7 @@ def main() -> None:
         lang = language(arguments.lang)
         launch, (run, config) = Launch.start(lambda: chosen(arguments.config, arguments.resume, overrides))
         if arguments.check:
-            check(config, run, launch, lang=lang)
+            check(config, launch, run, lang=lang)
         else:
             train(config, run, launch, lang=lang)
 

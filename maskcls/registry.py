@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -99,6 +100,14 @@ class Table:
 
     def _torch(self) -> str:
         return f", and the classes of {self.torch_module}" if self.torch_module else ""
+
+
+def check_number(place: str, name: str, value: Any, *, least: float = 0, most: float = math.inf) -> None:
+    """Raises UserError, which names the argument and its place in the YAML, unless it is a number in these bounds."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= value <= most or value == math.inf:
+        bounds = f"it goes from {least:g} to {most:g}" if most < math.inf else f"it is a number, {least:g} or more"
+        raise UserError(f"{place}: {name} is {value!r}; {bounds}")
 
 
 def _source(module: str) -> Path:

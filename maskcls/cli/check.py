@@ -41,13 +41,13 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.training.processes import Launch
 
     config = load_config(arguments.config, arguments.overrides)
-    check(config, None, Launch(), lang=language(arguments.lang), decode=arguments.decode, report=arguments.fix_report)
+    check(config, Launch(), lang=language(arguments.lang), decode=arguments.decode, report=arguments.fix_report)
 
 
 def check(
     config: Config,
-    run: RunFolder | None,
     launch: Launch,
+    run: RunFolder | None = None,
     *,
     lang: str,
     decode: bool = False,

@@ -7,6 +7,7 @@ A single logit arrives as the pair (0, z) (labels.split_heads), whose softmax is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from torch.nn.functional import log_softmax, one_hot, softplus
 
 from maskcls.errors import UserError
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, split_heads
+from maskcls.registry import check_number
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Weight = Sequence[float] | str | None  # a number per class, or "balanced"
@@ -25,7 +27,7 @@ def class_weights(weight: Weight, num_per_class: Sequence[int]) -> Tensor | None
     """Returns (K,) factors: as given, or for "balanced" inverse to each class's number of training photos.
 
     Balanced weights average 1 over the training photos. Source: scikit-learn's class_weight="balanced"; classes
-    without photos get 0. Raises UserError when the list has another length than the head.
+    without photos get 0. Raises UserError when the list has another length than the head, or numbers that make no loss.
     """
     if weight is None:
         return None
@@ -33,10 +35,11 @@ def class_weights(weight: Weight, num_per_class: Sequence[int]) -> Tensor | None
     if weight == "balanced":
         present = counts > 0
         return torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0)
-    is_numbers = isinstance(weight, Sequence) and all(isinstance(w, int | float) for w in weight)
-    if not is_numbers or len(weight) != len(counts):
+    is_numbers = isinstance(weight, Sequence) and all(isinstance(w, int | float) and 0 <= w < math.inf for w in weight)
+    if not is_numbers or len(weight) != len(counts) or not any(weight):
         raise UserError(
-            f"criterion_args: weight is {weight!r}; it is 'balanced' or {len(counts)} numbers, one per class"
+            f"criterion_args: weight is {weight!r}; it is 'balanced' or {len(counts)} numbers, one per class, "
+            "0 or more and not all 0"
         )
     return torch.tensor(weight, dtype=torch.float32)
 
@@ -45,6 +48,7 @@ def cross_entropy(*, num_per_class: Sequence[int], weight: Weight = None, label_
     """Returns -sum_k w_k t_k log p_k with smoothed targets t. Source: torch.nn.CrossEntropyLoss with probabilities as
     targets (its form for integer targets divides by the sum of the weights in the batch, ours by the photos).
     """
+    check_number("criterion_args", "label_smoothing", label_smoothing, most=1)
     weights = class_weights(weight, num_per_class)
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -56,11 +60,13 @@ def cross_entropy(*, num_per_class: Sequence[int], weight: Weight = None, label_
 
 def label_smoothing(*, num_per_class: Sequence[int], smoothing: float = 0.1, weight: Weight = None) -> Loss:
     """Returns cross-entropy against (1 - smoothing) * t + smoothing / K. Source: Szegedy et al., arXiv:1512.00567."""
+    check_number("criterion_args", "smoothing", smoothing, most=1)
     return cross_entropy(num_per_class=num_per_class, weight=weight, label_smoothing=smoothing)
 
 
 def focal(*, num_per_class: Sequence[int], gamma: float = 2.0, weight: Weight = None) -> Loss:
     """Returns -sum_k w_k t_k (1 - p_k)^gamma log p_k. Source: Lin et al., arXiv:1708.02002, eq. 5, over softmax."""
+    check_number("criterion_args", "gamma", gamma)
     weights = class_weights(weight, num_per_class)
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -76,6 +82,7 @@ def f1(*, num_per_class: Sequence[int], epsilon: float = 1e-7, weight: Weight = 
     It is over the photos that one device takes at once, and over the whole split in validation. Classes absent from
     the targets and weighted 0 do not count.
     """
+    check_number("criterion_args", "epsilon", epsilon, least=1e-12)  # a class may be in neither
     weights = class_weights(weight, num_per_class)
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -107,6 +114,8 @@ def binary_cross_entropy(*, num_per_class: Sequence[int], weight: Weight = None)
 
 def weighted_sum(*, num_per_class: Sequence[int], terms: Sequence[Mapping[str, Any]]) -> Loss:
     """Returns sum_i factor_i * criterion_i; terms: [{criterion: name, factor: 1.0, criterion_args: {}}, ...]."""
+    for term in terms:
+        check_number("criterion_args", "factor", term.get("factor", 1.0))
     parts = [
         (
             float(t.get("factor", 1.0)),

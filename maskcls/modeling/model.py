@@ -7,6 +7,7 @@ arguments left at None are those of the pretrained model, or transformers' defau
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,13 +15,15 @@ from torch.nn.functional import interpolate
 
 from maskcls.errors import Fault, UserError, did_you_mean, is_out_of_memory, listed
 from maskcls.machine import is_accelerator
-from maskcls.paths import DISK_ERRORS
+from maskcls.paths import DISK_ERRORS, folder_problem
+from maskcls.registry import check_number
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Code that lies beside a model's weights is never run, and nobody is asked whether it may.
 NO_CODE = {"trust_remote_code": False}
+SECONDS_TO_REACH = 5  # the Hub
 Size = tuple[int, int]  # (height, width) in pixels
 
 
@@ -102,7 +105,7 @@ def _build(
         raise UserError(f"model_args: {config.model_type} cannot be built: {error}") from None
     try:
         trial(pixel_values=torch.empty(1, 3, *image_size, device="meta"))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
         raise UserError(f"image_size {list(image_size)} does not fit {config.model_type}: {error}") from None
     model = AutoModelForImageClassification.from_config(config, attn_implementation=attention, **NO_CODE)
     if weights:
@@ -115,9 +118,7 @@ def _config(model_type: str | None, pretrained: str | None, fields: dict[str, An
     from transformers import AutoConfig
 
     try:
-        known = (
-            AutoConfig.from_pretrained(pretrained, **NO_CODE) if pretrained else AutoConfig.for_model(str(model_type))
-        )
+        known = _loaded(AutoConfig, pretrained) if pretrained else AutoConfig.for_model(str(model_type))
     except (OSError, ValueError) as error:
         what = f"pretrained model {pretrained!r}" if pretrained else f"model_type {model_type!r}"
         raise _load_problem(f"{what} cannot be loaded", error) from None
@@ -126,6 +127,8 @@ def _config(model_type: str | None, pretrained: str | None, fields: dict[str, An
     for name in fields:
         if not hasattr(known, name):
             raise UserError(f"model_args: {known.model_type} takes no {name!r}.{did_you_mean(name, list(vars(known)))}")
+        if name.endswith(("_prob", "drop_path_rate")):
+            check_number("model_args", name, fields[name], most=1)
     width, heads = (fields.get(name, getattr(known, name, 0)) for name in ("hidden_size", "num_attention_heads"))
     if isinstance(width, int) and isinstance(heads, int) and heads and width % heads:
         raise UserError(f"model_args: num_attention_heads {heads} does not divide hidden_size {width}")
@@ -139,10 +142,45 @@ def _config(model_type: str | None, pretrained: str | None, fields: dict[str, An
             fields = {**fields, "num_stages": len(depths)}
     try:
         if pretrained:
-            return AutoConfig.from_pretrained(pretrained, **NO_CODE, **fields)
+            return _loaded(AutoConfig, pretrained, **fields)
         return AutoConfig.for_model(str(model_type), **fields)
     except Exception as error:  # the config classes' own validation raises several kinds
         raise UserError(f"model_args: {known.model_type} cannot be built: {' '.join(str(error).split())}") from None
+
+
+def _loaded(kind: Any, pretrained: str, **fields: Any) -> Any:
+    """Returns a transformers config or model: of a folder or what the Hub's cache holds, otherwise of the Hub.
+
+    What is here is taken without asking the Hub, and the Hub is asked once before transformers tries it for 20 seconds.
+
+    Raises UserError when it is not here and the Hub cannot be reached, and what transformers raises.
+    """
+    if not isinstance(pretrained, str):
+        raise UserError(f"model_args: pretrained is {pretrained!r}; it is a Hub id, a folder or null")
+    if (folder := Path(pretrained)).is_absolute() and (problem := folder_problem(folder)):
+        raise UserError(f"pretrained model {pretrained} {problem}")
+    try:
+        return kind.from_pretrained(pretrained, local_files_only=True, **NO_CODE, **fields)
+    except OSError:
+        if folder.is_dir():
+            raise
+    if problem := _hub_problem():
+        raise UserError(
+            f"pretrained model {pretrained!r} is neither a folder here nor in Hugging Face's cache, and {problem}. "
+            f"Where there is a network: hf download {pretrained} --local-dir {folder.name}, bring that folder here and "
+            "set model_args.pretrained to it; or train from scratch: model_args.pretrained=null"
+        )
+    return kind.from_pretrained(pretrained, **NO_CODE, **fields)
+
+
+def _hub_problem() -> str | None:
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=SECONDS_TO_REACH)
+    except Exception as error:  # its HTTP library's own, or that HF_HUB_OFFLINE is set
+        return f"{constants.ENDPOINT} cannot be reached ({error})"
+    return None
 
 
 def _pretrained_weights(pretrained: str) -> dict[str, torch.Tensor]:
@@ -150,7 +188,9 @@ def _pretrained_weights(pretrained: str) -> dict[str, torch.Tensor]:
     from transformers import AutoModelForImageClassification
 
     try:
-        weights = AutoModelForImageClassification.from_pretrained(pretrained, **NO_CODE).state_dict()
+        weights = _loaded(AutoModelForImageClassification, pretrained).state_dict()
+    except UserError:
+        raise
     except Exception as error:  # json, safetensors, OSError, RuntimeError
         raise _load_problem(f"pretrained model {pretrained!r} cannot be loaded", error) from None
     _check_finite(weights, f"pretrained model {pretrained!r}")

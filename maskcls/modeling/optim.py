@@ -98,9 +98,17 @@ def build_optimizer(
         for group in groups:
             del group["weight_decay"]
     try:
+        _try_out(optimizer, options)
         return optimizer(groups, **options)
-    except (ValueError, TypeError, RuntimeError, IndexError) as error:
+    except (ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
         raise UserError(f"optimizer {name} cannot be built: {error}") from None
+
+
+def _try_out(optimizer: Callable[..., Optimizer], options: Mapping[str, Any]) -> None:
+    """Makes an update of one small weight: torch looks at some arguments only when it uses them."""
+    weight = nn.Parameter(torch.zeros(2, 2, device="cpu"))
+    weight.grad = torch.ones_like(weight)
+    optimizer([weight], **options).step()
 
 
 OPTIMIZERS = {"Lion": Lion}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from maskcls.errors import UserError
+from maskcls.registry import check_number
 
 
 def warmup_cosine(
@@ -24,6 +27,9 @@ def warmup_cosine(
     """Returns a linear rise over warmup_updates (or warmup_fraction of all), then half a cosine down to
     min_lr_fraction of the learning rate. No warm-up at all is fine. Source: Loshchilov and Hutter, arXiv:1608.03983.
     """
+    check_number("scheduler_args", "warmup_updates", warmup_updates or 0)
+    check_number("scheduler_args", "warmup_fraction", warmup_fraction, most=1)
+    check_number("scheduler_args", "min_lr_fraction", min_lr_fraction, most=1)
     warmup = round(warmup_fraction * total_updates) if warmup_updates is None else warmup_updates
 
     def factor(update: int) -> float:
@@ -37,6 +43,7 @@ def warmup_cosine(
 
 def constant(optimizer: Optimizer, *, total_updates: int, warmup_updates: int = 0) -> LRScheduler:
     """Returns a learning rate that stays as it is after a linear rise over warmup_updates."""
+    check_number("scheduler_args", "warmup_updates", warmup_updates)
     return LambdaLR(optimizer, lambda update: min((update + 1) / (warmup_updates + 1), 1.0))
 
 
@@ -52,9 +59,29 @@ def build_scheduler(
         name: total_updates for name in ("total_updates", "T_max", "total_steps", "total_iters") if name in takes
     }
     try:
+        _try_out(scheduler(_apart(optimizer), **{**lengths, **arguments}), total_updates)
         return scheduler(optimizer, **{**lengths, **arguments})
     except (ValueError, TypeError, ZeroDivisionError) as error:
         raise UserError(f"scheduler {scheduler.__name__} cannot be built: {error}") from None
+
+
+def _apart(optimizer: Optimizer) -> Optimizer:
+    """Returns an optimizer of the same weights, whose learning rates are its own."""
+    copied = copy.copy(optimizer)
+    copied.param_groups = [dict(group) for group in optimizer.param_groups]
+    return copied
+
+
+def _try_out(scheduler: LRScheduler, total_updates: int) -> None:
+    """Makes the first and the last step: torch looks at most arguments only when it uses them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no update has been made
+        if steps_on_score(scheduler):
+            scheduler.step(1.0)  # type: ignore[arg-type]  # here it is no epoch
+            return
+        scheduler.step()
+        scheduler.last_epoch = total_updates - 1
+        scheduler.step()
 
 
 def steps_on_score(scheduler: LRScheduler) -> bool:

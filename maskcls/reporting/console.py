@@ -56,6 +56,7 @@ def start_lines(
     height, width = config.height_width
     rows = {"train": data.train_rows, "valid": data.valid_rows}
     people = {name: len(data.people(split)) for name, split in rows.items()}
+    warmup, total = config.scheduler_args.get("warmup_updates") or 0, plan.num_updates * config.epochs
     share = plan.batch_size / plan.num_devices / plan.num_accumulated
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     return "\n".join([
@@ -69,6 +70,7 @@ def start_lines(
              precision=accelerator.mixed_precision),
         word("start_update", photos=plan.batch_size, devices=plan.num_devices, passes=plan.num_accumulated,
              share=share, updates=plan.num_updates, epochs=config.epochs),
+        *([word("long_warmup", warmup=warmup, total=total, lr=config.lr)] if warmup >= total else []),
     ])  # fmt: skip
 
 

@@ -371,6 +371,13 @@ TEXT: dict[str, dict[str, str]] = {
             "업데이트 사진 {photos}장 = 장치 {devices}개 x 누적 {passes}번 x {share:g}장, 에폭당 업데이트 {updates}번, "
             "총 {epochs}에폭",
         ),
+        (
+            "long_warmup",
+            "warning  the warm-up takes {warmup:,} updates and the run has {total:,}: it never gets to lr {lr:g}. "
+            "Lower scheduler_args.warmup_updates",
+            "경고     워밍업은 {warmup:,}업데이트인데 학습 전체가 {total:,}업데이트: lr {lr:g}에 이르지 못함. "
+            "scheduler_args.warmup_updates를 줄이세요",
+        ),
         ("start_run", "run      {path}", "실험     {path}"),
         ("going_on", "going on from {folder}", "이어서 학습: {folder}"),
         (

@@ -41,8 +41,12 @@ def photos(sample: Path, tmp_path: Path) -> Path:
 def test_good_photos_are_go_and_nothing_is_written(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, lines, _ = check(monkeypatch, capsys, *overrides(sample, tmp_path, model="convnext", epochs=7))
+    settings = overrides(sample, tmp_path, model="convnext", epochs=7)
+    code, lines, _ = check(monkeypatch, capsys, *settings, "scheduler_args={warmup_updates: 1000}")
     assert code == 0
+    assert any(
+        line.startswith("warning  the warm-up takes 1,000 updates and the run has 35: it never") for line in lines
+    )
     assert lines[-1] == "go, with 2 warnings to look at"  # 12 people are few
     assert [line.split()[0] for line in lines[-4:-1]] == ["time", "memory", "disk"]
     assert " for 7" in lines[-4] and "photos/s" in lines[-4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import product
 from typing import Any
 
@@ -218,13 +219,47 @@ def test_class_weights_are_those_given_or_none() -> None:
     assert given is not None and given.tolist() == WEIGHTS
 
 
-@pytest.mark.parametrize("weight", [[1.0, 2.0], "balancd", 3.0, ["a", "b", "c"], [[1.0], [2.0], [3.0]]])
+@pytest.mark.parametrize(
+    "weight",
+    [
+        [1.0, 2.0],
+        "balancd",
+        3.0,
+        ["a", "b", "c"],
+        [[1.0], [2.0], [3.0]],
+        [1.0, -1.0, 1.0],
+        [1.0, float("inf"), 1.0],
+        [float("nan"), 1.0, 1.0],
+        [0, 0, 0],
+    ],
+)
 def test_weights_that_are_not_a_number_per_class_are_told(weight: Any) -> None:
     with pytest.raises(UserError) as caught:
         class_weights(weight, COUNTS)
     assert str(caught.value) == (
-        f"criterion_args: weight is {weight!r}; it is 'balanced' or 3 numbers, one per class"
+        f"criterion_args: weight is {weight!r}; it is 'balanced' or 3 numbers, one per class, 0 or more and not all 0"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("cross_entropy", {"label_smoothing": 2}, "label_smoothing is 2; it goes from 0 to 1"),
+        ("cross_entropy", {"label_smoothing": "lots"}, "label_smoothing is 'lots'; it goes from 0 to 1"),
+        ("label_smoothing", {"smoothing": -0.1}, "smoothing is -0.1; it goes from 0 to 1"),
+        ("focal", {"gamma": -1}, "gamma is -1; it is a number, 0 or more"),
+        ("focal", {"gamma": "many"}, "gamma is 'many'; it is a number, 0 or more"),
+        ("focal", {"gamma": float("nan")}, "gamma is nan; it is a number, 0 or more"),
+        ("focal", {"gamma": True}, "gamma is True; it is a number, 0 or more"),
+        ("f1", {"epsilon": 0}, "epsilon is 0; it is a number, 1e-12 or more"),
+        ("weighted_sum", {"terms": [{"criterion": "f1", "factor": -1}]}, "factor is -1; it is a number, 0 or more"),
+        ("weighted_sum", {"terms": [{"criterion": "f1", "factor": float("inf")}]}, "factor is inf; it is a number, 0 "),
+        ("weighted_sum", {"terms": [{"criterion": "focal", "criterion_args": {"gamma": "x"}}]}, "gamma is 'x'; it is"),
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_loss_are_told(name: str, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=rf"^criterion_args: {re.escape(words)}"):
+        CRITERIA[name](num_per_class=COUNTS, **arguments)
 
 
 def test_all_applies_the_criterion_to_every_head_and_sums_with_the_head_weights() -> None:

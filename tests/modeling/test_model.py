@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,9 +192,49 @@ def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_hub_id_that_cannot_be_reached_is_told() -> None:
-    with pytest.raises(UserError, match=r"^pretrained model 'nobody/no-such-model' cannot be loaded: "):
-        build("vit", pretrained="nobody/no-such-model")
+@pytest.mark.parametrize("is_offline", [False, True])
+def test_a_hub_id_that_cannot_be_reached_is_told_at_once_with_what_to_do(
+    is_offline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import close_session, constants
+
+    with socket.socket() as free:  # nobody listens there
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", is_offline)
+        close_session()  # it remembers whether it is offline
+        started = time.monotonic()
+        with pytest.raises(UserError) as caught:
+            build("vit", pretrained="nobody/no-such-model")
+    close_session()
+    assert time.monotonic() - started < 5
+    assert str(caught.value).startswith(
+        "pretrained model 'nobody/no-such-model' is neither a folder here nor in Hugging Face's cache, and "
+        f"{constants.ENDPOINT} cannot be reached ("
+    )
+    assert str(caught.value).endswith(
+        "Where there is a network: hf download nobody/no-such-model --local-dir no-such-model, bring that folder here "
+        "and set model_args.pretrained to it; or train from scratch: model_args.pretrained=null"
+    )
+
+
+def test_what_is_here_is_taken_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = saved(tmp_path, "vit")
+    monkeypatch.setattr(socket, "create_connection", None)
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    assert build("vit", pretrained=folder) is not None
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "words"),
+    [
+        ("/nowhere/vit", "pretrained model /nowhere/vit does not exist"),
+        (3, "pretrained is 3; it is a Hub id, a folder"),
+    ],
+)
+def test_what_is_neither_a_hub_id_nor_a_folder_is_told(pretrained: Any, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        build("vit", pretrained=pretrained)
 
 
 @pytest.mark.parametrize("damage", ["cut", "deleted"])

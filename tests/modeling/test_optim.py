@@ -228,3 +228,14 @@ def test_an_argument_that_the_optimizer_refuses_is_told(name: str, arguments: di
 def test_lion_refuses_betas_that_it_cannot_use_before_the_first_step(betas: list[float]) -> None:
     with pytest.raises(UserError, match=r"^optimizer Lion cannot be built: "):
         build("Lion", small(), betas=betas)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("AdamW", {"amsgrad": "maybe"}), ("AdamW", {"betas": [0.9]}), ("Lion", {"betas": ["x", "y"]})],
+)
+def test_what_an_optimizer_refuses_only_when_it_makes_an_update_is_told_too(
+    name: str, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=f"^optimizer {name} cannot be built: "):
+        build(name, small(), **arguments)

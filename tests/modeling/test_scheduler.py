@@ -33,6 +33,19 @@ def rates(name: str, *, total_updates: int = 100, **arguments: Any) -> list[floa
     return values
 
 
+def test_the_optimizer_is_as_it_was_but_for_the_first_learning_rate() -> None:
+    """A schedule is tried out before it is built, and not on the optimizer itself."""
+    optimizer = torch.optim.AdamW([{"params": [torch.nn.Parameter(torch.zeros(1))]}], lr=LR, betas=(0.9, 0.95))
+    before = [dict(group) for group in optimizer.param_groups]
+    arguments = {"max_lr": 1.0, "base_momentum": 0.1}
+    scheduler = build_scheduler(TABLES["scheduler"].builder("OneCycleLR"), arguments, optimizer, total_updates=50)
+    fresh = torch.optim.AdamW([{"params": [torch.nn.Parameter(torch.zeros(1))]}], lr=LR, betas=(0.9, 0.95))
+    expected = torch.optim.lr_scheduler.OneCycleLR(fresh, **arguments, total_steps=50)
+    for one, other in zip(optimizer.param_groups, fresh.param_groups, strict=True):
+        assert {k: v for k, v in one.items() if k != "params"} == {k: v for k, v in other.items() if k != "params"}
+    assert scheduler.last_epoch == expected.last_epoch == 0 and before[0]["lr"] == LR
+
+
 def test_warmup_cosine_follows_its_formula_at_every_update() -> None:
     warmup, total, least = 10, 100, 0.05
     values = rates("warmup_cosine", warmup_updates=warmup, min_lr_fraction=least)
@@ -146,12 +159,31 @@ def test_every_schedule_that_a_yaml_may_name_runs_from_the_first_to_the_last_upd
         ("CosineAnnealingWarmRestarts", {"T_0": -1}, "T_0"),
         ("ConstantLR", {"factor": 2.0}, "multiplicative factor"),
         ("ReduceLROnPlateau", {"mode": "best"}, "mode best is unknown"),
-        ("warmup_cosine", {"warmup_fraction": "a tenth"}, "type str"),
-        ("warmup_cosine", {"warmup_updates": "10"}, "not supported between"),
-        ("constant", {"warmup_updates": -1}, "zero"),
+        # What torch finds out when it makes a step
+        ("StepLR", {"step_size": 0}, "modulo by zero"),
+        ("StepLR", {"step_size": "x"}, "unsupported operand"),
+        ("OneCycleLR", {"max_lr": 0.1, "total_steps": 2}, "The specified number of total steps is 2"),
+        ("PolynomialLR", {"power": "x"}, "unsupported operand"),
+        ("ReduceLROnPlateau", {"patience": "x"}, "not supported between"),
     ],
 )
 def test_an_argument_that_the_schedule_refuses_is_told(name: str, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=rf"^scheduler {name} cannot be built: ") as caught:
         build(name, **arguments)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("warmup_cosine", {"warmup_fraction": "a tenth"}, "warmup_fraction is 'a tenth'; it goes from 0 to 1"),
+        ("warmup_cosine", {"warmup_fraction": 7}, "warmup_fraction is 7; it goes from 0 to 1"),
+        ("warmup_cosine", {"warmup_updates": "10"}, "warmup_updates is '10'; it is a number, 0 or more"),
+        ("warmup_cosine", {"warmup_updates": -5}, "warmup_updates is -5; it is a number, 0 or more"),
+        ("warmup_cosine", {"min_lr_fraction": -3}, "min_lr_fraction is -3; it goes from 0 to 1"),
+        ("constant", {"warmup_updates": -1}, "warmup_updates is -1; it is a number, 0 or more"),
+    ],
+)
+def test_a_number_out_of_bounds_is_told(name: str, arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=rf"^scheduler_args: {words}$"):
+        build(name, **arguments)
