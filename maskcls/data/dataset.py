@@ -12,7 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -22,10 +22,11 @@ import numpy as np
 from maskcls import labels
 from maskcls.data import profiles
 from maskcls.data.label_fixes import CorrectedPhotos, correct_labels
-from maskcls.errors import UserError, joined, listed
-from maskcls.paths import encoding_problem, file_problem, folder_problem
+from maskcls.errors import Fault, UserError, joined, listed, reason_of
+from maskcls.paths import DISK_ERRORS, encoding_problem, file_problem, folder_problem
 
 if TYPE_CHECKING:
+    import pyarrow
     from datasets import Dataset, Features
 
 
@@ -148,7 +149,7 @@ def features() -> Features:
 
 
 def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Path) -> Dataset:
-    """Returns the table of the photos, from the cache when names, sizes and times are those of an earlier call."""
+    """Returns the table of the photos, from the cache when an earlier call has put the same there."""
     import pyarrow
     from datasets import Dataset
 
@@ -160,21 +161,20 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
     signs = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
     labels_read = [(photo.mask, photo.gender, photo.age) for photo in photos]
     file = cache_dir.expanduser() / "tables" / f"{content_key(signs, labels_read, sorted(features()))}.arrow"
-    if not file.exists():
-        groups = [labels.age_group(photo.age) for photo in photos]
-        columns = {
-            "image": [{"path": path, "bytes": None} for path in paths],
-            "age_group": groups,
-            "class": [labels.encode_class(p.mask, p.gender, group) for p, group in zip(photos, groups, strict=True)],
-            "path": paths,
-            "size": [size for _, size, _ in signs],
-            "mtime_ns": [mtime for _, _, mtime in signs],
-            **{name: [asdict(photo)[name] for photo in photos]
-               for name in ("mask", "gender", "profile", "stem", "age", "race")},
-        }  # fmt: skip
+    groups = [labels.age_group(photo.age) for photo in photos]
+    columns = {
+        "image": [{"path": path, "bytes": None} for path in paths],
+        "age_group": groups,
+        "class": [labels.encode_class(p.mask, p.gender, group) for p, group in zip(photos, groups, strict=True)],
+        "path": paths,
+        "size": [size for _, size, _ in signs],
+        "mtime_ns": [mtime for _, _, mtime in signs],
+        **{name: [getattr(photo, name) for photo in photos]
+           for name in ("mask", "gender", "profile", "stem", "age", "race")},
+    }  # fmt: skip
+    table = pyarrow.table({name: columns[name] for name in features()}, schema=features().arrow_schema)
+    if not _holds(file, table):
         # Not save_to_disk: that would copy every photo into the cache.
-        columns = {name: columns[name] for name in features()}
-        table = Dataset.from_dict(columns, features=features()).data.table.cast(features().arrow_schema)
         unfinished = file.with_suffix(f".unfinished-{uuid4().hex}")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -182,8 +182,25 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
                 writer.write_table(table)
             os.replace(unfinished, file)  # of several launches at once the last one wins, with the same content
         except OSError as error:
-            raise UserError(f"cannot write to cache_dir {cache_dir}: {error.strerror or error}") from None
+            raise cache_problem(cache_dir, error) from None
     return Dataset.from_file(str(file))
+
+
+def _holds(file: Path, table: pyarrow.Table) -> bool:
+    """Returns whether a file of the cache is there and whole."""
+    import pyarrow
+
+    try:
+        with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_stream(source) as reader:
+            return reader.read_all().equals(table)
+    except (OSError, pyarrow.ArrowException):
+        return False
+
+
+def cache_problem(cache_dir: str | Path, error: OSError) -> UserError:
+    """Returns what to raise when the cache cannot be written: a Fault of the disk, or a mistake in the path."""
+    kind = Fault if error.errno in DISK_ERRORS else UserError
+    return kind(f"cannot write to cache_dir {cache_dir}: {reason_of(error)}")
 
 
 def content_key(*parts: object) -> str:

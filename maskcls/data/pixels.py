@@ -6,20 +6,25 @@ Random things do not belong here, they are augmentation.py's.
 
 from __future__ import annotations
 
+import errno
 import io
+import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate, pad
 
-from maskcls.data.dataset import content_key
+from maskcls.data.dataset import cache_problem, content_key
 from maskcls.data.loader import map_ahead
 from maskcls.data.photo import GREY, PhotoError, decoded, is_on_its_side, opened
 from maskcls.errors import UserError, joined
@@ -33,6 +38,9 @@ SHARD_PHOTOS = 1024  # a kill while decoding costs at most so many photos
 # A JPEG may be shrunk while it is decoded (DCT scaling, 2 to 3 times faster) to no less than so many times the pixels
 # that are kept: on photos the result differs by less than half a level on average.
 DRAFT = 2
+COMPLETE, READABLE, UNFINISHED = "complete", "readable", ".unfinished"  # names in a folder of the cache
+SIGN_STEP, SIGN_BYTES = 256 * 1024, 4096  # bytes
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 FORMAT = 3  # raised when the same photo and geometry would give other pixels
 
 
@@ -162,7 +170,8 @@ class MappedPixels:
                 flat = np.frombuffer(chunk.buffers()[2], np.uint8)[start : start + len(chunk) * int(np.prod(shape[1:]))]
                 self._views.append(flat.reshape(len(chunk), *shape[1:]))
         self._starts = np.cumsum([0, *map(len, self._views)])
-        assert self._starts[-1] == shape[0], "the cache's shards do not hold every photo"
+        if self._starts[-1] != shape[0]:
+            raise ValueError(f"{self._starts[-1]} photos instead of {shape[0]}")
 
     def __call__(self, rows: np.ndarray) -> torch.Tensor:
         """Returns (B, H, W, 3) uint8, a copy that the caller owns."""
@@ -171,6 +180,11 @@ class MappedPixels:
         for i, (row, part) in enumerate(zip(rows, parts, strict=True)):
             batch[i] = self._views[part][row - self._starts[part]]
         return torch.from_numpy(batch)
+
+    def views(self) -> Iterator[np.ndarray]:
+        """Yields the pixels of every photo in order, (H, W, 3) uint8, as they lie in the cache."""
+        for view in self._views:
+            yield from view
 
 
 class DevicePixels:
@@ -218,43 +232,159 @@ def is_cached(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> bool
 def build_cache(
     table: Dataset, geometry: Geometry, cache_dir: str | Path, *, num_workers: int, show: bool = False
 ) -> None:
-    """Decodes every photo of the table into the cache, unless it is there. Call it in one process of a launch.
+    """Decodes every photo of the table into the cache, unless it is there whole. Call it once on each machine.
 
-    Several launches may call it at once: one builds, the others wait. Shards that a killed launch finished are kept.
-    Raises UserError naming every photo that cannot be decoded, or when the disk is too small.
+    Several launches, or machines with one cache_dir, may call it at once: one builds, the others wait. Shards that a
+    killed launch finished are kept, those that were cut off or overwritten since then are made again. Raises UserError
+    naming every photo that cannot be decoded, or when the disk is too small.
     """
-    from filelock import FileLock
-
     folder = cache_folder(table, geometry, cache_dir)
-    if (folder / "complete").exists():
+    if _is_whole(folder, len(table)):
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with _others_wait(folder):
+            if not _is_whole(folder, len(table)):
+                _complete(table, geometry, folder, num_workers=num_workers, show=show)
     except OSError as error:
-        raise UserError(f"cannot write to cache_dir {cache_dir}: {error.strerror}") from None
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "complete").exists():
-            _check_disk(folder, len(table) * int(np.prod(geometry.stored_size)) * 3, show=show)
-            _write_shards(table, geometry, folder, num_workers=num_workers, show=show)
-            (folder / "complete").touch()
+        raise cache_problem(cache_dir, error) from None
+
+
+def _complete(table: Dataset, geometry: Geometry, folder: Path, *, num_workers: int, show: bool) -> None:
+    """Makes the shards that are missing or broken, and then says what is there."""
+    signs = _record(folder / COMPLETE).get("signs", {})
+    (folder / COMPLETE).unlink(missing_ok=True)
+    shape = len(table), *geometry.stored_size, 3
+    for shard, start in _shards(folder, len(table)).items():
+        num_rows = min(SHARD_PHOTOS, len(table) - start)
+        if not _is_shard(shard, (num_rows, *geometry.stored_size, 3), signs.get(shard.name)):
+            shard.unlink(missing_ok=True)
+    _check_disk(folder, int(np.prod(shape)), show=show)
+    _write_shards(table, geometry, folder, num_workers=num_workers, show=show)
+    shards = list(_shards(folder, len(table)))
+    views = MappedPixels(shards, shape).views()
+    of_one_colour = [row for row, pixels in enumerate(views) if is_of_one_colour(pixels, geometry)]
+    signs = {shard.name: _sign(shard) for shard in shards}
+    _write_record(folder / COMPLETE, signs=signs, of_one_colour=of_one_colour)
 
 
 def open_cache(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> MappedPixels:
-    """Returns the pixels that build_cache has laid down."""
+    """Returns the pixels that build_cache has laid down. Raises UserError when they have been damaged since then."""
     folder = cache_folder(table, geometry, cache_dir)
-    return MappedPixels(sorted(folder.glob("*.arrow")), (len(table), *geometry.stored_size, 3))
+    try:
+        return MappedPixels(list(_shards(folder, len(table))), (len(table), *geometry.stored_size, 3))
+    except (OSError, ValueError, LookupError) as error:  # ArrowInvalid is a ValueError
+        raise UserError(f"the decoded photos in {folder} are not whole ({error}): delete that folder") from None
+
+
+def _shards(folder: Path, num_photos: int) -> dict[Path, int]:
+    """Returns the files of the pixels -> their first rows."""
+    return {folder / f"{start:08d}.arrow": start for start in range(0, num_photos, SHARD_PHOTOS)}
+
+
+def _is_whole(folder: Path, num_photos: int) -> bool:
+    signs = _record(folder / COMPLETE).get("signs", {})
+    return bool(signs) and all(signs.get(shard.name) == _sign(shard) for shard in _shards(folder, num_photos))
+
+
+def _is_shard(shard: Path, shape: tuple[int, int, int, int], sign: list[int] | None) -> bool:
+    """Returns whether a shard is as its sign says or, when a killed launch left none, can be read."""
+    if sign is not None:
+        return sign == _sign(shard)
+    try:
+        MappedPixels([shard], shape)
+    except (OSError, ValueError, LookupError):
+        return False
+    return True
+
+
+def _sign(shard: Path) -> list[int] | None:
+    """Returns the size of a file and a checksum of every SIGN_STEP-th piece of it, or None when it is not there.
+
+    To read gigabytes before every run would take longer than the accident is worth: files are cut off, or zeroed in
+    large parts, when a machine loses its power.
+    """
+    try:
+        size, checksum = shard.stat().st_size, 0
+        with shard.open("rb") as file:
+            for start in [*range(0, size, SIGN_STEP), max(size - SIGN_BYTES, 0)]:
+                file.seek(start)
+                checksum = zlib.crc32(file.read(SIGN_BYTES), checksum)
+    except OSError:
+        return None
+    return [size, checksum]
+
+
+def _record(file: Path) -> dict[str, Any]:
+    """Returns what `_write_record` has written, or nothing when that is not there or not whole."""
+    try:
+        record = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _write_record(file: Path, **facts: object) -> None:
+    unfinished = file.with_name(f"{uuid4().hex}{UNFINISHED}")
+    unfinished.write_text(json.dumps(facts), encoding="utf-8")
+    os.replace(unfinished, file)
+
+
+@contextmanager
+def _others_wait(folder: Path) -> Iterator[None]:
+    """Lets one process of all machines work in a folder, and removes what killed ones left unfinished.
+
+    On file systems without locks all may work at once: their files have names of their own until they are whole.
+    """
+    from filelock import FileLock
+
+    lock = FileLock(f"{folder}.lock")
+    try:
+        lock.acquire()
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+        yield
+        return
+    try:
+        for unfinished in folder.glob(f"*{UNFINISHED}"):
+            unfinished.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
 
 
 def find_bad_photos(
     table: Dataset, geometry: Geometry, cache_dir: str | Path, *, num_workers: int, show: bool = False
 ) -> None:
     """Raises BadPhotos naming every photo that cannot be decoded; the same photos are read once, not in every run."""
-    seen = cache_folder(table, geometry, cache_dir) / "readable"
-    if not seen.exists() and not (seen.parent / "complete").exists():
-        for _ in _decoded(table, geometry, num_workers=num_workers, show=show):
-            pass
-        seen.parent.mkdir(parents=True, exist_ok=True)
-        seen.touch()
+    folder = cache_folder(table, geometry, cache_dir)
+    if _record(folder / COMPLETE) or _record(folder / READABLE):
+        return
+    decoded_photos = _decoded(table, geometry, num_workers=num_workers, show=show)
+    of_one_colour = [row for row, pixels in enumerate(decoded_photos) if is_of_one_colour(pixels, geometry)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_record(folder / READABLE, of_one_colour=of_one_colour)
+    except OSError as error:
+        raise cache_problem(cache_dir, error) from None
+
+
+def photos_of_one_colour(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> list[str]:
+    """Returns the paths of the photos that build_cache or find_bad_photos have seen to show nothing."""
+    folder = cache_folder(table, geometry, cache_dir)
+    record = _record(folder / COMPLETE) or _record(folder / READABLE)
+    return [table[row]["path"] for row in record.get("of_one_colour", [])]
+
+
+def is_of_one_colour(pixels: np.ndarray, geometry: Geometry) -> bool:
+    """Returns whether stored pixels (H, W, 3) show nothing: one colour everywhere, but for the border of fit: pad."""
+    height, width = pixels.shape[:2]
+    colour, cross = pixels[height // 2, width // 2], pixels[height // 2, width // 3 : width - width // 3]
+    if (cross != colour).any():  # so it is of nearly every photo, in a few microseconds
+        return False
+    is_same = (pixels == colour).all(2)
+    return bool((is_same | (pixels == GREY).all(2) if geometry.fit == "pad" else is_same).all())
 
 
 def _check_disk(folder: Path, num_bytes: int, *, show: bool) -> None:
@@ -273,20 +403,19 @@ def _write_shards(table: Dataset, geometry: Geometry, folder: Path, *, num_worke
     from datasets import Features, Value
     from datasets.arrow_writer import ArrowWriter
 
-    starts = range(0, len(table), SHARD_PHOTOS)
-    missing = [start for start in starts if not (folder / f"{start:08d}.arrow").exists()]
-    rows = [row for start in missing for row in range(start, min(start + SHARD_PHOTOS, len(table)))]
-    decoded = _decoded(table.select(rows), geometry, num_workers=num_workers, show=show)
-    for start in missing:
-        unfinished = folder / f"{start:08d}.unfinished"
+    missing = {shard: start for shard, start in _shards(folder, len(table)).items() if not shard.exists()}
+    rows = [row for start in missing.values() for row in range(start, min(start + SHARD_PHOTOS, len(table)))]
+    decoded_photos = _decoded(table.select(rows), geometry, num_workers=num_workers, show=show)
+    for shard, start in missing.items():
+        unfinished = folder / f"{shard.stem}-{uuid4().hex}{UNFINISHED}"
         with (
             pyarrow.OSFile(str(unfinished), "wb") as file,  # not by its path, of which fsspec would split a::b
             ArrowWriter(stream=file, features=Features({"pixels": Value("binary")})) as writer,
         ):
             for _ in range(min(SHARD_PHOTOS, len(table) - start)):
-                writer.write({"pixels": next(decoded).tobytes()})
+                writer.write({"pixels": next(decoded_photos).tobytes()})
             writer.finalize()
-        os.replace(unfinished, folder / f"{start:08d}.arrow")
+        os.replace(unfinished, shard)
 
 
 def _decoded(table: Dataset, geometry: Geometry, *, num_workers: int, show: bool) -> Iterator[np.ndarray]:
@@ -314,7 +443,8 @@ def _decoded(table: Dataset, geometry: Geometry, *, num_workers: int, show: bool
 def mean_and_std(pixels: MappedPixels | DecodedPixels, rows: np.ndarray) -> tuple[list[float], list[float]]:
     """Returns the mean and standard deviation of each colour over all pixels of the rows, in 0..1.
 
-    Exact: from the 256-bin histogram of each channel, so neither order nor precision of a running sum matters.
+    Exact: from the 256-bin histogram of each channel, so neither order nor precision of a running sum matters. Raises
+    UserError when a colour has no spread, by which nothing can be divided.
     """
     counts = np.zeros((3, 256), np.int64)
     for start in range(0, len(rows), 256):
@@ -325,4 +455,10 @@ def mean_and_std(pixels: MappedPixels | DecodedPixels, rows: np.ndarray) -> tupl
     shares = counts / counts.sum(1, keepdims=True)
     mean = shares @ levels
     std = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(1))
-    return mean.round(6).tolist(), std.round(6).tolist()
+    mean, std = mean.round(6).tolist(), std.round(6).tolist()
+    if not all(std):
+        raise UserError(
+            f"the std computed of {len(rows):,} training photos is {std}; it divides, so it cannot be 0: look at the "
+            "photos, they are all of one colour. (dataset_args may give mean and std)"
+        )
+    return mean, std

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -108,6 +109,27 @@ def test_a_second_call_reads_the_first_ones_table(images: Path, tmp_path: Path) 
     assert tables(tmp_path / "cache") == [file]
     assert file.stat().st_mtime_ns == 1
     assert second.remove_columns("image")[:] == first.remove_columns("image")[:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: os.truncate(file, file.stat().st_size // 2),
+        lambda file: os.truncate(file, 0),
+        lambda file: file.write_bytes(bytes(file.stat().st_size)),
+        lambda file: file.write_bytes(file.read_bytes().replace(b"Asian", b"\0\0\0\0\0")),
+        lambda file: file.write_text("no table"),
+    ],
+    ids=["truncated", "empty", "zeroed", "zeroed in parts", "something else"],
+)
+def test_a_table_that_is_damaged_in_the_cache_is_made_again(
+    damage: Callable[[Path], object], images: Path, tmp_path: Path
+) -> None:
+    first = make_table(images, tmp_path / "cache").remove_columns("image")[:]
+    (file,) = tables(tmp_path / "cache")
+    damage(file)
+    assert make_table(images, tmp_path / "cache").remove_columns("image")[:] == first
+    assert tables(tmp_path / "cache") == [file]
 
 
 def test_the_cached_table_holds_paths_and_no_photos(images: Path, tmp_path: Path) -> None:
