@@ -21,6 +21,12 @@ def top_level() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[1]
 
 
+def shipped(name: str) -> Path:
+    """Returns the path of a file of configs/ or accelerate_configs/, as one types it from where one works now."""
+    path = top_level() / name
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def command(script: str, *arguments: object) -> str:
     """Returns the line that starts train or infer from where one works now, arguments quoted where they must be."""
     is_there = Path().samefile(top_level())

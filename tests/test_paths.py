@@ -16,6 +16,7 @@ from maskcls.paths import (
     folder_problem,
     full_path,
     output_problem,
+    shipped,
     top_level,
     write_problem,
     written_whole,
@@ -68,8 +69,10 @@ def test_the_next_command_fits_where_one_works(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(ROOT)
     assert top_level() == ROOT  # of a wheel: tests/test_packaging.py
     assert command("train", "--resume", Path("runs/exp"), "lr=1e-4") == "python train.py --resume runs/exp lr=1e-4"
+    assert shipped("configs/exp.yaml") == Path("configs/exp.yaml")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "infer.py").touch()  # somebody else's
+    assert shipped("configs/exp.yaml") == ROOT / "configs/exp.yaml"
     assert command("infer", "--model_dir", "my runs/exp") == "maskcls infer --model_dir 'my runs/exp'"
 
 

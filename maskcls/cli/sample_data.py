@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from maskcls.paths import command, full_path, top_level
+from maskcls.paths import command, full_path, shipped
 
 HELP = "draw sample photos, profile lists and an evaluation set, to try everything without real photos"
 
@@ -38,10 +38,9 @@ def demo_command(directory: Path) -> str:
     """Returns the line that trains configs/demo.yaml on the data in `directory`, with the paths that are others."""
     import yaml
 
-    config = top_level() / "configs/demo.yaml"
+    config = shipped("configs/demo.yaml")
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     paths = {key: Path(value) for key, value in settings.items() if isinstance(value, str) and "demo/" in value}
     moved = {key: directory / path.relative_to("demo") for key, path in paths.items()}
     others = [f"{key}={path}" for key, path in moved.items() if path != full_path(paths[key])]
-    place = config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config
-    return command("train", "--config", place, *others)
+    return command("train", "--config", config, *others)

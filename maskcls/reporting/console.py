@@ -20,7 +20,7 @@ from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import AGE_GROUPS, GENDERS, MASKS, encode_class
 from maskcls.machine import cpu_has_bf16
-from maskcls.paths import command
+from maskcls.paths import command, shipped
 from maskcls.reporting.text import padded
 from maskcls.training.run_folder import RunFolder
 
@@ -107,7 +107,7 @@ def advice(values: Mapping[str, float], accelerator: Accelerator, word: Callable
     if values["train/waiting_share"] > 0.1:
         lines.append(word("advice_disk" if uses_cache else "advice_cache", share=values["train/waiting_share"]))
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and cpu_has_bf16():
-        lines.append(word("advice_bf16"))
+        lines.append(word("advice_bf16", file=shipped("accelerate_configs/cpu.yaml")))
     return "".join(f"{line}\n" for line in lines)
 
 

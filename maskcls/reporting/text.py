@@ -423,8 +423,8 @@ TEXT: dict[str, dict[str, str]] = {
         ),
         (
             "advice_bf16",
-            "advice   this processor has bf16: --config_file accelerate_configs/cpu.yaml trains 1.5 to 2 times faster",
-            "조언     이 프로세서는 bf16을 지원함: --config_file accelerate_configs/cpu.yaml로 1.5~2배 빨라집니다",
+            "advice   this processor has bf16: --config_file {file} trains 1.5 to 2 times faster",
+            "조언     이 프로세서는 bf16을 지원함: --config_file {file}로 1.5~2배 빨라집니다",
         ),
         (
             "stopped",

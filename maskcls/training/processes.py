@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from maskcls.errors import Fault, UserError, joined, listed
 from maskcls.machine import is_accelerator, is_quick_in, num_cores, process_number, use_quick_kernels
+from maskcls.paths import shipped
 
 Result = TypeVar("Result")
 A_WAIT = timedelta(days=30)  # for the work of another process; one that dies ends it at once
@@ -155,7 +156,8 @@ def _check_devices(num_devices: int) -> None:
         return
     sees = f"sees {num_devices} GPUs" if num_devices else "sees no GPU"
     mend = f"pass --num_processes {num_devices} (of all machines together)" if num_devices else (
-        "on a CPU use accelerate_configs/cpu.yaml, or ACCELERATE_USE_CPU=true with torchrun --nproc_per_node"
+        f"on a CPU use {shipped('accelerate_configs/cpu.yaml')}, or "
+        "ACCELERATE_USE_CPU=true with torchrun --nproc_per_node"
     )  # fmt: skip
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     why = f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else ""

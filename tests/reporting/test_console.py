@@ -121,6 +121,17 @@ def test_advice_names_the_setting_that_would_save_time() -> None:
         assert text.startswith("조언     시간의 30%") and setting in text and english_in(text) == []
 
 
+def test_advice_names_the_file_that_makes_a_processor_quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    device: Any = SimpleNamespace(device=SimpleNamespace(type="cpu"), mixed_precision="no")
+    monkeypatch.setattr(console, "cpu_has_bf16", lambda: True)
+    for folder, file in ((ROOT, "accelerate_configs/cpu.yaml"), (tmp_path, f"{ROOT}/accelerate_configs/cpu.yaml")):
+        monkeypatch.chdir(folder)
+        line = console.advice({"train/waiting_share": 0}, device, ENGLISH, uses_cache=True)
+        assert line == f"advice   this processor has bf16: --config_file {file} trains 1.5 to 2 times faster\n"
+    monkeypatch.setattr(console, "cpu_has_bf16", lambda: False)
+    assert console.advice({"train/waiting_share": 0}, device, ENGLISH, uses_cache=True) == ""
+
+
 def test_findings_keep_their_columns_and_are_told_in_english(tmp_path: Path) -> None:
     findings = [Finding("error", "split", "", "", "no people"), *[Finding("note", "stem", "a", "b.jpg", "odd")] * 7]
     assert finding_lines(findings, None, ENGLISH).split("\n")[-3:] == [
