@@ -116,7 +116,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     say("\n".join([facts, word("start_run", path=run.path), *(f"         {note}" for note in tracking.notes)]))
 
     best = progress.best
-    with faults_as_messages(accelerator, config, learner, plan, run.path, faces.names), tracking, saver:
+    with faults_as_messages(accelerator, config, learner, faces, run.path), tracking, saver:
         for epoch in range(progress.epoch, config.epochs + 1):
             if config.early_stopping_patience and epoch - 1 - best.epoch >= config.early_stopping_patience:
                 say(word("stopped", criterion=config.best_criterion, epochs=config.early_stopping_patience))

@@ -200,7 +200,8 @@ def estimate_lines(config: Config, estimate: Estimate, word: Callable[..., str])
         word("estimate_time", update=estimate.update_seconds, speed=estimate.photos_per_second,
              epoch=duration(estimate.epoch_seconds, word), run=duration(estimate.run_seconds, word),
              epochs=config.epochs),
-        word("estimate_memory", memory=estimate.memory_gb),
+        word("estimate_memory", memory=estimate.memory_gb)
+        + (word("kept_on_device", kept=estimate.kept_gb) if estimate.kept_gb else ""),
         word("estimate_disk", run=estimate.run_bytes / 1e6, state=estimate.state_bytes / 1e6,
              cache=estimate.cache_bytes / 1e6, free=estimate.free_bytes / 1e9),
     ])  # fmt: skip

@@ -206,10 +206,19 @@ Pixels = MappedPixels | DecodedPixels | DevicePixels
 
 
 def on_device(pixels: MappedPixels | DecodedPixels, device: torch.device) -> Pixels:
-    """Returns pixels as a device reads them best: a GPU keeps a cache that fits into a third of its free memory."""
-    if isinstance(pixels, MappedPixels) and is_accelerator(device) and np.prod(pixels.shape) < free_memory(device) / 3:
+    """Returns pixels as a device reads them best: a GPU keeps those of a cache, if they fit."""
+    if isinstance(pixels, MappedPixels) and bytes_kept(pixels.shape, device):
         return DevicePixels(pixels, device)
     return pixels
+
+
+def bytes_kept(shape: Sequence[int], device: torch.device) -> int:
+    """Returns what an accelerator keeps of cached pixels (N, H, W, 3): all that fits into a third of its free memory.
+
+    A model's weights lie there already; their gradients, moments and activations have to fit into the rest.
+    """
+    num_bytes = int(np.prod(shape))
+    return num_bytes if is_accelerator(device) and num_bytes < free_memory(device) / 3 else 0
 
 
 def cache_folder(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> Path:

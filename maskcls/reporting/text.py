@@ -475,6 +475,11 @@ TEXT: dict[str, dict[str, str]] = {
         ),
         ("estimate_memory", "memory   {memory:.1f} GB a process", "메모리   프로세스당 {memory:.1f} GB"),
         (
+            "kept_on_device",
+            ", {kept:.1f} GB of it photos that stay on the device",
+            ", 그중 {kept:.1f} GB는 장치에 남겨 두는 사진",
+        ),
+        (
             "estimate_disk",
             "disk     run {run:,.0f} MB (two states of {state:,.0f} MB, best/), decoded photos {cache:,.0f} MB, "
             "free {free:,.1f} GB",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,11 +10,11 @@ import numpy as np
 from accelerate import Accelerator
 
 from maskcls.config import Config
-from maskcls.data.loader import BatchPlan
-from maskcls.data.pixels import BadPhotos
+from maskcls.data.pixels import BadPhotos, DevicePixels
 from maskcls.errors import Fault, is_out_of_memory
 from maskcls.machine import peak_memory_gb
 from maskcls.paths import command
+from maskcls.training.experiment import Faces
 from maskcls.training.interval import NotFinite
 from maskcls.training.loop import EndlessOverflow, Learner
 from maskcls.training.processes import raise_if_left_alone
@@ -27,11 +27,10 @@ def faults_as_messages(
     accelerator: Accelerator,
     config: Config,
     learner: Learner,
-    plan: BatchPlan,
+    faces: Faces,
     run_folder: Path | None,
-    names: Callable[[np.ndarray], list[str]],
 ) -> Iterator[None]:
-    """Turns what the training loop raises into messages. `names`: positions in the training split -> paths.
+    """Turns what the training loop raises into messages.
 
     run_folder: where the run goes on from and its files lie; None: it is only tried out.
 
@@ -41,7 +40,7 @@ def faults_as_messages(
     try:
         yield
     except NotFinite as error:
-        what = _broken_update(accelerator, config, plan, run_folder, names, error.update)
+        what = _broken_update(accelerator, config, faces, run_folder, error.update)
         raise Fault(f"{what}.{go_on}").of_launch() from None
     except EndlessOverflow as error:
         raise Fault(
@@ -56,30 +55,42 @@ def faults_as_messages(
         raise Fault(f"{what}. The last state that was saved is whole.{go_on}") from None
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
-            share = -(-plan.batch_size // (plan.num_devices * plan.num_accumulated))
-            smaller = f"max_device_batch_size={max(share // 2, 1)}"
-            raise Fault(
-                f"{accelerator.device} ran out of memory in update {learner.num_updates + 1}, with {share} "
-                f"photos at once, after a peak of {peak_memory_gb(accelerator.device):.2f} GB. Set {smaller}: the "
-                f"updates stay the same.{go_on}{f' {smaller}' if go_on else ''}"
-            ) from None
+            what, setting = _out_of_memory(accelerator, config, learner, faces)
+            raise Fault(f"{what}.{go_on}{f' {setting}' if go_on and setting else ''}") from None
         if isinstance(error, RuntimeError):
             raise_if_left_alone(error)
         raise
 
 
-def _broken_update(
-    accelerator: Accelerator,
-    config: Config,
-    plan: BatchPlan,
-    run_folder: Path | None,
-    names: Callable[[np.ndarray], list[str]],
-    update: int,
-) -> str:
+def _out_of_memory(accelerator: Accelerator, config: Config, learner: Learner, faces: Faces) -> tuple[str, str]:
+    """Returns what is known about memory that was not there, and what to set, key=value, if a setting helps."""
+    device, plan = accelerator.device, faces.plan
+    if learner.model.training:
+        where, key, same = f"in update {learner.num_updates + 1}", "max_device_batch_size", "updates"
+        photos, least = -(-plan.batch_size // (plan.num_devices * plan.num_accumulated)), plan.unit
+    else:
+        where, key, same = f"in the prediction after update {learner.num_updates}", "valid_batch_size", "answers"
+        photos, least = min(config.valid_batch_size, -(-len(faces.valid.rows) // plan.num_devices)), 1
+    setting, mends = "", []
+    if photos > least:
+        setting = f"{key}={max(photos // 2, least)}"
+        mends.append(f"Set {setting}: the {same} stay the same")
+    if isinstance(faces.pixels, DevicePixels):
+        kept = np.prod(faces.pixels.shape) / 1e9
+        mends.append(f"cache=none leaves {kept:.1f} GB of photos out of {device}, and decodes them in every epoch")
+    mends = mends or ["Set a smaller image_size or a smaller model"]
+    return (
+        f"{device} ran out of memory {where}, with {photos} photo{'s' * (photos > 1)} at once, after a peak of "
+        f"{peak_memory_gb(device):.2f} GB. {'; '.join(mends)}"
+    ), setting
+
+
+def _broken_update(accelerator: Accelerator, config: Config, faces: Faces, run_folder: Path | None, update: int) -> str:
     """Returns what is known about an update of the run (from 1) whose loss is not finite; writes its photos' names."""
+    plan = faces.plan
     epoch, number = (update - 1) // plan.num_updates + 1, (update - 1) % plan.num_updates
     keys = plan.order(epoch)[number * plan.batch_size : (number + 1) * plan.batch_size]
-    photos = names(keys % plan.num_photos)
+    photos = faces.names(keys % plan.num_photos)
     listed = run_folder / f"not_finite_update_{update}.txt" if run_folder else None
     if listed and accelerator.is_main_process:
         listed.write_text("\n".join(photos) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskcls.config import Config
 from maskcls.data.dataset import FaceData
-from maskcls.data.pixels import is_cached
+from maskcls.data.pixels import bytes_kept, is_cached
 from maskcls.errors import UserError
 from maskcls.machine import peak_memory_gb
 from maskcls.modeling.loss import HeadLosses
@@ -35,7 +35,8 @@ class Estimate:
     epoch_seconds: float  # with validation
     run_seconds: float
     photos_per_second: float
-    memory_gb: float  # most that a process held
+    memory_gb: float  # most that a process will hold
+    kept_gb: float  # of it, photos that stay on the device
     state_bytes: int  # of last/ or previous/
     model_bytes: int  # of best/
     cache_bytes: int  # of all photos that are still to be decoded
@@ -70,8 +71,9 @@ def try_out(
     if not is_decoded:
         launch.on_each_machine(lambda: _check_cache_dir(config))
     config, faces = open_faces(config, launch, data, only_looks=True)
+    kept = bytes_kept(faces.pixels.shape, accelerator.device) if config.cache == "memory_map" else 0  # as a run decides
     seconds = photos_per_second = 0.0
-    with faults_as_messages(accelerator, config, learner, faces.plan, None, faces.names):
+    with faults_as_messages(accelerator, config, learner, faces, None):
         updates = train_one_epoch(
             accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1, log_interval=1,
             max_grad_norm=config.max_grad_norm,
@@ -95,7 +97,8 @@ def try_out(
     averaged = model_bytes if learner.average else 0
     runs, cache = nearest_folder(Path(config.model_dir)), nearest_folder(Path(config.cache_dir))
     return config, faces, Estimate(
-        seconds, epoch_seconds, epoch_seconds * config.epochs, photos_per_second, peak_memory_gb(accelerator.device),
+        seconds, epoch_seconds, epoch_seconds * config.epochs, photos_per_second,
+        peak_memory_gb(accelerator.device) + kept / 1e9, kept / 1e9,
         2 * model_bytes + averaged + moments, model_bytes, 0 if is_decoded else int(np.prod(faces.pixels.shape)),
         shutil.disk_usage(runs).free, shutil.disk_usage(cache).free, runs.stat().st_dev == cache.stat().st_dev,
     )  # fmt: skip

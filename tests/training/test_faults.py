@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from maskcls.config import load_config
-from maskcls.data.pixels import DecodedPixels
+from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
 from maskcls.errors import Fault, UserError
 from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
 from maskcls.training.faults import faults_as_messages
@@ -43,8 +44,7 @@ class Trial:
 
     def faults(self, accelerator: Any = None, run_folder: Path | None = None) -> Any:
         return faults_as_messages(
-            accelerator or self.accelerator, self.config, self.learner, self.faces.plan, run_folder or self.folder,
-            self.faces.names,
+            accelerator or self.accelerator, self.config, self.learner, self.faces, run_folder or self.folder
         )  # fmt: skip
 
     def learn(self, epoch: int = 1, *, log_interval: int = 100) -> Iterator[dict[str, float]]:
@@ -223,6 +223,36 @@ def test_what_to_set_counts_from_what_a_pass_took(sample: Path, tmp_path: Path) 
     assert str(caught.value).endswith(f"python train.py --resume {tmp_path} max_device_batch_size=2")
 
 
+def test_memory_that_a_prediction_lacks_is_told_as_such(trial: Trial) -> None:
+    trial.learner.model.eval()
+    try:
+        with pytest.raises(Fault) as caught, trial.faults():
+            allocate_too_much()
+    finally:
+        trial.learner.model.train()
+    num_valid = len(trial.faces.valid.rows)
+    assert f"ran out of memory in the prediction after update 0, with {num_valid} photos at once" in str(caught.value)
+    assert f" Set valid_batch_size={num_valid // 2}: the answers stay the same. To go on: " in str(caught.value)
+    assert str(caught.value).endswith(f"valid_batch_size={num_valid // 2}")
+
+
+def test_where_one_photo_is_too_much_other_things_are_named(sample: Path, tmp_path: Path) -> None:
+    trial = Trial(sample, tmp_path, max_device_batch_size=1)
+    advice = r"GB\. Set a smaller image_size or a smaller model\. To go on: .*exp$"
+    with pytest.raises(Fault, match=advice) as caught, trial.faults(run_folder=tmp_path / "exp"):
+        allocate_too_much()
+    assert "with 1 photo at once" in str(caught.value) and "max_device_batch_size" not in str(caught.value)
+
+
+def test_photos_that_stay_on_the_device_are_named_when_its_memory_is_full(sample: Path, tmp_path: Path) -> None:
+    trial = Trial(sample, tmp_path)
+    assert isinstance(trial.faces.pixels, MappedPixels)
+    trial.faces = replace(trial.faces, pixels=DevicePixels(trial.faces.pixels, torch.device("cpu")))
+    advice = r"; cache=none leaves 0\.0 GB of photos out of cpu, and decodes them in every epoch\."
+    with pytest.raises(Fault, match=advice), trial.faults():
+        allocate_too_much()
+
+
 # Files
 
 
@@ -292,8 +322,6 @@ def test_mistakes_of_the_code_and_messages_that_are_clear_already_pass_through(t
 
 
 def test_what_is_only_tried_out_has_nothing_to_go_on_with(trial: Trial) -> None:
-    faults = faults_as_messages(
-        trial.accelerator, trial.config, trial.learner, trial.faces.plan, None, trial.faces.names
-    )
+    faults = faults_as_messages(trial.accelerator, trial.config, trial.learner, trial.faces, None)
     with pytest.raises(Fault, match=r"Set max_device_batch_size=6: the updates stay the same\.$"), faults:
         allocate_too_much()

@@ -12,14 +12,17 @@ import torch
 
 import infer
 import train
+from maskcls.cli.check import estimate_lines
 from maskcls.config import Config, load_config
 from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Transform
 from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, num_outputs
 from maskcls.modeling.loss import CRITERIA, build_losses
+from maskcls.reporting.text import words
 from maskcls.training import processes
 from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
 from maskcls.training.loop import predict, train_one_epoch
+from maskcls.training.preflight import try_out
 from maskcls.training.processes import Launch
 from tests.helpers import ROOT, json_lines, overrides
 from tests.stand_in import META, Watch, standing_in
@@ -123,6 +126,23 @@ def test_weights_gradients_and_averages_are_float32_whatever_the_model_computes_
         assert {tensor.dtype for tensor in kept} == {torch.float32} and len(kept) > 100
         casts[precision] = watched[1].launches["aten._to_copy.default"]
     assert casts["bf16"] > casts["no"] + 40  # so the stand-in does compute in bf16
+
+
+@pytest.mark.parametrize("cache_kind", ["memory_map", "none"])
+def test_a_check_counts_the_photos_that_a_run_will_keep_on_the_device(
+    cache_kind: str, sample: Path, tmp_path: Path
+) -> None:
+    """A check decodes what it looks at, so that its own peak has no photos in it."""
+    config = shipped("demo", sample, tmp_path, f"cache={cache_kind}")
+    with standing_in() as launch, Watch():
+        data = open_data(config, launch)
+        with META:
+            learner, losses = build_learner(config, launch, data)
+        config, faces, estimate = try_out(config, launch, data, learner, losses)
+    kept = int(np.prod(faces.pixels.shape)) / 1e9 if cache_kind == "memory_map" else 0.0
+    assert estimate.kept_gb == kept and estimate.memory_gb > 0.05 + kept
+    line = estimate_lines(config, estimate, words("en")).splitlines()[1]
+    assert line.startswith("memory ") and ("photos that stay on the device" in line) == (cache_kind == "memory_map")
 
 
 # augmentation
