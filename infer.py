@@ -57,6 +57,7 @@ def infer(
     from maskcls.training.loop import predict, score
     from maskcls.training.processes import Launch
     from maskcls.training.run_folder import RunFolder, check_writable, save_answers, write_json
+    from maskcls.training.sharding import prepare_to_predict
 
     started, word = time.time(), words(lang)
     # In the precision of its validation, so that the answers are those that were scored.
@@ -86,8 +87,7 @@ def infer(
         device=accelerator.device,
     )
     network = launch.on_each(lambda: load_model(str(run.best), attention=attention_for(accelerator.device)))
-    # Accelerate leaves a model that is to be sharded where it is; whole, it fits every device that has trained it.
-    model = accelerator.prepare_model(network.to(accelerator.device), evaluation_mode=True)
+    model = prepare_to_predict(accelerator, network)
 
     own_photos = -(-len(data.table) // accelerator.num_processes)
     with tqdm(

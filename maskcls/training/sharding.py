@@ -39,6 +39,14 @@ def prepare(accelerator: Accelerator, network: Any, optimizer: Optimizer) -> tup
         del network.get_input_embeddings
 
 
+def prepare_to_predict(accelerator: Accelerator, network: nn.Module) -> nn.Module:
+    """Returns a network that learns no more as Accelerate wraps and compiles it: whole, on every device.
+
+    Accelerate leaves it where it is when the launch shards what learns.
+    """
+    return accelerator.prepare_model(network.to(accelerator.device), evaluation_mode=True)
+
+
 def _set_precision(accelerator: Accelerator, network: nn.Module) -> None:
     """Lets gradients meet in whole precision, as they do without sharding; Accelerate would add them up in 16 bits."""
     plugin = accelerator.state.fsdp_plugin

@@ -14,10 +14,13 @@ from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env
+from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from infer import infer
+from maskcls.cli.check import check
 from maskcls.config import TABLES, Config, load_config
 from maskcls.data.dataset import FaceData
 from maskcls.data.pixels import BadPhotos, Pixels
@@ -30,7 +33,7 @@ from maskcls.training.experiment import Faces, build_learner, open_data, open_fa
 from maskcls.training.loop import Learner, predict, train_one_epoch
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
-from maskcls.training.sharding import prepare
+from maskcls.training.sharding import prepare, prepare_to_predict
 from tests.helpers import ROOT, overrides, rows, run
 from train import train
 
@@ -44,7 +47,18 @@ def test_sharded_models_train_predict_and_go_on_as_others_do(sample: Path, tmp_p
     done = run(__file__, tmp_path, sample, processes=2, **environment)
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stdout.splitlines() if line.startswith("checked ")]
-    assert told == [*(f"checked {model}" for model in MODELS), "checked train and infer"]
+    assert told == [*(f"checked {model}" for model in MODELS), "checked check, train and infer"]
+    launch = Launch()  # and one process alone goes on with what the two have saved
+    for model in MODELS:
+        config = config_of(model, tmp_path, sample)
+        learner, _ = build_learner(config, launch, open_data(config, launch))
+        state, damages = newest_state(RunFolder(tmp_path / model))
+        assert state is not None and not damages
+        restore(launch, learner, state, data_key="faces")
+        saved = load_file(state.folder / "training.safetensors")
+        assert learner.num_updates == 2 and type(next(learner.model.parameters()).data) is not DTensor
+        for kind, weights in (("raw", weights_of(learner.model)), ("average", averaged_weights(learner))):
+            assert same(weights, {name: saved[f"{kind}|{name}"] for name in weights}) and len(weights) > 20
 
 
 def test_the_first_version_of_fsdp_is_refused() -> None:
@@ -105,7 +119,7 @@ def built(config: Config, launch: Launch, data: FaceData) -> tuple[Learner, Head
     forget_models(launch)
     learner, losses = build_learner(config, launch, data)
     assert sum(isinstance(module, FSDPModule) for module in learner.model.modules()) >= 3
-    assert {type(weight).__name__ for weight in learner.model.parameters()} == {"DTensor"}
+    assert {type(weight.data) for weight in learner.model.parameters()} == {DTensor}
     return learner, losses
 
 
@@ -211,9 +225,11 @@ def check_model(model: str, launch: Launch, folder: Path, sample: Path) -> None:
 
 
 def check_programs(launch: Launch, folder: Path, sample: Path) -> None:
-    """Runs train.py, goes on with it, and runs infer.py."""
-    forget_models(launch)
+    """Runs `train.py --check`, train.py and infer.py."""
     config = config_of("vit", folder / "programs", sample)
+    forget_models(launch)
+    check(config, launch, lang="en")
+    forget_models(launch)
     train(config, launch=launch)
     run_folder = folder / "programs" / "runs" / "exp"
     infer(str(run_folder), None, batch_size=4, output_dir=None)
@@ -222,17 +238,26 @@ def check_programs(launch: Launch, folder: Path, sample: Path) -> None:
     assert [row["ImageID"] for row in answers] == [row["ImageID"] for row in rows(sample / "eval" / "info.csv")]
 
 
+def check_device(launch: Launch) -> None:
+    """A network that is to predict goes to the device, although the launch shards those that learn."""
+    launch.accelerator.state.device = torch.device("meta")
+    launch.accelerator.native_amp = False
+    model = prepare_to_predict(launch.accelerator, nn.Linear(2, 2))
+    assert {weight.device.type for weight in model.parameters()} == {"meta"}
+
+
 def main() -> None:
     """Checks every architecture by itself, then the programs."""
     folder, sample = Path(sys.argv[1]), Path(sys.argv[2])
     PartialState(cpu=True).distributed_type = DistributedType.MULTI_GPU  # Accelerate shards on GPUs only
     launch = Launch()
-    assert launch.accelerator.is_fsdp2 and launch.accelerator.mixed_precision == "bf16" and launch.num_processes == 2
+    assert launch.num_processes == 2 and launch.accelerator.is_fsdp2 and launch.accelerator.mixed_precision == "bf16"
     for model in MODELS:
         check_model(model, launch, folder, sample)
         launch.say(f"checked {model}")
     check_programs(launch, folder, sample)
-    launch.say("checked train and infer")
+    check_device(launch)
+    launch.say("checked check, train and infer")
     launch.accelerator.end_training()
 
 
