@@ -112,7 +112,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
             pictures.batch_pictures(faces.train, faces.valid, transform, plan, config.output), update=0
         )
         tracking.catch_up()
-    facts = console.start_lines(config, data, plan, accelerator, learner.network, word)
+    facts = console.start_lines(config, faces, accelerator, learner.network, word)
     say("\n".join([facts, word("start_run", path=run.path), *(f"         {note}" for note in tracking.notes)]))
 
     best = progress.best

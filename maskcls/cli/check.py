@@ -99,7 +99,7 @@ def check(
     assert data is not None  # its problem would be an error among the findings
     with no_go():
         config, faces, estimate = try_out(config, launch, data, learner, losses)
-    say(console.start_lines(config, faces.data, faces.plan, launch.accelerator, learner.network, word))
+    say(console.start_lines(config, faces, launch.accelerator, learner.network, word))
     say(estimate_lines(config, estimate, word))
     for name, has_room in estimate.has_room.items():
         if not has_room:

@@ -55,9 +55,7 @@ class FaceData:
     mean: tuple[float, float, float] | None  # of the pixels, 0..1; None: to be computed from the training photos
     std: tuple[float, float, float] | None
     passed_over: Counter[str]  # entries of the folders that are not photos, see profiles.passed_over
-    num_corrected_photos: int  # by label_fixes, in both splits
-    num_corrected_people: int
-    num_unmatched_fixes: int  # rows of label_fixes about people without a folder in data_dir
+    corrected: CorrectedPhotos | None  # by label_fixes, in both splits
 
     def labels(self) -> np.ndarray:
         """Returns (N, 3) int64: mask, gender and age group of every photo of the table."""
@@ -105,7 +103,7 @@ def custom_dataset_split_by_profile(
         names = known
     # Before the split: it names bad folders.
     photos, passed_over = profiles.find_photos(source.data_dir, names, places=places)
-    corrected = CorrectedPhotos(photos, num_photos=0, num_people=0, num_unmatched_rows=0)
+    corrected = None
     if source.label_fixes:
         corrected = correct_labels(photos, source.label_fixes, profiles.profile_folders(source.data_dir))
         photos = corrected.photos
@@ -119,8 +117,7 @@ def custom_dataset_split_by_profile(
     table = build_table(photos, Path(source.data_dir), Path(source.cache_dir))
     return FaceData(
         table, np.flatnonzero(~is_valid), np.flatnonzero(is_valid), output,
-        _triple(mean), _triple(std), passed_over,
-        corrected.num_photos, corrected.num_people, corrected.num_unmatched_rows,
+        _triple(mean), _triple(std), passed_over, corrected,
     )  # fmt: skip
 
 

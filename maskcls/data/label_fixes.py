@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from maskcls.data.profiles import MAX_AGE, Photo, is_age
-from maskcls.errors import UserError, did_you_mean, joined
+from maskcls.errors import UserError, did_you_mean, joined, listed, shortened
 from maskcls.labels import AGE_GROUPS, ATTRIBUTES, MASK_OF_STEM, age_group
+from maskcls.paths import file_problem
 
 COLUMNS = ("profile", "stem", *ATTRIBUTES)
 
@@ -36,8 +37,14 @@ class CorrectedPhotos:
 
     photos: list[Photo]
     num_photos: int  # whose mask, gender or age is another one now
-    num_people: int
+    people: list[str]  # theirs, sorted
+    num_rows: int
     num_unmatched_rows: int  # about people without a folder
+
+    @property
+    def num_people(self) -> int:
+        """How many people have other labels now."""
+        return len(self.people)
 
 
 def correct_labels(photos: Sequence[Photo], path: str | Path, folders: Sequence[str]) -> CorrectedPhotos:
@@ -62,7 +69,8 @@ def correct_labels(photos: Sequence[Photo], path: str | Path, folders: Sequence[
     for fix in fixes:
         people = folders_of.get(fix.profile, [])
         if len(people) > 1:
-            problems.append(f"line {fix.line}: {fix.profile} may be {' or '.join(people)}: write the whole folder name")
+            named = " or ".join(shortened(people))
+            problems.append(f"line {fix.line}: {fix.profile} may be {named}: write the whole folder name")
         elif people:
             siblings = rows_of.get(people[0], [])
             rows = [row for row in siblings if fix.stem in ("", photos[row].stem)]
@@ -91,7 +99,7 @@ def correct_labels(photos: Sequence[Photo], path: str | Path, folders: Sequence[
             f"{fixes[0].profile!r}.{near} Give label_fixes a CSV about these people, or set it to null"
         )
     changed = [after.profile for before, after in zip(photos, corrected, strict=True) if before != after]
-    return CorrectedPhotos(corrected, len(changed), len(set(changed)), num_unmatched)
+    return CorrectedPhotos(corrected, len(changed), sorted(set(changed)), len(fixes), num_unmatched)
 
 
 def _say(said: dict[str, LabelFix], fix: LabelFix, person: str) -> list[str]:
@@ -125,19 +133,19 @@ def _label(attribute: str, fix: LabelFix, photo: Photo) -> int:
 
 def _read(path: Path) -> tuple[list[LabelFix], list[str]]:
     """Returns the well-formed rows and the problems of the others. Raises UserError when it is no such table."""
+    if problem := file_problem(path):
+        raise UserError(f"label_fixes {path} {problem}")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
-    except FileNotFoundError:
-        raise UserError(f"label_fixes {path} does not exist") from None
-    except (OSError, ValueError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise UserError(f"label_fixes {path} cannot be read as UTF-8 CSV: {error}") from None
     header = lines[0][1] if lines else []
     if wrong := [column for column in COLUMNS if header.count(column) != 1]:
         raise UserError(
             f"{path} needs the columns {', '.join(COLUMNS)}, each once; not so {', '.join(wrong)}. "
-            f"Its first line has {', '.join(header) or 'nothing'}"
+            f"Its first line has {listed(header) or 'nothing'}"
         )
     if len(lines) == 1:
         raise UserError(f"{path} has no rows")

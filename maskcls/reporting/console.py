@@ -7,21 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
 from maskcls.config import Config
-from maskcls.data.dataset import FaceData
-from maskcls.data.loader import BatchPlan
+from maskcls.data.label_fixes import CorrectedPhotos
 from maskcls.data.profiles import unread_kinds
 from maskcls.errors import listed
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
-from maskcls.labels import AGE_GROUPS, GENDERS, MASKS, encode_class
+from maskcls.labels import AGE_GROUPS, ATTRIBUTES, GENDERS, MASKS, class_counts, decode_class, encode_class
 from maskcls.machine import cpu_has_bf16
 from maskcls.paths import command, shipped
 from maskcls.reporting.text import padded
+from maskcls.training.experiment import Faces
 from maskcls.training.run_folder import RunFolder
 
 
@@ -45,15 +46,10 @@ def split_table(
 
 
 def start_lines(
-    config: Config,
-    data: FaceData,
-    plan: BatchPlan,
-    accelerator: Accelerator,
-    network: nn.Module,
-    word: Callable[..., str],
+    config: Config, faces: Faces, accelerator: Accelerator, network: nn.Module, word: Callable[..., str]
 ) -> str:
     """Returns what a person wants to see before a run starts: on which photos, what runs where, and how it is split."""
-    height, width = config.height_width
+    data, plan, (height, width) = faces.data, faces.plan, config.height_width
     rows = {"train": data.train_rows, "valid": data.valid_rows}
     people = {name: len(data.people(split)) for name, split in rows.items()}
     warmup, total = config.scheduler_args.get("warmup_updates") or 0, plan.num_updates * config.epochs
@@ -62,8 +58,10 @@ def start_lines(
     return "\n".join([
         split_table(data.labels(), rows, people, word),
         *(passed_over_lines(data.passed_over, word) or [word("only_photos")]),
-        *([word("start_labels", photos=data.num_corrected_photos, people=data.num_corrected_people,
-                path=config.label_fixes, unmatched=data.num_unmatched_fixes)] if config.label_fixes else []),
+        *([word("one_colour", count=len(faces.of_one_colour), paths=listed(faces.of_one_colour))]
+          if faces.of_one_colour else []),
+        *_absent_lines(data.labels(), rows, config.output, word),
+        *(_correction_lines(data.corrected, config.label_fixes, word) if data.corrected else []),
         word("start_model", model=config.model, parameters=num_parameters, height=height, width=width,
              output=config.output),
         word("start_devices", count=plan.num_devices, kind=accelerator.device.type,
@@ -82,6 +80,34 @@ def passed_over_lines(others: Counter[str], word: Callable[..., str]) -> list[st
     lines = [word("passed_over", count=others.total(), kinds=kinds)] if others else []
     unread = unread_kinds(others)
     return [*lines, *([word("unread_kinds", kinds=unread)] if unread else [])]
+
+
+def _absent_lines(
+    labels: np.ndarray, splits: Mapping[str, np.ndarray], output: str, word: Callable[..., str]
+) -> list[str]:
+    """Returns a line for each split that lacks classes of the task; of the 18 only those that its attributes allow."""
+    lines = []
+    for name, rows in splits.items():
+        counts = class_counts(torch.from_numpy(labels[rows]))
+        absent = {head: [label for label, count in enumerate(counts[head]) if not count] for head in counts}
+        heads = list(ATTRIBUTES) if output in ("all", "class") else [output]
+        named = [word(f"{head}_{label}") for head in heads for label in absent[head]]
+        for code in absent["class"] if output in ("all", "class") else []:
+            attributes = dict(zip(ATTRIBUTES, decode_class(code), strict=True))
+            if not any(label in absent[head] for head, label in attributes.items()):
+                named.append(" · ".join(word(f"{head}_{label}") for head, label in attributes.items()))
+        lines += [word(f"absent_{name}", classes=listed(named))] if named else []
+    return lines
+
+
+def _correction_lines(corrected: CorrectedPhotos, path: str | None, word: Callable[..., str]) -> list[str]:
+    rows, unmatched = corrected.num_rows, corrected.num_unmatched_rows
+    line = word(
+        "start_labels", photos=corrected.num_photos, people=corrected.num_people, path=path, unmatched=unmatched
+    )
+    is_foreign = unmatched > rows / 2
+    people = listed(corrected.people) or "-"
+    return [line, *([word("foreign_labels", rows=rows, unmatched=unmatched, path=path, people=people)] * is_foreign)]
 
 
 def epoch_bar(

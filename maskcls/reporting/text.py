@@ -355,6 +355,28 @@ TEXT: dict[str, dict[str, str]] = {
             "라벨     {path}로 {people}명의 사진 {photos}장 수정, 맞는 폴더가 없는 행 {unmatched}개",
         ),
         (
+            "foreign_labels",
+            "warning  {unmatched} of the {rows} rows of {path} match no folder: is it about these people? "
+            "It corrects {people}",
+            "경고     {path}의 행 {rows}개 중 {unmatched}개에 맞는 폴더가 없음: 이 사람들에 대한 파일인가요? "
+            "수정된 사람: {people}",
+        ),
+        (
+            "one_colour",
+            "warning  {count} photos show nothing, all their pixels have one colour: {paths}",
+            "경고     모든 픽셀이 한 가지 색인 사진 {count}장: {paths}",
+        ),
+        (
+            "absent_train",
+            "warning  no training photo is of these classes, which cannot be learnt: {classes}",
+            "경고     학습 사진이 없어 배울 수 없는 클래스: {classes}",
+        ),
+        (
+            "absent_valid",
+            "warning  no validation photo is of these classes, which count 0 in f1: {classes}",
+            "경고     검증 사진이 없어 f1에서 0으로 계산되는 클래스: {classes}",
+        ),
+        (
             "start_model",
             "model    {model}, {parameters:,} parameters, {height} x {width} pixels, output {output}",
             "모델     {model}, 파라미터 {parameters:,}개, {height} x {width} 픽셀, output {output}",

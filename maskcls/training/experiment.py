@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ from maskcls.data.pixels import (
     mean_and_std,
     on_device,
     open_cache,
+    photos_of_one_colour,
 )
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import class_counts, head_probabilities, headline, id2label, num_outputs, targets_of
@@ -54,6 +56,7 @@ class Faces:
     valid: Photos
     transform: Transform
     plan: BatchPlan
+    of_one_colour: Sequence[str] = ()  # paths of photos that show nothing, where all have been decoded
 
     def names(self, positions: np.ndarray) -> list[str]:
         """Returns the paths of training photos by their position in the split."""
@@ -106,10 +109,13 @@ def open_faces(config: Config, launch: Launch, data: FaceData, *, only_looks: bo
         config = config.with_statistics(data.mean or computed[0], data.std or computed[1])
     else:
         config = config.with_statistics(data.mean, data.std)
-    return config, as_faces(
+    faces = as_faces(
         config, data, on_device(pixels, launch.accelerator.device), num_devices=launch.num_processes,
         device=launch.accelerator.device,
     )  # fmt: skip
+    if only_looks:
+        return config, faces
+    return config, replace(faces, of_one_colour=photos_of_one_colour(data.table, geometry, config.cache_dir))
 
 
 def decoded_pixels(config: Config, table: Dataset) -> DecodedPixels:

@@ -315,9 +315,9 @@ def test_corrected_labels_reach_the_table_the_cache_the_counts_and_the_folds(sam
     rows = [f"{man},,,female,", f"{woman},normal,incorrect,,", f"{woman},incorrect_mask,not_worn,,", "no one,,,male,"]
     (tmp_path / "fixes.csv").write_text("\n".join(["profile,stem,mask,gender,age", *rows]), encoding="utf-8")
     after = split(sample, tmp_path / "cache", label_fixes=str(tmp_path / "fixes.csv"), num_folds=1)
-    counts = (after.num_corrected_photos, after.num_corrected_people, after.num_unmatched_fixes)
-    assert counts == (7 + 2, 2, 1)
-    assert (before.num_corrected_photos, before.num_corrected_people, before.num_unmatched_fixes) == (0, 0, 0)
+    corrected = after.corrected
+    assert (corrected.num_photos, corrected.people, corrected.num_unmatched_rows) == (7 + 2, sorted([man, woman]), 1)
+    assert before.corrected is None
     assert len(tables(tmp_path / "cache")) == 2
     for old, new in zip(before.table.remove_columns("image"), after.table.remove_columns("image"), strict=True):
         expected = dict(old)
@@ -346,7 +346,7 @@ def test_people_who_are_not_listed_may_stand_among_the_corrections(sample: Path,
     )
     data = split(sample, tmp_path / "cache", label_fixes=str(tmp_path / "fixes.csv"),
                  train_profile=str(tmp_path / "train.txt"), valid_profile=listed["valid_profile"])  # fmt: skip
-    assert (data.num_corrected_people, data.num_unmatched_fixes) == (1, 0)
+    assert (data.corrected.people, data.corrected.num_unmatched_rows) == ([known], 0)
     assert set(np.asarray(data.table["age"])[np.asarray(data.table["profile"]) == known]) == {31}
 
 

@@ -118,7 +118,7 @@ def test_an_age_group_keeps_years_that_are_in_it_and_else_gives_the_nearest(
 
 def test_only_photos_that_differ_afterwards_are_counted(correct: Correct) -> None:
     result = correct(f"{ANNA},,,female,45\n{BERT},mask1,worn,male,<30\n{CARL},,,,\n")
-    assert result == CorrectedPhotos(PHOTOS, num_photos=0, num_people=0, num_unmatched_rows=0)
+    assert result == CorrectedPhotos(PHOTOS, num_photos=0, people=[], num_rows=3, num_unmatched_rows=0)
 
 
 def test_every_photo_of_a_person_may_be_named_one_by_one(correct: Correct) -> None:
@@ -143,7 +143,7 @@ def test_the_file_is_read_as_spreadsheets_write_it(file: str, correct: Correct) 
 
 def test_people_whose_photos_are_not_asked_for_change_nothing_and_are_not_strangers(correct: Correct) -> None:
     result = correct(f"{ANNA},mask1,,,<30\n", photos=photos_of(BERT))
-    assert result == CorrectedPhotos(photos_of(BERT), num_photos=0, num_people=0, num_unmatched_rows=0)
+    assert result == CorrectedPhotos(photos_of(BERT), num_photos=0, people=[], num_rows=1, num_unmatched_rows=0)
 
 
 # What is refused
@@ -217,8 +217,8 @@ def test_an_empty_or_missing_file_or_a_folder_is_refused_by_name(tmp_path: Path)
     for name, words in {
         "empty.csv": "empty.csv needs the columns .* Its first line has nothing",
         "none.csv": "label_fixes .*none.csv does not exist",
-        "": "label_fixes .* cannot be read as UTF-8 CSV: .*Is a directory",
-        "a\0b": "label_fixes .* cannot be read as UTF-8 CSV: embedded null byte",
+        "": "label_fixes .* is a folder, not a file",
+        "a\0b": "label_fixes .* cannot be read: embedded null byte",
     }.items():
         with pytest.raises(UserError, match=words):
             correct_labels(PHOTOS, tmp_path / name, [ANNA])

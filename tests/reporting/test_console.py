@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from infer import infer
 from maskcls.cli.check import check, finding_lines
@@ -18,6 +21,7 @@ from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
 from maskcls.reporting import console
 from maskcls.reporting.text import width, words
+from maskcls.training.experiment import open_data, open_faces
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, overrides
@@ -57,6 +61,87 @@ def test_the_table_of_the_split_counts_every_class_and_its_columns_stand_in_both
         sums = lines[4::4]
         assert {width(line) for line in lines if line not in sums} == {22 + 6 * 14}
         assert {width(line[: line.index(last)] + last) for line in sums} == {22}
+
+
+def lines_at_start(sample: Path, tmp_path: Path, **settings: object) -> dict[str, list[str]]:
+    """Returns what is printed before a run of these settings, in both languages."""
+    settings = {"epochs": 1, "train_batch_size": 6} | settings
+    config = load_config(ROOT / "configs" / "mask.yaml", overrides(sample, tmp_path, model="convnext", **settings))
+    launch = Launch()
+    data = open_data(config, launch)
+    config, faces = open_faces(config, launch, data)
+    network = torch.nn.Linear(1, 1)
+    return {
+        language: console.start_lines(config, faces, launch.accelerator, network, word).split("\n")
+        for language, word in (("en", ENGLISH), ("ko", KOREAN))
+    }
+
+
+def test_classes_without_photos_are_told_for_each_split(sample: Path, tmp_path: Path) -> None:
+    names = [path.name for path in (sample / "images").iterdir() if not path.name.startswith(".")]
+    men = sorted(name for name in names if "_male_" in name)
+    (tmp_path / "train.txt").write_text("\n".join(men[:-1]))
+    (tmp_path / "valid.txt").write_text(men[-1])
+    lists = {"train_profile": tmp_path / "train.txt", "valid_profile": tmp_path / "valid.txt"}
+    of_gender = lines_at_start(sample, tmp_path, **lists, **{"dataset_args.output": "gender"})
+    assert "warning  no training photo is of these classes, which cannot be learnt: female" in of_gender["en"]
+    assert "warning  no validation photo is of these classes, which count 0 in f1: female" in of_gender["en"]
+    assert "경고     학습 사진이 없어 배울 수 없는 클래스: 여성" in of_gender["ko"]
+    of_mask = lines_at_start(sample, tmp_path, **lists)
+    assert not [line for line in of_mask["en"] if line.startswith("warning")]
+    group = men[-1].rpartition("_")[2]
+    others = [name for name, years in (("under 30", range(30)), ("30–59", range(30, 60)), ("60+", range(60, 121)))
+              if int(group) not in years]  # fmt: skip
+    of_all = lines_at_start(sample, tmp_path, **lists, **{"dataset_args.output": "all"})
+    (line,) = [line for line in of_all["en"] if "count 0 in f1" in line]
+    assert line.endswith(f": female, {', '.join(others)}")
+
+
+def test_of_the_18_classes_those_are_told_that_the_attributes_alone_do_not_explain() -> None:
+    labels = np.array([[0, 0, 0], [1, 1, 1], [2, 0, 2], *([mask, 0, 0] for mask in range(3))])
+    (line,) = console._absent_lines(labels, {"train": np.arange(len(labels))}, "class", ENGLISH)
+    assert "worn · male · 30–59" in line and line.endswith("and 3 more")
+    assert console._absent_lines(labels, {"train": np.arange(len(labels))}, "mask", ENGLISH) == []
+
+
+def test_corrections_about_other_people_are_told_with_whom_they_change(sample: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(sample, tmp_path / "data")
+    old = (data / "train_profiles.txt").read_text().split()[0]
+    other = "000020_" + old.partition("_")[2]
+    (data / "images" / old).rename(data / "images" / other)
+    for name in ("train_profiles.txt", "valid_profiles.txt"):
+        (data / name).write_text((data / name).read_text().replace(old, other))
+    fixes = ROOT / "configs" / "label_fixes.csv"
+    told = lines_at_start(data, tmp_path, label_fixes=fixes)
+    assert f"labels   2 photos of 1 people corrected by {fixes}; 13 rows match no folder" in told["en"]
+    assert (
+        f"warning  13 of the 15 rows of {fixes} match no folder: is it about these people? It corrects {other}"
+        in told["en"]
+    )
+    assert any(line.startswith("경고     ") and line.endswith(f"수정된 사람: {other}") for line in told["ko"])
+    (tmp_path / "own.csv").write_text(f"profile,stem,mask,gender,age\n{other},,,female,\nnobody,,,female,\n")
+    assert not [line for line in lines_at_start(data, tmp_path, label_fixes=tmp_path / "own.csv")["en"]
+                if line.startswith("warning")]  # fmt: skip
+
+
+@pytest.mark.parametrize("cache", ["memory_map", "none"])
+def test_photos_that_show_nothing_and_kinds_that_are_left_out_are_told(
+    cache: str, sample: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(sample, tmp_path / "data")
+    person = data / "images" / (data / "train_profiles.txt").read_text().split()[0]
+    next(person.glob("normal.*")).unlink()
+    Image.new("RGB", (60, 80), "black").save(person / "normal.png")
+    for name in ("a.heic", "b.HEIC", "c.txt"):
+        (person / name).touch()
+    told = lines_at_start(data, tmp_path, cache=cache)
+    assert f"warning  1 photos show nothing, all their pixels have one colour: {person}/normal.png" in told["en"]
+    assert f"경고     모든 픽셀이 한 가지 색인 사진 1장: {person}/normal.png" in told["ko"]
+    assert "passed over 5 entries that are no photos by their names: 2 hidden, 2 .heic, 1 .txt" in told["en"]
+    assert (
+        "warning  photos of a kind that cannot be read are left out: 2 .heic. Convert them to JPEG or PNG" in told["en"]
+    )
+    assert "경고     읽을 수 없는 형식의 사진 제외: 2 .heic. JPEG나 PNG로 변환하세요" in told["ko"]
 
 
 def test_an_epoch_is_a_line_with_the_names_of_the_log() -> None:
