@@ -32,7 +32,7 @@ def pipeline_rate(images: str, model: str, precision: str) -> float:
 
 def our_rate(images: str, model: str, precision: str, *, image_size: tuple[int, int] = (224, 224)) -> float:
     """Returns photos/s of our decoding and predict()."""
-    from maskcls.machine import keep_freed_memory
+    from maskcls.machine import decoding_threads, keep_freed_memory
 
     keep_freed_memory()
     import datasets  # noqa: F401  imports are start-up, for both
@@ -53,7 +53,7 @@ def our_rate(images: str, model: str, precision: str, *, image_size: tuple[int, 
     )
     started = time.perf_counter()
     table = inference_data(Path(images).parent, "unused").table
-    pixels = DecodedPixels(table, Geometry(image_size), num_threads=2)
+    pixels = DecodedPixels(table, Geometry(image_size), num_threads=decoding_threads(None))
     logits = predict(accelerator, network, pixels, np.arange(len(table)), transform, batch_size=32)
     return len(logits) / (time.perf_counter() - started)
 
