@@ -37,4 +37,4 @@ format: .venv/developed
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv $(DEMO) *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv $(DEMO) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

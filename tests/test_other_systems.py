@@ -85,6 +85,7 @@ def test_every_module_is_imported_and_a_run_is_trained_resumed_and_used(sample: 
     commands = [
         ["train", "--config", "configs/demo.yaml", *overrides(sample, tmp_path, model="auto", **more)],
         ["train", "--resume", str(folder), "epochs=2"],
+        ["check", "--config", str(folder / "config.yaml")],
         ["infer", "--model_dir", str(folder)],
         ["runs", str(folder.parent)],
     ]

@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 
-from maskcls.paths import full_path, top_level
+from maskcls.paths import full_path, top_level, write_problem
 
 HELP = "write a config and an accelerate config that fit this machine (asks torch what it has), and say how to start"
 
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
         for name, text in files.items():
             (directory / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"cannot write to {directory}: {error.strerror}") from None
+        raise write_problem(directory, error) from None
     config, launch, _ = files
     print(f"machine     {num_gpus or 'no'} GPU{'' if num_gpus == 1 else 's'}, mixed precision {precision}")
     print(f"config      {directory / config}: what is learnt")

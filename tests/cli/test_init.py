@@ -138,7 +138,7 @@ def test_nothing_is_overwritten(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("file/mine",), "cannot write to {0}/file/mine: Not a directory"),
+        (("file/mine",), "{0}/file/mine cannot be written: Not a directory"),
         (("mine", "--gpus", "-1"), "--gpus is -1; it is 0 or more"),
     ],
 )
