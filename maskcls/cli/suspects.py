@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 
 from maskcls.paths import full_path
 
@@ -40,30 +39,26 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.evaluation.consistency import contradictions, suspects
     from maskcls.evaluation.predictions import Predictions, joined_people
     from maskcls.labels import ATTRIBUTES
+    from maskcls.tables import write_table
 
     if arguments.top is not None and arguments.top < 1:
         raise UserError(f"--top is {arguments.top}; it is at least 1")
     predictions = joined_people([Predictions.load(path / "valid_predictions.parquet") for path in arguments.runs])
     found = suspects(predictions)
     chosen = found[: arguments.top]
+    rows = []
+    for suspect in chosen:
+        proposed = [suspect.prediction if suspect.is_likely and suspect.head == head else "" for head in ATTRIBUTES]
+        rows.append([
+            suspect.profile, suspect.stem, *proposed, f"{suspect.suspicion:.4f}", suspect.label, suspect.prediction,
+            suspect.num_photos, suspect.reason,
+        ])  # fmt: skip
     try:
-        with arguments.output.open("x", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for suspect in chosen:
-                proposed = [
-                    suspect.prediction if suspect.is_likely and suspect.head == head else "" for head in ATTRIBUTES
-                ]
-                writer.writerow([
-                    suspect.profile, suspect.stem, *proposed, f"{suspect.suspicion:.4f}", suspect.label,
-                    suspect.prediction, suspect.num_photos, suspect.reason,
-                ])  # fmt: skip
+        write_table(arguments.output, COLUMNS, rows, overwrites=False)
     except FileExistsError:
         raise UserError(
             f"{arguments.output} exists already and may hold your corrections: name another file, or delete it first"
         ) from None
-    except OSError as error:
-        raise UserError(f"cannot write {arguments.output}: {error.strerror}") from None
 
     likely = [suspect.head for suspect in chosen if suspect.is_likely]
     counts = ", ".join(f"{head} {likely.count(head)}" for head in ATTRIBUTES if head in predictions.probabilities)

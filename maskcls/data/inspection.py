@@ -6,7 +6,6 @@ and the rest is still looked at.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 from collections import Counter, defaultdict
@@ -35,6 +34,7 @@ from maskcls.data.profiles import (
 from maskcls.errors import UserError, listed
 from maskcls.labels import AGE_GROUPS, CLASS_NAMES, GENDERS, MASK_OF_STEM, MASKS, age_group, encode_class
 from maskcls.paths import encoding_problem, folder_problem
+from maskcls.tables import write_table
 
 SEVERITIES = ("error", "warning", "note")
 # With fewer people one person is more than a tenth of a group's score: a person's photos are right or wrong together.
@@ -133,14 +133,8 @@ def inspect_profiles(
 
 def save_findings(findings: Sequence[Finding], path: str | Path) -> None:
     """Writes a CSV, one row a finding: severity, kind, profile, file, text. Raises UserError when it cannot."""
-    try:
-        # A file name may hold bytes that are no UTF-8.
-        with Path(path).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(field.name for field in fields(Finding))
-            writer.writerows(map(astuple, findings))
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    columns = [field.name for field in fields(Finding)]
+    write_table(Path(path), columns, map(astuple, findings), overwrites=True)
 
 
 # Lists and folders

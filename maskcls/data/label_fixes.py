@@ -17,6 +17,7 @@ from maskcls.data.profiles import MAX_AGE, Photo, is_age
 from maskcls.errors import UserError, did_you_mean, joined, listed, shortened
 from maskcls.labels import AGE_GROUPS, ATTRIBUTES, MASK_OF_STEM, age_group
 from maskcls.paths import file_problem
+from maskcls.tables import unshielded
 
 COLUMNS = ("profile", "stem", *ATTRIBUTES)
 
@@ -138,7 +139,7 @@ def _read(path: Path) -> tuple[list[LabelFix], list[str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
-            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
+            lines = [(reader.line_num, [unshielded(cell.strip()) for cell in cells]) for cells in reader if cells]
     except (ValueError, csv.Error) as error:
         raise UserError(f"label_fixes {path} cannot be read as UTF-8 CSV: {error}") from None
     header = lines[0][1] if lines else []

@@ -6,7 +6,6 @@ answer at once.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import unicodedata
@@ -27,6 +26,7 @@ from maskcls.evaluation.selection import BestScore
 from maskcls.labels import HEAD_CLASSES
 from maskcls.paths import full_path
 from maskcls.reporting.text import padded, width
+from maskcls.tables import write_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -464,13 +464,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows under the union of their keys. Raises UserError when the file cannot be written."""
-    try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    write_table(path, columns, ([row.get(column) for column in columns] for row in rows), overwrites=True)
 
 
 def signed(interval: Interval) -> str:

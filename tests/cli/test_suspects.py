@@ -109,7 +109,7 @@ def test_mistakes_are_named_and_end_with_2(
         ((run, run), "the runs validated some of the same photos"),
         ((run, "--top", "0"), "--top is 0; it is at least 1"),
         ((run, "-o", written), "exists already and may hold your corrections: name another file, or delete it first"),
-        ((run, "-o", tmp_path / "no" / "x.csv"), "x.csv: No such file or directory"),
+        ((run, "-o", tmp_path / "no" / "x.csv"), "x.csv cannot be written: No such file or directory"),
     ):
         with pytest.raises(SystemExit) as exit_:
             command(monkeypatch, *arguments)

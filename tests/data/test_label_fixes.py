@@ -12,6 +12,7 @@ from maskcls.data.label_fixes import CorrectedPhotos, correct_labels
 from maskcls.data.profiles import Photo, parse_profile
 from maskcls.errors import UserError
 from maskcls.labels import MASK_OF_STEM
+from maskcls.tables import write_table
 from tests.helpers import ROOT
 
 ANNA, BERT, CARL = "000001_female_Asian_45", "000002_male_Asian_20", "000002-1_male_Asian_70"
@@ -139,6 +140,16 @@ def test_every_photo_of_a_person_may_be_named_one_by_one(correct: Correct) -> No
 )
 def test_the_file_is_read_as_spreadsheets_write_it(file: str, correct: Correct) -> None:
     assert correct(file=file).num_photos == 7
+
+
+def test_a_name_that_a_table_program_would_take_for_a_formula_comes_back_from_a_table_of_suspects(
+    tmp_path: Path,
+) -> None:
+    name = "=1_male_Asian_20"
+    row = [name, "", "", "female", ""]
+    write_table(tmp_path / "suspects.csv", HEADER.strip().split(","), [row], overwrites=False)
+    assert "'=1_male" in (tmp_path / "suspects.csv").read_text()
+    assert correct_labels(photos_of(name), tmp_path / "suspects.csv", [name]).people == [name]
 
 
 def test_people_whose_photos_are_not_asked_for_change_nothing_and_are_not_strangers(correct: Correct) -> None:
