@@ -27,7 +27,7 @@ WANDB_ID = "wandb_id"  # file of the run folder: the same run on the server, whe
 SECONDS_TO_REACH = 3.0  # for the connection to the wandb server
 SECONDS_TO_START = 15.0  # for wandb.init online
 SECONDS_TO_FINISH = 60.0  # for the upload of the rest at the end
-SECONDS_AFTER_FAULT = 3.0  # for telling the wandb server that the run has failed
+SECONDS_AFTER_FAULT = 3.0  # for telling the wandb server that a run has failed
 SECONDS_TO_LEAVE = 3.0  # for the end of wandb's service
 
 
@@ -80,10 +80,8 @@ class Tracking:
             self.finish()
         elif issubclass(kind, Stopped):
             self.finish(exit_code=Stopped.exit_code)
-        elif self.wandb_run is not None:  # nothing may delay the message for long, and nothing may follow it
-            run = self.wandb_run
-            within(SECONDS_AFTER_FAULT, lambda: run.finish(exit_code=Fault.exit_code))
-            _end_service()
+        else:  # nothing may delay the message for long, and nothing may follow it
+            _leave_wandb(Fault.exit_code)
 
     def log(self, values: Mapping[str, float], *, epoch: int, update: int) -> None:
         """Logs numbers at an optimizer update counted from the start of the run; epochs count from 1."""
@@ -110,7 +108,7 @@ class Tracking:
     def finish(self, exit_code: int = 0) -> None:
         """Ends the trackers; what cannot be uploaded in time stays in the run folder and can be synced later."""
         self._each(lambda tracker: tracker.finish(exit_code) if tracker.name == "wandb" else tracker.finish())
-        _end_service()
+        _leave_wandb(exit_code)
 
     def _to_trackers(self, line: Mapping[str, float]) -> None:
         values = {name: value for name, value in line.items() if name != "update"}
@@ -195,7 +193,7 @@ def _start_wandb(config: Config, run_folder: Path, word: Callable[..., str]) -> 
             tracker = _wandb_tracker(config, run_folder, attempt)
         except Exception as error:  # wandb raises its own errors, requests' and OSError
             reason = word("wandb_failed", problem=_in_a_line(error))
-            _end_service()  # one service does not start a run twice
+            _leave_wandb(Fault.exit_code)  # one service does not start a run twice
             continue
         if attempt == "online":
             return tracker, word("wandb_online", run=tracker.run.url, server=tracker.run.settings.base_url)
@@ -247,10 +245,17 @@ def _started_wandb() -> Any:
     return wandb
 
 
-def _end_service() -> None:
-    """Ends wandb's service. What is left to wandb's own handler at exit waits without end and prints tracebacks."""
+def _leave_wandb(exit_code: int) -> None:
+    """Ends a run of wandb that is not ended, and its service. Does nothing where wandb was not started.
+
+    What is left to wandb's own handler at exit waits without end, and its threads and its handler print tracebacks.
+    """
     wandb = sys.modules.get("wandb")
-    if wandb is None or within(SECONDS_TO_LEAVE, wandb.teardown):
+    if wandb is None:
+        return
+    if (run := wandb.run) is not None:
+        within(SECONDS_AFTER_FAULT, lambda: run.finish(exit_code))
+    if within(SECONDS_TO_LEAVE, wandb.teardown):
         return
     import psutil
 
@@ -297,9 +302,11 @@ def _netrc_has(machine: str) -> bool:
 
 
 def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
 
 
 def sync_command(tracker: Any) -> str:
     """Returns the command that uploads a run's wandb files later."""
-    return f"wandb sync {shlex.quote(str(Path(tracker.run.dir).parent))}"
+    folder = Path(tracker.run.dir).parent
+    option = [] if folder.name.startswith("offline-") else ["--include-online"]  # without it, wandb passes over them
+    return shlex.join(["wandb", "sync", *option, str(folder)])

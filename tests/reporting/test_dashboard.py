@@ -36,6 +36,7 @@ from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
 from tests.helpers import ROOT, of_kind, values_of, wandb_records
 from tests.reporting.made_run import made_run
+from tests.wandb_server import own_wandb
 
 REPORT = "<!doctype html><html><head><title>exp</title></head><body>0.668</body></html>"
 
@@ -78,13 +79,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     import wandb
 
     folder = tmp_path_factory.mktemp("home")
-    wandb.teardown()
     Accelerator(cpu=True)  # Accelerate's trackers log through its state
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR", "WANDB_DATA_DIR", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
-            patch.delenv(name, raising=False)
-        for name, value in {"HOME": str(folder), "WANDB_SILENT": "true", "WANDB_ERROR_REPORTING": "false"}.items():
-            patch.setenv(name, value)
+        own_wandb(patch, folder)
         yield folder
     wandb.teardown()
 

@@ -30,26 +30,20 @@ from maskcls.training import tracking as tracking_module
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking, sync_command, wandb_mode
 from tests.helpers import of_kind, values_of, wandb_records
+from tests.wandb_server import own_wandb
 
 HANG = 60.0  # seconds: no statement about speed, only that it ends
 PICTURE = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(6, 4, 3)
 
 
 @pytest.fixture(autouse=True)
-def own_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nobody's login, settings or runs: everything of wandb lies in tmp_path."""
     import wandb
 
-    wandb.teardown()
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
+    own_wandb(monkeypatch, tmp_path)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "settings"))
-    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     yield
     wandb.teardown()
 
@@ -430,7 +424,7 @@ def test_a_tracker_that_raises_is_dropped_with_a_note_and_the_others_go_on(
     assert bad.calls == ["log", "log_images"][: 1 if broken == "log" else 2]
     (note,) = tracking.notes  # what it holds so far can be uploaded later
     assert note.startswith("wandb stopped: the disk of the tracker is full")
-    assert note.endswith("wandb sync /runs/exp/wandb/run-1-abc")
+    assert note.endswith("wandb sync --include-online /runs/exp/wandb/run-1-abc")
     assert capsys.readouterr().out == (
         "warning: wandb stopped: the disk of the tracker is full. The run goes on; metrics.jsonl holds everything.\n"
     )
@@ -446,7 +440,7 @@ def test_a_tracker_that_raises_at_the_end_is_told_and_the_others_finish(
     assert after.calls == ["finish"]
     (note,) = tracking.notes  # what it holds so far can be uploaded later
     assert note.startswith("wandb stopped: the disk of the tracker is full")
-    assert note.endswith("wandb sync /runs/exp/wandb/run-1-abc")
+    assert note.endswith("wandb sync --include-online /runs/exp/wandb/run-1-abc")
     assert "Traceback" not in capsys.readouterr().err
 
 
