@@ -168,7 +168,7 @@ def _is_wanted(
     return False
 
 
-@torch.inference_mode()
+@torch.no_grad()  # no inference_mode: training could not use the memory for gathered weights that a first forward makes
 def predict(
     accelerator: Accelerator,
     model: nn.Module,

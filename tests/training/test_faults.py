@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from maskcls.config import load_config
-from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
+from maskcls.data.pixels import BadPhotos, DecodedPixels, DevicePixels, MappedPixels
 from maskcls.errors import Fault, UserError
 from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
 from maskcls.training.faults import faults_as_messages
@@ -268,6 +268,14 @@ def test_a_photo_that_vanishes_is_named(sample: Path, tmp_path: Path) -> None:
         next(updates)
     assert re.match(rf"{re.escape(str(gone))}: .*No such file or directory", str(caught.value))
     assert str(caught.value).endswith(f". To go on: python train.py --resume {tmp_path}")
+
+
+@pytest.mark.parametrize("is_shared", [False, True])  # seen by one process while it trains, by all in a validation
+def test_bad_photos_that_all_processes_know_of_are_told_once(is_shared: bool, trial: Trial) -> None:
+    bad = BadPhotos("a.jpg: is not an image")
+    with pytest.raises(Fault, match=r"^a\.jpg: is not an image\. To go on: ") as caught, trial.faults():
+        raise bad.of_launch() if is_shared else bad
+    assert caught.value.is_shared is is_shared
 
 
 def test_a_file_of_the_run_that_cannot_be_written_is_named(trial: Trial, tmp_path: Path) -> None:

@@ -182,8 +182,9 @@ def check_predictions(accelerator: Accelerator, learner: Learner, network: nn.Mo
             torch.testing.assert_close(own, logits.flip(0)[:num], rtol=0.02, atol=0.02)
         for bad in (every[0], every[-1]):  # on one process
             pixels = cast(Pixels, SomeBad(faces.pixels, {int(bad)}))
-            with pytest.raises(BadPhotos, match=f"^photo {bad}$"):
+            with pytest.raises(BadPhotos, match=f"^photo {bad}$") as caught:
                 predict(accelerator, learner.model, pixels, every, faces.transform, batch_size=2)
+            assert caught.value.is_shared
     assert same(raw, weights_of(learner.model))
     if accelerator.is_main_process:
         assert not same(raw, served)
@@ -214,6 +215,8 @@ def check_model(model: str, launch: Launch, folder: Path, sample: Path) -> None:
     state, _ = newest_state(run_folder)
     assert state is not None
     restore(launch, resumed, state, data_key="faces")
+    # As after a stop between an epoch's last update and its validation: the first forward is none of training.
+    predict(accelerator, resumed.model, faces.pixels, faces.valid.rows, faces.transform, batch_size=4)
     make_updates(accelerator, resumed, losses, faces, range(2, 4))
     assert same(weights_of(whole.model), weights_of(resumed.model))
     assert same(averaged_weights(whole), averaged_weights(resumed))
