@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import infer
 import train
@@ -62,6 +64,24 @@ def empty_a_profile(data: Path) -> list[str]:
     return []
 
 
+def name_in_another_encoding(data: Path) -> list[str]:
+    """As a zip of a Korean Windows leaves it; the folder is not in the lists."""
+    shutil.copytree(first_profile(data), data / "images" / os.fsdecode("김_male_Asian_30".encode("cp949")))
+    return ["train_profile=null"]
+
+
+def name_with_a_line_break(data: Path) -> list[str]:
+    shutil.copytree(first_profile(data), data / "images" / "x_male_South\nAsian_30")
+    return ["train_profile=null"]
+
+
+def paint_all_photos_black(data: Path) -> list[str]:
+    for path in (data / "images").glob("0*/*"):
+        if not path.name.startswith("."):
+            Image.new("RGB", (30, 40)).save(path)
+    return []
+
+
 def spoil_two_photos(data: Path) -> list[str]:
     cut, fake = (next(first_profile(data).glob(f"{stem}.*")) for stem in ("mask1", "normal"))
     cut.write_bytes(cut.read_bytes()[:2000])
@@ -89,6 +109,9 @@ TRAINING: dict[str, tuple[Mischief, list[str]]] = {
     "no folder": (list_a_stranger, ["2 problems", "009998_male_Asian_30 is listed", "009999_male_Asian_31 is listed"]),
     "in both lists": (list_one_twice, ["10 people are in both the training and the validation list"]),
     "folder names": (rename_profiles, ["3 problems", "is not id_gender_race_age", "gender 'woman'", "age 'old'"]),
+    "name in another encoding": (name_in_another_encoding, ["is not UTF-8, in CP949 it is '김_male_Asian_30'", "convmv"]),
+    "name with a line break": (name_with_a_line_break, [r"'x_male_South\nAsian_30' holds a line break"]),
+    "bad photos, all black": (paint_all_photos_black, ["the std computed of 70 training photos is [0.0, 0.0, 0.0]; it divides"]),
     "profile without photos": (empty_a_profile, ["has no photos"]),
     "bad photos": (spoil_two_photos, ["2 photos cannot be read", "truncated", "is not an image"]),
     "bad photos, no cache": (lambda data: [*spoil_two_photos(data), "cache=none"], ["2 photos cannot be read"]),
@@ -172,6 +195,17 @@ def info(text: str) -> Callable[[Path, Path], list[str]]:
     return spoil
 
 
+def photo_in_another_encoding(run: Path, data: Path) -> list[str]:
+    (data / "eval" / "info.csv").unlink()
+    (data / "eval" / "images" / os.fsdecode("김.jpg".encode("cp949"))).touch()
+    return []
+
+
+def photo_beside_profiles(run: Path, data: Path) -> list[str]:
+    (data / "images" / "thumb.jpg").touch()
+    return ["--infer_data_dir", str(data / "images")]
+
+
 def bad_evaluation_photos(run: Path, data: Path) -> list[str]:
     for photo in sorted((data / "eval" / "images").iterdir())[3:5]:
         photo.write_bytes(photo.read_bytes()[:1500])
@@ -189,6 +223,9 @@ INFERENCE: dict[str, tuple[Callable[[Path, Path], list[str]], list[str]]] = {
     "no rows": (info("ImageID,ans\n"), ["has no rows"]),
     "bad photos": (bad_evaluation_photos, ["2 photos cannot be read"]),
     "no such folder": (lambda run, data: ["--infer_data_dir", "/nowhere"], ["infer_data_dir /nowhere does not exist"]),
+    "another encoding": (photo_in_another_encoding, ["is not UTF-8, in CP949 it is", "convmv"]),
+    "photos beside profiles": (photo_beside_profiles, ["holds photos (thumb.jpg) and profile folders (0000"]),
+    "a photo as folder": (lambda run, data: ["--infer_data_dir", str(data / "eval" / "info.csv")], ["info.csv is a file, not a folder"]),
     "batch size": (lambda run, data: ["--batch_size", "0"], ["--batch_size is 0"]),
     "output not writable": (lambda run, data: ["--output_dir", "setup.cfg/out"], [f"output folder {ROOT}/setup.cfg/out is not writable"]),
 }  # fmt: skip

@@ -200,6 +200,42 @@ def test_the_limit_is_of_the_photo_as_it_is_stored_and_not_of_how_it_would_be_de
     assert [f.kind for f in inspected("mask1.jpg", content, tmp_path / "again")] == []
 
 
+# The check and training
+
+NOISE = Image.effect_noise((160, 120), 60)
+KINDS = {
+    "a.jpg": encoded(NOISE, "JPEG"), "progressive.jpg": encoded(NOISE, "JPEG", progressive=True),
+    "ink.jpg": encoded(NOISE.convert("CMYK"), "JPEG"), "a.png": encoded(NOISE, "PNG"), "a.webp": encoded(NOISE, "WEBP"),
+    "a.gif": encoded(NOISE, "GIF"), "a.tiff": encoded(NOISE, "TIFF"), "a.avif": encoded(NOISE, "AVIF"),
+    "deep.png": encoded(Image.new("I;16", (90, 90), 700), "PNG"), "float.tiff": encoded(Image.new("F", (90, 90)), "TIFF"),
+    "glass.png": encoded(Image.new("RGBA", (90, 90), (9, 9, 9, 0)), "PNG"), "vast.png": io.BytesIO(png(13_000, 13_000)),
+    "lab.tiff": encoded(Image.new("LAB", (90, 90)), "TIFF"), "phone.jpg": io.BytesIO(b"\0\0\0\x18ftypheic" + bytes(40)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_check_finds_what_training_refuses_and_nothing_else(name: str, tmp_path: Path) -> None:
+    whole = KINDS[name].getvalue()
+    refused = []
+    for number, share in enumerate([1, 0.97, 0.6, 0.3, 0.05, 0]):
+        content = whole[: round(len(whole) * share)]
+        try:
+            decode({"path": None, "bytes": content or b" "}, Geometry((24, 24)))
+            refused.append(False)
+        except BadPhotos:
+            refused.append(True)
+        (tmp_path / PERSON).mkdir(exist_ok=True)
+        (tmp_path / PERSON / f"mask1{Path(name).suffix}").write_bytes(content)
+        for is_in_full in (False, True):
+            findings = inspect_profiles(
+                tmp_path, [PERSON], [], decode=is_in_full, num_threads=0, progress=lambda count: None
+            )
+            errors = [finding for finding in findings if finding.severity == "error"]
+            assert bool(errors) == refused[-1], (number, errors)
+    assert refused[-1]
+    assert refused[0] == (name in ("float.tiff", "vast.png", "phone.jpg"))
+
+
 # Smaller pictures of JPEGs
 
 
