@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, ExitStack, contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,11 @@ from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from maskcls.config import Config, load_config
+from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
+from maskcls.training.loop import train_one_epoch
 from maskcls.training.processes import Launch
+from tests.helpers import ROOT
 
 META = torch.device("meta")
 aten = torch.ops.aten
@@ -200,3 +205,34 @@ def standing_in(*, precision: str = "bf16") -> Iterator[Launch]:
             yield launch
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def shipped(name: str, sample: Path, cache: Path, *more: str) -> Config:
+    """Returns a config of configs/, on the sample's photos, from scratch: what it downloads has the same layers."""
+    config = load_config(ROOT / "configs" / f"{name}.yaml", [
+        f"data_dir={sample}/images", f"train_profile={sample}/train_profiles.txt",
+        f"valid_profile={sample}/valid_profiles.txt", f"cache_dir={cache}", "train_batch_size=12", *more,
+    ])  # fmt: skip
+    arguments = {key: value for key, value in config.model_args.items() if key != "pretrained"}
+    return config.model_copy(update={"model_args": arguments})
+
+
+def epoch(
+    config: Config, launch: Launch, *, log_interval: int = 3, skips: bool = False
+) -> tuple[Faces, Any, list[Watch]]:
+    """Returns the faces, the learner and what was watched, update by update, of an epoch of the real loop."""
+    data = open_data(config, launch)
+    with META:  # no numbers, so no time for initial weights
+        learner, losses = build_learner(config, launch, data)
+    config, faces = open_faces(config, launch, data)
+    updates = train_one_epoch(
+        launch.accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1,
+        log_interval=log_interval, max_grad_norm=config.max_grad_norm, skips_non_finite=skips,
+    )  # fmt: skip
+    watched = []
+    for _ in range(faces.plan.num_updates):
+        with Watch() as watch:
+            next(updates)
+        watched.append(watch)
+    assert next(updates, None) is None
+    return faces, learner, watched

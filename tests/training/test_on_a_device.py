@@ -12,20 +12,20 @@ import torch
 
 import infer
 import train
+from benchmarks.launches import RECIPES, augmentation_launches, config_launches
 from maskcls.cli.check import estimate_lines
-from maskcls.config import Config, load_config
+from maskcls.config import load_config
 from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Transform
 from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, num_outputs
 from maskcls.modeling.loss import CRITERIA, build_losses
 from maskcls.reporting.text import words
 from maskcls.training import processes
-from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
-from maskcls.training.loop import predict, train_one_epoch
+from maskcls.training.experiment import build_learner, open_data
+from maskcls.training.loop import predict
 from maskcls.training.preflight import try_out
-from maskcls.training.processes import Launch
 from tests.helpers import ROOT, json_lines, overrides
-from tests.stand_in import META, Watch, standing_in
+from tests.stand_in import META, Watch, epoch, shipped, standing_in
 
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 STRENGTHS = {
@@ -37,37 +37,6 @@ READS = ["aten._to_copy.default to the CPU"]
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
-
-
-def shipped(name: str, sample: Path, cache: Path, *more: str) -> Config:
-    """Returns a config of configs/, on the sample's photos, from scratch: what it downloads has the same layers."""
-    config = load_config(ROOT / "configs" / f"{name}.yaml", [
-        f"data_dir={sample}/images", f"train_profile={sample}/train_profiles.txt",
-        f"valid_profile={sample}/valid_profiles.txt", f"cache_dir={cache}", "train_batch_size=12", *more,
-    ])  # fmt: skip
-    arguments = {key: value for key, value in config.model_args.items() if key != "pretrained"}
-    return config.model_copy(update={"model_args": arguments})
-
-
-def epoch(
-    config: Config, launch: Launch, *, log_interval: int = 3, skips: bool = False
-) -> tuple[Faces, Any, list[Watch]]:
-    """Returns the faces, the learner and what was watched, update by update, of an epoch of the real loop."""
-    data = open_data(config, launch)
-    with META:  # no numbers, so no time for initial weights
-        learner, losses = build_learner(config, launch, data)
-    config, faces = open_faces(config, launch, data)
-    updates = train_one_epoch(
-        launch.accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1,
-        log_interval=log_interval, max_grad_norm=config.max_grad_norm, skips_non_finite=skips,
-    )  # fmt: skip
-    watched = []
-    for _ in range(faces.plan.num_updates):
-        with Watch() as watch:
-            next(updates)
-        watched.append(watch)
-    assert next(updates, None) is None
-    return faces, learner, watched
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -174,6 +143,17 @@ def test_every_strength_of_the_augmentation_stays_on_the_device(name: str) -> No
 
 def test_every_strength_is_among_those_that_are_watched() -> None:
     assert len(strengths()) == len(AUGMENTATIONS) + len(fields(Augmentation)) + 1 == 22
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_launches_of_every_recipe_are_those_of_the_documentation(name: str) -> None:
+    assert f"| {name} | {augmentation_launches(name)} |\n" in (ROOT / "docs" / "performance.md").read_text()
+
+
+def test_the_launches_of_an_update_are_those_of_the_documentation(sample: Path, cache: Path) -> None:
+    update, casts, prediction = config_launches("real_faces", sample, cache)
+    row = f"| real_faces | {update} | {casts} | {prediction} |\n"
+    assert row in (ROOT / "docs" / "performance.md").read_text(), row
 
 
 # losses
