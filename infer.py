@@ -44,7 +44,6 @@ def infer(
 
     import numpy as np
     import torch
-    from tqdm import tqdm
 
     from maskcls.data.augmentation import Augmentation, Transform
     from maskcls.data.dataset import inference_data
@@ -52,6 +51,7 @@ def infer(
     from maskcls.evaluation.metrics import per_class_f1
     from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
     from maskcls.modeling.model import attention_for, load_model
+    from maskcls.progress import Progress
     from maskcls.reporting import console, pictures
     from maskcls.training.experiment import decoded_pixels
     from maskcls.training.loop import predict, score
@@ -90,10 +90,7 @@ def infer(
     model = prepare_to_predict(accelerator, network)
 
     own_photos = -(-len(data.table) // accelerator.num_processes)
-    with tqdm(
-        total=own_photos, desc=word("predicting"), unit=word("photo_unit"), disable=not launch.is_main,
-        leave=False,
-    ) as bar:  # fmt: skip
+    with Progress(word("predicting"), word("photo_unit"), own_photos, is_shown=launch.is_main) as bar:
         logits = predict(
             accelerator, model, pixels, rows, transform, batch_size=batch_size or config.valid_batch_size,
             progress=bar.update,

@@ -122,7 +122,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
                 say(word("stopped", criterion=config.best_criterion, epochs=config.early_stopping_patience))
                 break
             epoch_started = time.time()
-            with console.epoch_bar(
+            with console.epoch_progress(
                 epoch, config.epochs, plan.num_updates, progress.update, word, is_shown=is_main
             ) as bar:
                 for values in train_one_epoch(
@@ -130,9 +130,8 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
                     first_update=progress.update, log_interval=config.log_interval, max_grad_norm=config.max_grad_norm,
                     skips_non_finite=config.nan_policy == "skip_update",
                 ):  # fmt: skip
-                    bar.update(1)
+                    bar.update(1, console.update_facts(values, word) if values else None)
                     if values:
-                        bar.set_postfix(console.postfix(values, word), refresh=False)
                         tracking.log(values, epoch=epoch, update=learner.num_updates)
                         if learner.num_updates == config.log_interval:
                             uses_cache = config.cache == "memory_map"

@@ -128,16 +128,15 @@ def inspected(
 
     problem: why they cannot; it is told unless the inspection finds what is behind it.
     """
-    from tqdm import tqdm
-
     from maskcls.data.inspection import Finding, inspect_profiles
     from maskcls.machine import decoding_threads
+    from maskcls.progress import Progress
 
     if data is not None:
         train, valid = data.people(data.train_rows), data.people(data.valid_rows)
     else:
         train, valid = _named(config)
-    with tqdm(desc=word("looking"), unit=word("photo_unit"), leave=False) as bar:
+    with Progress(word("looking"), word("photo_unit")) as bar:
         findings = inspect_profiles(
             config.data_dir, train, valid, decode=decode, num_threads=max(decoding_threads(config.num_workers), 1),
             progress=bar.update, places=_places(config),

@@ -29,6 +29,7 @@ from maskcls.data.loader import map_ahead
 from maskcls.data.photo import GREY, PhotoError, decoded, is_on_its_side, opened
 from maskcls.errors import UserError, joined
 from maskcls.machine import free_memory, is_accelerator
+from maskcls.progress import Progress
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -430,7 +431,6 @@ def _write_shards(table: Dataset, geometry: Geometry, folder: Path, *, num_worke
 def _decoded(table: Dataset, geometry: Geometry, *, num_workers: int, show: bool) -> Iterator[np.ndarray]:
     """Yields every photo's pixels in order; after a bad one reads on to the end and raises BadPhotos with all names."""
     from datasets import Image
-    from tqdm import tqdm
 
     images = table.select_columns(["image"]).cast_column("image", Image(decode=False))
     results = map_ahead(
@@ -440,11 +440,13 @@ def _decoded(table: Dataset, geometry: Geometry, *, num_workers: int, show: bool
         ahead=256,
     )
     bad: list[str] = []
-    for pixels in tqdm(results, total=len(table), desc="decoding", unit="photo", disable=not show, leave=False):
-        if isinstance(pixels, BadPhotos):
-            bad += pixels.args
-        elif not bad:
-            yield pixels
+    with Progress("decoding", "photo", len(table), is_shown=show) as progress:
+        for pixels in results:
+            progress.update()
+            if isinstance(pixels, BadPhotos):
+                bad += pixels.args
+            elif not bad:
+                yield pixels
     if bad:
         raise BadPhotos(*bad)
 

@@ -1,16 +1,15 @@
-"""The lines that train.py and infer.py print, and the one progress bar; `word` looks up the language's words."""
+"""The lines that train.py and infer.py print; `word` looks up the language's words."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import NoReturn
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
-from tqdm import tqdm
 
 from maskcls.config import Config
 from maskcls.data.label_fixes import CorrectedPhotos
@@ -21,6 +20,7 @@ from maskcls.evaluation.selection import BestScore
 from maskcls.labels import AGE_GROUPS, ATTRIBUTES, GENDERS, MASKS, class_counts, decode_class, encode_class
 from maskcls.machine import cpu_has_bf16
 from maskcls.paths import command, shipped
+from maskcls.progress import Progress
 from maskcls.reporting.text import padded
 from maskcls.training.experiment import Faces
 from maskcls.training.run_folder import RunFolder
@@ -110,16 +110,18 @@ def _correction_lines(corrected: CorrectedPhotos, path: str | None, word: Callab
     return [line, *([word("foreign_labels", rows=rows, unmatched=unmatched, path=path, people=people)] * is_foreign)]
 
 
-def epoch_bar(
+def epoch_progress(
     epoch: int, num_epochs: int, num_updates: int, first_update: int, word: Callable[..., str], *, is_shown: bool
-) -> tqdm[NoReturn]:
-    """Returns the progress bar of one epoch, over its updates; first_update of them are done."""
+) -> Progress:
+    """Returns the progress of one epoch, over its updates; first_update of them are done."""
     title, unit = word("epoch_of", epoch=epoch, epochs=num_epochs), word("update")
-    return tqdm(total=num_updates, initial=first_update, desc=title, unit=unit, disable=not is_shown, leave=False)
+    return Progress(
+        title, unit, num_updates, done=first_update, is_shown=is_shown, seconds_between_lines=math.inf
+    )  # fmt: skip
 
 
-def postfix(values: Mapping[str, float], word: Callable[..., str]) -> dict[str, str]:
-    """Returns what the progress bar shows beside time and ETA."""
+def update_facts(values: Mapping[str, float], word: Callable[..., str]) -> dict[str, str]:
+    """Returns what the progress shows of the last interval, beside time and ETA."""
     return {
         "loss": f"{values['train/loss']:.3f}", "lr": f"{values['train/lr']:.1e}",
         word("speed"): f"{values['train/images_per_second']:.0f}",

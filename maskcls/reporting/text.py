@@ -467,7 +467,7 @@ TEXT: dict[str, dict[str, str]] = {
         ("duration_hours", "{hours} h {minutes:02d} min", "{hours}시간 {minutes:02d}분"),
         # console: prediction
         ("predicting", "predicting", "예측 중"),
-        ("photo_unit", "photo", "장"),
+        ("photo_unit", "photo", "사진"),
         (
             "num_predicted",
             "{photos:,} photos in {duration}, precision {precision}",

@@ -33,14 +33,14 @@ ENGLISH, KOREAN = words("en"), words("ko")
 NAMES = {
     "loss", "acc", "f1", "mask", "gender", "age", "valid", "tensorboard", "python", "infer", "py", "model_dir", "vit",
     "convnext", "auto", "cpu", "no", "output", "cache_dir", "cache", "memory_map", "num_workers", "MB", "GB", "go",
-    "x", "best", "bf16", "config_file",
+    "x", "best", "bf16", "config_file", "lr",
 }  # fmt: skip
 
 
 def english_in(text: str) -> list[str]:
     """Returns the English words of a text, without NAMES, heads' scores and paths."""
     without_paths = re.sub(r"\S*/\S+", "", text)
-    found = re.findall(r"[A-Za-z][A-Za-z0-9_]*", without_paths)
+    found = re.findall(r"(?<!\d)[A-Za-z][A-Za-z0-9_]*", without_paths)
     return [word for word in found if word not in NAMES and not re.fullmatch("(mask|gender|age)_(loss|acc|f1)", word)]
 
 
@@ -248,3 +248,21 @@ def test_a_check_a_run_and_a_prediction_speak_korean_to_the_last_word(
     ):  # fmt: skip
         assert expected in told
     assert english_in(re.sub("^decoding once to.*", "", told, flags=re.MULTILINE)) == []
+
+
+def test_a_run_whose_output_goes_to_a_file_has_no_bar_and_a_line_for_each_log_interval(
+    sample: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config(ROOT / "configs" / "mask.yaml", overrides(sample, tmp_path, model="convnext", epochs=2))
+    train(config, lang="ko")
+    printed = capfd.readouterr()
+    updates = [line.split("  ")[:2] for line in printed.out.splitlines() if "업데이트 " in line and "에폭 " in line]
+    assert [line for line in updates if line[0].startswith("에폭")] == [
+        [f"에폭 {epoch}/2", f"업데이트 {update}/5"] for epoch in (1, 2) for update in (2, 4, 5)
+    ]
+    line = next(line for line in printed.out.splitlines() if line.startswith("에폭 1/2  업데이트 2/5"))
+    assert re.fullmatch(r"에폭 1/2  업데이트 2/5  loss \d\.\d{3}  lr \d\.\de-\d\d  장/초 \d+  대기 \d+%", line)
+    assert "\r" not in printed.out + printed.err and "it/s" not in printed.err
+    infer(str(tmp_path / "runs" / "exp"), None, batch_size=None, output_dir=None)
+    printed = capfd.readouterr()
+    assert "\r" not in printed.out + printed.err and "predicting" not in printed.err
