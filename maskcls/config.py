@@ -196,7 +196,9 @@ class Config(BaseModel):
 
     # tracking
     wandb: Literal["auto", "online", "offline", "disabled"] = setting(
-        "auto", "auto: online when logged in and reachable, else offline"
+        "auto",
+        "auto: online (pictures of people are uploaded) when logged in and reachable, else offline; WANDB_MODE and "
+        "wandb's other switches can only make it stricter",
     )
     wandb_project: str = setting("maskcls", "project of the wandb dashboard")
     tensorboard: bool = setting(True, "write TensorBoard events to the run folder")
@@ -519,4 +521,7 @@ def _contradictions(config: Config, where: dict[str, str]) -> list[str]:
         )
     if not re.fullmatch(r"[^/\\\0]+", config.name) or config.name in (".", ".."):
         problems.append(problem("name", f"name is {config.name!r}; it becomes a folder's name in model_dir"))
+    if not re.fullmatch(r"[^/\\#?%:]{1,128}", config.wandb_project):
+        message = f"wandb_project is {config.wandb_project!r}; wandb takes 1 to 128 characters, none of / \\ # ? % :"
+        problems.append(problem("wandb_project", message))
     return problems

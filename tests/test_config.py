@@ -179,6 +179,11 @@ def test_label_fixes_are_the_same_wherever_their_file_lies(write: Write, tmp_pat
         ("crop_box: [0, 0, 1, 1.5]", "0 <= top < bottom <= 1"),
         ("crop_box: [0, 0, 1]", "exp.yaml:3: crop_box is [0, 0, 1]: list should have at least 4 items"),
         ("name: a/b", "exp.yaml:3: name is 'a/b'; it becomes a folder's name in model_dir"),
+        (
+            "wandb_project: me/faces",
+            "wandb_project is 'me/faces'; wandb takes 1 to 128 characters, none of / \\ # ? % :",
+        ),
+        ('wandb_project: ""', "exp.yaml:3: wandb_project is ''; wandb takes 1 to 128 characters"),
         ("name: ..", "exp.yaml:3: name is '..'; it becomes a folder's name in model_dir"),
         ("dataset: CustomDataset", "exp.yaml:3: unknown dataset 'CustomDataset'. Did you mean 'CustomDatasetSplitBy"),
         ("augmentation: strnog", "exp.yaml:3: unknown augmentation 'strnog'. Did you mean 'strong'? Known: light, no"),

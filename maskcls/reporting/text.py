@@ -427,7 +427,7 @@ TEXT: dict[str, dict[str, str]] = {
         ("wandb_says", "wandb's settings say {mode}", "wandb 설정: {mode}"),
         ("wandb_no_login", "not logged in", "로그인하지 않음"),
         ("wandb_unreachable", "{host} is not reachable: {problem}", "{host}에 연결할 수 없음: {problem}"),
-        ("wandb_failed", "online failed: {problem}", "온라인 실패: {problem}"),
+        ("wandb_failed", "{mode} failed: {problem}", "{mode} 실패: {problem}"),
         # console: the run
         ("epoch_of", "epoch {epoch}/{epochs}", "에폭 {epoch}/{epochs}"),
         ("is_best", "best", "최고"),

@@ -192,7 +192,7 @@ def _start_wandb(config: Config, run_folder: Path, word: Callable[..., str]) -> 
         try:
             tracker = _wandb_tracker(config, run_folder, attempt)
         except Exception as error:  # wandb raises its own errors, requests' and OSError
-            reason = word("wandb_failed", problem=_in_a_line(error))
+            reason = word("wandb_failed", mode=attempt, problem=_in_a_line(error))
             _leave_wandb(Fault.exit_code)  # one service does not start a run twice
             continue
         if attempt == "online":

@@ -271,6 +271,16 @@ def test_a_wandb_that_is_switched_off_writes_nothing_and_the_run_says_so(
     assert [entry.name for entry in run.path.iterdir()] == ["metrics.jsonl"]
 
 
+def test_a_wandb_that_cannot_start_at_all_is_off_and_says_why(run: RunFolder) -> None:
+    (run.path / "wandb").write_text("a file where its folder should be", encoding="utf-8")
+    tracking = started(config(tensorboard=False), run)
+    lines = log_two_epochs(tracking)
+    tracking.finish()
+    (note,) = tracking.notes
+    assert note.startswith("wandb is off (offline failed: ") and note.endswith("): nothing leaves this machine")
+    assert "wandb" in note.partition(": ")[2] and run.history() == lines
+
+
 def test_disabled_starts_no_wandb(run: RunFolder) -> None:
     tracking = Tracking.start(config(wandb="disabled", tensorboard=False), run, words("en"))
     tracking.finish()
