@@ -47,7 +47,7 @@ def infer(
 
     from maskcls.data.augmentation import Augmentation, Transform
     from maskcls.data.dataset import inference_data
-    from maskcls.errors import UserError
+    from maskcls.errors import UserError, listed
     from maskcls.evaluation.metrics import per_class_f1
     from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
     from maskcls.modeling.model import attention_for, load_model
@@ -95,6 +95,9 @@ def infer(
             accelerator, model, pixels, rows, transform, batch_size=batch_size or config.valid_batch_size,
             progress=bar.update,
         )  # fmt: skip
+    of_one_colour = [data.image_ids[row] for row in sorted(set().union(*launch.all_of(pixels.of_one_colour)))]
+    if of_one_colour:
+        launch.say(word("one_colour", count=len(of_one_colour), paths=listed(of_one_colour)))
     if launch.is_main:
         answers = head_predictions(logits, config.output)[headline(config.output)]
         save_answers(target, data.image_ids, answers, head_probabilities(logits, config.output))

@@ -249,3 +249,21 @@ def test_inference_with(
         assert word in message
     assert not (run / "output.csv").exists()
     assert not (run / "probabilities.parquet").exists()
+
+
+def test_inference_tells_what_it_leaves_out_and_which_photos_show_nothing(
+    finished_run: Path, people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = people / "eval" / "images"
+    (people / "eval" / "info.csv").unlink()
+    for path in sorted(images.iterdir())[3:]:
+        path.unlink()
+    for name in ("a.HEIC", "b.heic", ".hidden.jpg", "notes.txt"):
+        (images / name).touch()
+    Image.new("RGB", (30, 40)).save(images / "black.png")
+    infer.infer(str(finished_run), str(people / "eval"), batch_size=None, output_dir=str(tmp_path / "out"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "passed over 4 entries that are no photos by their names: 2 .heic, 1 hidden, 1 .txt"
+    assert lines[1].startswith("warning  photos of a kind that cannot be read are left out: 2 .heic. Convert them")
+    assert lines[2] == "warning  1 photos show nothing, all their pixels have one colour: black.png"
+    assert lines[3].startswith("4 photos in")

@@ -137,12 +137,15 @@ class DecodedPixels:
     """Pixels read from the photos themselves, on the fly, through the dataset's own `with_transform`.
 
     num_threads: so many decode the photos of a batch together (Pillow lets other threads run); 0: one after the other.
+    of_one_colour: rows that have been read and show nothing.
     """
 
     def __init__(self, table: Dataset, geometry: Geometry, *, num_threads: int = 0) -> None:
         from datasets import Image
 
         self.shape = (len(table), *geometry.stored_size, 3)
+        self.of_one_colour: set[int] = set()
+        self._geometry = geometry
         undecoded = table.select_columns(["image"]).cast_column("image", Image(decode=False))
         self._table = undecoded.with_transform(_DecodeBatch(geometry, num_threads))
 
@@ -152,6 +155,8 @@ class DecodedPixels:
         bad = [problem for item in decoded if isinstance(item, BadPhotos) for problem in item.args]
         if bad:
             raise BadPhotos(*bad)
+        photos = zip(rows.tolist(), decoded, strict=True)
+        self.of_one_colour.update(row for row, pixels in photos if is_of_one_colour(pixels, self._geometry))
         return torch.from_numpy(np.stack(decoded))
 
 

@@ -342,6 +342,17 @@ def test_the_evaluation_folder_is_decoded_on_the_fly(sample: Path, tmp_path: Pat
             assert levels_apart(SMALL.apply(photo), picture.numpy()) < 1
 
 
+def test_photos_that_show_nothing_are_known_after_they_were_read_on_the_fly(images: Path, tmp_path: Path) -> None:
+    stripes(RED).save(images / PERSON / "mask2.png")
+    table = table_of(images, tmp_path)
+    read = DecodedPixels(table, SMALL, num_threads=2)
+    row = list(table["stem"]).index("mask2")
+    read(np.array([i for i in range(7) if i != row]))
+    assert read.of_one_colour == set()
+    read(np.arange(7))
+    assert read.of_one_colour == {row}
+
+
 def test_a_batch_from_the_cache_belongs_to_the_caller(images: Path, tmp_path: Path) -> None:
     table = table_of(images, tmp_path)
     build_cache(table, SMALL, tmp_path, num_workers=0)
