@@ -40,6 +40,8 @@ MAY_CHANGE = {
     "name", "wandb", "wandb_project", "tensorboard", "report", "infer_data_dir",
 }  # fmt: skip
 
+MAX_NAME = 200  # bytes; a number may follow
+LEAST_STD = 0.001  # of a colour, 0..1: a quarter of one of its 256 levels
 MAX_VALUES = 10_000  # of a YAML file, aliases expanded
 
 
@@ -487,12 +489,14 @@ def _contradictions(config: Config, where: dict[str, str]) -> list[str]:
         is_three = (
             isinstance(value, list)
             and len(value) == 3
-            and all(isinstance(x, int | float) and 0 <= x <= 1 for x in value)
+            and all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in value)
         )
         if value is not None and not is_three:
             problems.append(problem("dataset_args", f"{key} is {value!r}; it is three numbers from 0 to 1, or null"))
-        elif key == "std" and value is not None and not all(value):
-            problems.append(problem("dataset_args", f"std is {value!r}; it divides, so it cannot be 0"))
+        elif key == "std" and value is not None and min(value) < LEAST_STD:
+            problems.append(
+                problem("dataset_args", f"std is {value!r}; it divides, so it cannot be 0 or less than {LEAST_STD}")
+            )
     if config.num_classes not in (None, labels.num_classes(output)):
         problems.append(problem("num_classes", f"num_classes is {config.num_classes}, but output {output!r} has "
                                                f"{labels.num_classes(output)} classes"))  # fmt: skip
@@ -519,8 +523,13 @@ def _contradictions(config: Config, where: dict[str, str]) -> list[str]:
         problems.append(
             problem("crop_box", f"crop_box is {config.crop_box}: 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
         )
-    if not re.fullmatch(r"[^/\\\0]+", config.name) or config.name in (".", ".."):
-        problems.append(problem("name", f"name is {config.name!r}; it becomes a folder's name in model_dir"))
+    if (
+        not re.fullmatch(r"[^/\\\x00-\x1f.\x7f][^/\\\x00-\x1f\x7f]*", config.name)
+        or not config.name.strip()
+        or len(config.name.encode()) > MAX_NAME
+    ):
+        form = f"it becomes a folder's name in model_dir: at most {MAX_NAME} bytes, visible, in one line"
+        problems.append(problem("name", f"name is {config.name!r}; {form}"))
     if not re.fullmatch(r"[^/\\#?%:]{1,128}", config.wandb_project):
         message = f"wandb_project is {config.wandb_project!r}; wandb takes 1 to 128 characters, none of / \\ # ? % :"
         problems.append(problem("wandb_project", message))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from maskcls.cli import main, schema
 from maskcls.config import MAY_CHANGE, TABLES, Config, load_config
 from maskcls.errors import UserError
 from maskcls.labels import OUTPUT_HEADS
+from tests.helpers import as_nobody
 
 ROOT = Path(__file__).parents[1]
 MINIMAL = "data_dir: faces\ndataset_args: {output: class}\n"
@@ -184,6 +186,13 @@ def test_label_fixes_are_the_same_wherever_their_file_lies(write: Write, tmp_pat
             "wandb_project is 'me/faces'; wandb takes 1 to 128 characters, none of / \\ # ? % :",
         ),
         ('wandb_project: ""', "exp.yaml:3: wandb_project is ''; wandb takes 1 to 128 characters"),
+        (
+            "name: .hidden",
+            "exp.yaml:3: name is '.hidden'; it becomes a folder's name in model_dir: at most 200 bytes, vi",
+        ),
+        ("name: ' '", "exp.yaml:3: name is ' '; it becomes a folder's name"),
+        ('name: "a\\nb"', "exp.yaml:3: name is 'a\\nb'; it becomes a folder's name"),
+        (f"name: {'실' * 67}", "it becomes a folder's name"),
         ("name: ..", "exp.yaml:3: name is '..'; it becomes a folder's name in model_dir"),
         ("dataset: CustomDataset", "exp.yaml:3: unknown dataset 'CustomDataset'. Did you mean 'CustomDatasetSplitBy"),
         ("augmentation: strnog", "exp.yaml:3: unknown augmentation 'strnog'. Did you mean 'strong'? Known: light, no"),
@@ -260,7 +269,12 @@ def test_the_number_of_classes_has_to_fit_the_output(output: str, write: Write) 
         ("{output: all, mean: [123, 116, 103]}", "mean is [123, 116, 103]; it is three numbers from 0 to 1, or null"),
         ("{output: all, std: [a, b, c]}", "std is ['a', 'b', 'c']; it is three numbers from 0 to 1, or null"),
         ("{output: all, std: [0.2, -0.1, 0.2]}", "std is [0.2, -0.1, 0.2]; it is three numbers from 0 to 1, or null"),
-        ("{output: all, std: [0.2, 0, 0.2]}", "std is [0.2, 0, 0.2]; it divides, so it cannot be 0"),
+        ("{output: all, std: [0.2, 0, 0.2]}", "std is [0.2, 0, 0.2]; it divides, so it cannot be 0 or less than 0.001"),
+        (
+            "{output: all, std: [0.2, 1e-30, 0.2]}",
+            "std is [0.2, 1e-30, 0.2]; it divides, so it cannot be 0 or less than",
+        ),
+        ("{output: all, mean: [true, 0.2, 0.2]}", "mean is [True, 0.2, 0.2]; it is three numbers from 0 to 1, or null"),
         ("{output: all, sdt: null}", "CustomDatasetSplitByProfile takes no 'sdt'. Did you mean 'std'?"),
     ],
 )
@@ -439,6 +453,13 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_folder_is_no_config(tmp_path: Path) -> None:
     (tmp_path / "exp.yaml").mkdir()
     assert message(tmp_path / "exp.yaml") == "config file exp.yaml is a folder, not a file"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_another_users_config_is_named(everybodys: Path) -> None:
+    path = everybodys / "exp.yaml"
+    path.touch(mode=0o600)
+    assert as_nobody(lambda: load_config(path)) == f"config file {path} cannot be read: Permission denied"
 
 
 def test_a_config_is_named_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from infer import infer
 from maskcls.config import load_config
 from maskcls.data.profiles import parse_profile
 from maskcls.labels import MASK_OF_STEM, age_group
+from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, TINY, json_lines, overrides, rows, run
 from train import train
 
@@ -229,3 +230,41 @@ def test_two_processes_end_together_with_one_message_when_a_photo_is_bad(sample:
     assert ended.stderr.count("error: ") == 1
     assert f"{cut}: image file is truncated" in ended.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_nobody_needs_a_home(sample: Path, tmp_path: Path) -> None:
+    """A container's user has none; what a run cannot write would be known only after its first epoch."""
+    home, settings = "/proc/nobody", overrides(sample, tmp_path, model="convnext")
+    done = run("train.py", "--config", "configs/mask.yaml", *settings, HOME=home)
+    assert done.returncode == 0, done.stderr
+    done = run("infer.py", "--model_dir", tmp_path / "runs" / "exp", "--infer_data_dir", sample / "images", HOME=home)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "exp" / "infer_metrics.json").exists()  # profile folders: their names are the truth
+    at_home = [value for value in settings if not value.startswith("cache_dir=")]
+    done = run("train.py", "--config", "configs/mask.yaml", *at_home, HOME=home)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: cannot write to cache_dir {home}/.cache/maskcls: ")
+
+
+@pytest.mark.slow
+def test_folders_may_be_called_anything_and_are_found_from_anywhere(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    settings = overrides(sample, tmp_path, model="convnext")
+    train(load_config(CONFIGS["mask"], [*settings, "model_dir=~/s3:a::b c", "cache_dir=http:cache"]))
+    made = tmp_path / "home" / "s3:a::b c" / "exp"
+    assert made.is_dir() and (tmp_path / "work" / "http:cache" / "pixels").is_dir()
+    monkeypatch.chdir(tmp_path)
+    infer("~/s3:a::b c/exp", None, batch_size=None, output_dir="out:1")
+    assert {path.name for path in (tmp_path / "out:1").iterdir()} >= {"output.csv", "probabilities.parquet"}
+    monkeypatch.chdir(tmp_path / "home")
+    monkeypatch.setenv("HOME", "/nowhere")
+    going_on, config = RunFolder.resume("s3:a::b c/exp", None, ["epochs=2"])
+    assert going_on is not None and config.cache_dir == str(tmp_path / "work" / "http:cache")
+    train(config, going_on)
+    assert len(json_lines(made / "metrics.jsonl")) > 3 and (made / "finished.json").exists()
+    assert not [path.name for path in tmp_path.rglob("*") if path.name in ("~", "nowhere")]

@@ -241,7 +241,7 @@ def _versions() -> list[str]:
 
 def is_cached(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> bool:
     """Returns whether build_cache has nothing left to decode."""
-    return (cache_folder(table, geometry, cache_dir) / "complete").exists()
+    return _is_whole(cache_folder(table, geometry, cache_dir), len(table))
 
 
 def build_cache(

@@ -116,6 +116,8 @@ def weighted_sum(*, num_per_class: Sequence[int], terms: Sequence[Mapping[str, A
     """Returns sum_i factor_i * criterion_i; terms: [{criterion: name, factor: 1.0, criterion_args: {}}, ...]."""
     for term in terms:
         check_number("criterion_args", "factor", term.get("factor", 1.0))
+    if not any(term.get("factor", 1.0) for term in terms):
+        raise UserError("criterion_args: the factors of terms are all 0, so nothing would be learnt")
     parts = [
         (
             float(t.get("factor", 1.0)),

@@ -101,11 +101,11 @@ def _build(
     try:
         with torch.device("meta"):  # costs nothing, and shows what does not fit before any weight is made
             trial = AutoModelForImageClassification.from_config(config, attn_implementation=attention, **NO_CODE).eval()
-    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError) as error:
+    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError) as error:
         raise UserError(f"model_args: {config.model_type} cannot be built: {error}") from None
     try:
         trial(pixel_values=torch.empty(1, 3, *image_size, device="meta"))
-    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError) as error:
         raise UserError(f"image_size {list(image_size)} does not fit {config.model_type}: {error}") from None
     model = AutoModelForImageClassification.from_config(config, attn_implementation=attention, **NO_CODE)
     if weights:

@@ -39,6 +39,7 @@ from maskcls.data.pixels import (
     photos_of_one_colour,
 )
 from maskcls.errors import UserError
+from tests.helpers import as_nobody
 
 RED, GREEN, BLUE = (250, 10, 20), (30, 240, 40), (50, 60, 230)
 SMALL = Geometry((24, 18), margin=0.125)
@@ -750,3 +751,14 @@ def test_photos_of_one_colour_have_no_spread_and_are_refused() -> None:
     words = r"^the std computed of 3 training photos is \[0.0, 0.0, 0.0\]; it divides, so it cannot be 0: look at the photos"
     with pytest.raises(UserError, match=words):
         mean_and_std(lambda rows: torch.full((len(rows), 2, 2, 3), 51, dtype=torch.uint8), np.arange(3))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_another_users_half_built_cache_is_told(images: Path, everybodys: Path) -> None:
+    table, geometry = table_of(images, everybodys), Geometry((8, 6))
+    build_cache(table, geometry, everybodys, num_workers=0)
+    assert as_nobody(lambda: build_cache(table, geometry, everybodys, num_workers=0)) == ""  # what is whole may be read
+    for file in cache_folder(table, geometry, everybodys).iterdir():
+        file.unlink()
+    message = as_nobody(lambda: build_cache(table, geometry, everybodys, num_workers=0))
+    assert message.startswith(f"cannot write to cache_dir {everybodys}: ") and "Permission denied" in message

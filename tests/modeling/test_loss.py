@@ -252,6 +252,7 @@ def test_weights_that_are_not_a_number_per_class_are_told(weight: Any) -> None:
         ("focal", {"gamma": float("nan")}, "gamma is nan; it is a number, 0 or more"),
         ("focal", {"gamma": True}, "gamma is True; it is a number, 0 or more"),
         ("f1", {"epsilon": 0}, "epsilon is 0; it is a number, 1e-12 or more"),
+        ("weighted_sum", {"terms": [{"criterion": "f1", "factor": 0}]}, "the factors of terms are all 0, so nothing"),
         ("weighted_sum", {"terms": [{"criterion": "f1", "factor": -1}]}, "factor is -1; it is a number, 0 or more"),
         ("weighted_sum", {"terms": [{"criterion": "f1", "factor": float("inf")}]}, "factor is inf; it is a number, 0 "),
         ("weighted_sum", {"terms": [{"criterion": "focal", "criterion_args": {"gamma": "x"}}]}, "gamma is 'x'; it is"),
