@@ -58,7 +58,7 @@ class Tracking:
             tensorboard = TensorBoardTracker(run_name="tensorboard", logging_dir=str(run.path))
             tensorboard.start()
             trackers.append(tensorboard)
-            notes.append(f"tensorboard --logdir {run.path}")
+            notes.append(shlex.join(["tensorboard", "--logdir", str(run.path)]))
         if config.wandb != "disabled":
             wandb_tracker, note = _start_wandb(config, run.path, word)
             trackers += [wandb_tracker] if wandb_tracker else []

@@ -106,12 +106,13 @@ def test_every_line_is_in_metrics_jsonl(run: RunFolder) -> None:
     assert [entry.name for entry in run.path.iterdir()] == ["metrics.jsonl"]
 
 
-def test_tensorboard_holds_scalars_and_pictures(run: RunFolder) -> None:
+def test_tensorboard_holds_scalars_and_pictures(tmp_path: Path) -> None:
+    run = RunFolder.create(str(tmp_path), "my exp")
     tracking = Tracking.start(config(wandb="disabled"), run, words("en"))
     log_two_epochs(tracking)
     tracking.log_pictures({"valid/batch": PICTURE, "train/batch": PICTURE}, update=6)
     tracking.finish()
-    assert tracking.notes == [f"tensorboard --logdir {run.path}"]
+    assert tracking.notes == [f"tensorboard --logdir '{tmp_path}/my exp'"]
     (events,) = run.path.rglob("events.out.tfevents.*")
     read = EventAccumulator(str(events.parent), size_guidance={SCALARS: 0, IMAGES: 0}).Reload()
     scalars = {
