@@ -10,7 +10,7 @@ import argparse
 
 from maskcls.errors import errors_end_the_program
 from maskcls.machine import keep_freed_memory
-from maskcls.paths import full_path
+from maskcls.paths import full_path, written_whole
 from maskcls.reporting.text import language, words
 
 
@@ -98,6 +98,11 @@ def infer(
     of_one_colour = [data.image_ids[row] for row in sorted(set().union(*launch.all_of(pixels.of_one_colour)))]
     if of_one_colour:
         launch.say(word("one_colour", count=len(of_one_colour), paths=listed(of_one_colour)))
+    if num_broken := int((~logits.isfinite().all(1)).sum()):  # every process holds the same
+        raise UserError(
+            f"{run.best} gives {num_broken:,} of {len(logits):,} photos answers that are not finite numbers, in "
+            f"precision {accelerator.mixed_precision}: nothing was written"
+        ).of_launch()
     if launch.is_main:
         answers = head_predictions(logits, config.output)[headline(config.output)]
         save_answers(target, data.image_ids, answers, head_probabilities(logits, config.output))
@@ -105,8 +110,15 @@ def infer(
             scores, matrices = score(logits, torch.from_numpy(data.labels), None, output=config.output)
             head = headline(config.output)
             per_class = dict(zip(HEAD_CLASSES[head], per_class_f1(matrices[head]), strict=True))
-            write_json(target / "infer_metrics.json", {"photos": len(logits), **scores, "f1_per_class": per_class})
-            pictures.save_picture(target / "infer_confusion_matrix.png", pictures.confusion_picture(matrices))
+            people = {name.partition("/")[0] for name in data.image_ids}
+            trained_on = len(people & run.trained_people())
+            with written_whole(target / "infer_metrics.json") as file:
+                counts = {"photos": len(logits), "people": len(people), "people_trained_on": trained_on}
+                write_json(file, {**counts, **scores, "f1_per_class": per_class})
+            with written_whole(target / "infer_confusion_matrix.png") as file:
+                pictures.save_picture(file, pictures.confusion_picture(matrices))
+            if trained_on:
+                print(word("trained_on", seen=trained_on, people=len(people)))
             print("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         duration = console.duration(time.time() - started, word)
         print(word("num_predicted", photos=len(logits), duration=duration, precision=accelerator.mixed_precision))

@@ -24,8 +24,12 @@ def run(arguments: argparse.Namespace) -> None:
         UserError: see `write_sample_data`.
     """
     from maskcls.data.sample import write_sample_data
+    from maskcls.paths import write_problem
 
-    summary = write_sample_data(arguments.directory, num_people=arguments.people, seed=arguments.seed)
+    try:
+        summary = write_sample_data(arguments.directory, num_people=arguments.people, seed=arguments.seed)
+    except OSError as error:
+        raise write_problem(arguments.directory, error) from None
     people = f"{summary.num_train_people} people to train on, {summary.num_valid_people} to validate"
     print(f"profiles    {summary.images}: {summary.num_profile_photos} photos, {people}")
     print(f"lists       {summary.train_profile}, {summary.valid_profile}")

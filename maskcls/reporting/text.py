@@ -466,6 +466,13 @@ TEXT: dict[str, dict[str, str]] = {
         ("duration_minutes", "{minutes} min {seconds:02d} s", "{minutes}분 {seconds:02d}초"),
         ("duration_hours", "{hours} h {minutes:02d} min", "{hours}시간 {minutes:02d}분"),
         # console: prediction
+        (
+            "trained_on",
+            "warning: the run was trained on {seen:,} of these {people:,} people: the scores tell what it "
+            "remembers, too, not only how it does on others",
+            "경고: 이 {people:,}명 중 {seen:,}명은 학습에 쓰인 사람입니다. 점수에는 다른 사람에 대한 성능만이 아니라 "
+            "기억한 것도 들어 있습니다",
+        ),
         ("predicting", "predicting", "예측 중"),
         ("photo_unit", "photo", "사진"),
         (

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.errors import UserError, joined, listed
 from maskcls.machine import num_cores, processor
-from maskcls.paths import folder_problem, full_path, output_problem
+from maskcls.paths import folder_problem, full_path, output_problem, written_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -178,6 +178,11 @@ class RunFolder:
         (self.path / "train_profiles.txt").write_text("\n".join(train) + "\n", encoding="utf-8")
         (self.path / "valid_profiles.txt").write_text("\n".join(valid) + "\n", encoding="utf-8")
 
+    def trained_people(self) -> set[str]:
+        """Returns the profiles that the run learnt from; none when its list is missing."""
+        path = self.path / "train_profiles.txt"
+        return set(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else set()
+
     def save_environment(self, **facts: Any) -> None:
         """Writes environment.json: versions, git commit, hardware, and the given facts."""
         import torch
@@ -308,7 +313,8 @@ def check_writable(folder: Path) -> None:
 def save_answers(folder: Path, image_ids: Sequence[str], answers: Tensor, probabilities: Mapping[str, Tensor]) -> None:
     """Writes output.csv (ImageID, ans) and probabilities.parquet (ImageID, then {head}_{label} columns, float32).
 
-    answers: (N,) the headline's labels; probabilities: head -> (N, K). Both files appear whole or not at all.
+    answers: (N,) the headline's labels; probabilities: head -> (N, K). Both files appear whole or not at all, and what
+    an earlier prediction said about its scores goes. Raises what `written_whole` does.
     """
     import pyarrow
     from pyarrow import parquet
@@ -319,14 +325,18 @@ def save_answers(folder: Path, image_ids: Sequence[str], answers: Tensor, probab
         for head, values in probabilities.items()
         for label in range(values.shape[1])
     }
-    with (folder / ".probabilities.parquet").open("wb") as file:  # not by its name: a:b/... would be a protocol
-        parquet.write_table(pyarrow.table(columns), file)
-    with (folder / ".output.csv").open("w", newline="", encoding="utf-8") as text:
-        csv.writer(text, lineterminator="\n").writerows(
-            [("ImageID", "ans"), *zip(image_ids, answers.tolist(), strict=True)]
-        )
-    for name in ("probabilities.parquet", "output.csv"):
-        os.replace(folder / f".{name}", folder / name)
+    with (
+        written_whole(folder / "output.csv") as answers_file,
+        written_whole(folder / "probabilities.parquet") as probabilities_file,
+    ):
+        with probabilities_file.open("wb") as file:  # not by its name: a:b/... would be a protocol
+            parquet.write_table(pyarrow.table(columns), file)
+        with answers_file.open("w", newline="", encoding="utf-8") as text:
+            csv.writer(text, lineterminator="\n").writerows(
+                [("ImageID", "ans"), *zip(image_ids, answers.tolist(), strict=True)]
+            )
+        for name in ("infer_metrics.json", "infer_confusion_matrix.png"):
+            (folder / name).unlink(missing_ok=True)
 
 
 def write_json(path: Path, values: Any) -> None:

@@ -1,0 +1,135 @@
+"""What infer.py leaves and says: nothing of an earlier prediction, nothing half-written, nothing that is no answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+import infer
+from maskcls import cli
+from maskcls.config import load_config
+from tests.helpers import ROOT, overrides
+from train import train
+
+RESULTS = {"output.csv", "probabilities.parquet", "infer_metrics.json", "infer_confusion_matrix.png"}
+
+
+@pytest.fixture(scope="module")
+def finished_run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    train(load_config(ROOT / "configs" / "mask.yaml", overrides(sample, folder, model="convnext")))
+    return folder / "runs" / "exp"
+
+
+def people_of(sample: Path, folder: Path, *lists: str) -> Path:
+    """Returns a folder with the profiles of the lists."""
+    folder.mkdir()
+    for name in lists:
+        for profile in (sample / name).read_text().split():
+            (folder / profile).symlink_to(sample / "images" / profile)
+    return folder
+
+
+def predict(run: Path, photos: Path, out: Path, *, lang: str = "en") -> set[str]:
+    """Returns what lies in `out` after a prediction."""
+    infer.infer(str(run), str(photos), batch_size=None, output_dir=str(out), lang=lang)
+    return {path.name for path in out.iterdir()}
+
+
+@contextmanager
+def files_of_at_most(num_bytes: int) -> Iterator[None]:
+    """Lets the system refuse to make any file longer, as a full disk does."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
+def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *command: object) -> tuple[object, str]:
+    """Returns exit code and message of infer.py, or of the maskcls command."""
+    monkeypatch.setattr(sys, "argv", list(map(str, command)))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        (infer if command[0] == "infer.py" else cli).main()
+    return error.value.code, capsys.readouterr().err
+
+
+def test_scores_of_an_earlier_prediction_are_not_left_beside_new_answers(
+    finished_run: Path, sample: Path, tmp_path: Path
+) -> None:
+    labelled = people_of(sample, tmp_path / "people", "valid_profiles.txt")
+    assert predict(finished_run, labelled, tmp_path / "out") == RESULTS
+    assert predict(finished_run, sample / "eval", tmp_path / "out") == {"output.csv", "probabilities.parquet"}
+
+
+def test_people_that_the_run_was_trained_on_are_counted(
+    finished_run: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    num_valid, num_train = (len((sample / f"{name}_profiles.txt").read_text().split()) for name in ("valid", "train"))
+    everybody = people_of(sample, tmp_path / "all", "valid_profiles.txt", "train_profiles.txt")
+    predict(finished_run, everybody, tmp_path / "out")
+    told = f"warning: the run was trained on {num_train} of these {num_valid + num_train} people: "
+    assert told in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "out" / "infer_metrics.json").read_text())
+    assert (metrics["people"], metrics["people_trained_on"]) == (num_valid + num_train, num_train)
+    predict(finished_run, everybody, tmp_path / "out", lang="ko")
+    assert f"경고: 이 {num_valid + num_train}명 중 {num_train}명은 학습에 쓰인 사람" in capsys.readouterr().out
+    others = people_of(sample, tmp_path / "others", "valid_profiles.txt")
+    predict(finished_run, others, tmp_path / "out")
+    assert "trained on" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "infer_metrics.json").read_text())["people_trained_on"] == 0
+
+
+@pytest.mark.parametrize("number", [float("nan"), 3e38])  # 3e38 is finite, and what comes of it is not
+def test_answers_that_are_not_finite_are_refused(
+    number: float, finished_run: Path, sample: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run = shutil.copytree(finished_run, tmp_path / "exp")
+    weights = load_file(run / "best" / "model.safetensors")
+    weights["classifier.weight"].fill_(number)
+    save_file(weights, run / "best" / "model.safetensors", metadata={"format": "pt"})
+    code, message = ended(
+        monkeypatch, capsys,
+        "infer.py", "--model_dir", run, "--infer_data_dir", sample / "eval", "--output_dir", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 2 and message.startswith(f"error: {run}/best ") and "not finite numbers" in message
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_full_disk_ends_a_prediction_as_a_fault_and_leaves_nothing_unfinished(
+    finished_run: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    out, photos = tmp_path / "out", tmp_path / "photos"
+    photos.mkdir()
+    photo = next((sample / "eval" / "images").iterdir())
+    for number in range(60):  # names that take more than 5,000 bytes however they are packed
+        name = "".join(hashlib.sha256(bytes([number, part])).hexdigest() for part in range(3))
+        (photos / f"{name}.jpg").symlink_to(photo)
+    predict(finished_run, sample / "eval", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    command = ("infer.py", "--model_dir", finished_run, "--infer_data_dir", photos, "--output_dir", out)
+    with files_of_at_most(5_000):
+        code, message = ended(monkeypatch, capsys, *command)
+    assert code == 3, message
+    assert message == f"error: {out}/probabilities.parquet cannot be written: File too large\n"
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_full_disk_ends_the_sample_data_as_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with files_of_at_most(0):
+        code, message = ended(monkeypatch, capsys, "maskcls", "sample-data", tmp_path / "data", "--people", "1")
+    assert (code, message) == (3, f"error: {tmp_path}/data cannot be written: File too large\n")
