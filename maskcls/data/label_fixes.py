@@ -86,7 +86,7 @@ def correct_labels(photos: Sequence[Photo], path: str | Path, folders: Sequence[
         if len({(corrected[row].gender, corrected[row].age) for row in rows_of[person]}) > 1:
             speakers = {said[row][name].line for row in rows_of[person] for name in said[row] if name != "mask"}
             problems.append(
-                f"line {', '.join(map(str, sorted(speakers)))}: gender or age of only some photos of {person}, "
+                f"line {listed(sorted(speakers))}: gender or age of only some photos of {person}, "
                 "but a person has one gender and one age: leave stem empty"
             )
     if problems:
