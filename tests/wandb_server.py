@@ -35,8 +35,9 @@ def own_wandb(patch: pytest.MonkeyPatch, home: Path, server: WandbServer | None 
     import wandb
 
     wandb.teardown()
-    for name in [name for name in os.environ if name.startswith(("WANDB_", "XDG_"))] + ["NETRC"]:
-        patch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith(("WANDB_", "XDG_", "NETRC")) or name.lower().endswith("_proxy"):
+            patch.delenv(name)
     patch.setenv("HOME", str(home))
     if server:
         patch.setenv("WANDB_BASE_URL", server.url)
