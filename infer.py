@@ -64,12 +64,12 @@ def infer(
     launch = Launch(precision=RunFolder(full_path(model_dir)).precision())
     accelerator = launch.accelerator
     run, config = launch.on_each(lambda: RunFolder.open(model_dir))
-    folder = full_path(infer_data_dir) if infer_data_dir else config.infer_data_dir
+    folder = full_path(infer_data_dir) if infer_data_dir is not None else config.infer_data_dir
     if folder is None:
         raise UserError(f"no folder to predict: give --infer_data_dir, or set infer_data_dir in {run.config}")
     if batch_size is not None and batch_size < 1:
         raise UserError(f"--batch_size is {batch_size}; it is at least 1")
-    target = full_path(output_dir) if output_dir else run.path
+    target = full_path(output_dir) if output_dir is not None else run.path
     launch.on_main(lambda: check_writable(target))
 
     data = launch.on_each(lambda: inference_data(folder, config.cache_dir))

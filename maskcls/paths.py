@@ -38,6 +38,8 @@ def full_path(text: str | Path) -> Path:
 
     Links are kept as they are written, since a data folder is often one. Raises UserError when there is no such path.
     """
+    if not str(text):  # as of "$UNSET", which would be where one works
+        raise UserError("a path is empty")
     expanded = os.path.expanduser(text)
     if str(expanded).startswith("~"):
         raise UserError(f"{text}: there is no such home folder (a file of that name is ./{text})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from PIL import Image
 
 import infer
 import train
+from maskcls import cli
+from maskcls.cli import SCRIPTS, main
 from maskcls.config import load_config
 from tests.helpers import ROOT, overrides
 
@@ -149,6 +152,86 @@ def test_training_with(
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
     if not name.startswith("bad photos"):  # of these only the decoding knows
         assert "decoding" not in message and not list(tmp_path.glob("cache/pixels/*"))
+
+
+# `{file}` is a file that is nothing else, `{empty}` an empty folder, `{config}` a config.
+COMMANDS = """
+    runs {file}                                             | {file} is not a folder
+    runs {empty}/nothing                                    | {empty}/nothing is not a folder
+    runs ''                                                 | a path is empty
+    runs ~no-one/runs                                       | ~no-one/runs: there is no such home folder
+    runs --csv                                              | expected one argument
+    runs --nope                                             | unrecognized arguments: --nope
+    report {file}                                           | run folder {file} is a file, not a folder
+    report {empty}                                          | {empty} is not a run folder
+    report {empty}/nothing                                  | run folder {empty}/nothing does not exist
+    report {empty} --lang xx                                | unknown language 'xx'
+    compare {empty}                                         | a comparison needs two runs or more
+    compare {empty} {file}                                  | 2 runs that cannot be compared
+    compare '' ,                                            | a path is empty
+    suspects {file}                                         | {file}/valid_predictions.parquet does not exist
+    suspects {empty}/nothing                                | {empty}/nothing/valid_predictions.parquet does not exist
+    suspects {empty} --top 0                                | --top is 0; it is at least 1
+    suspects {empty} -o ''                                  | a path is empty
+    sample-data {file}                                      | cannot write to {file}
+    sample-data {file}/data                                 | cannot write to {file}/data
+    sample-data {empty}/data --people 0                     | the number of people must be at least 1, not 0
+    sample-data {empty}/data --seed -1                      | the seed must be 0 or more, not -1
+    sample-data ''                                          | a path is empty
+    init {file}                                             | {file} cannot be written
+    init ''                                                 | a path is empty
+    schema more                                             | unrecognized arguments: more
+    check                                                   | the following arguments are required: --config
+    check --config {empty}                                  | config file {empty} is a folder, not a file
+    check --config {file}                                   | {file}: expected `key: value` lines
+    check --config {empty}/nothing                          | config file {empty}/nothing does not exist
+    check --config ''                                       | a path is empty
+    check --config {config} more                            | override 'more' is not of the form key=value
+    check --config {config} --lang xx                       | unknown language 'xx'
+    check --config {config} model_dir={file}/runs           | no go: model_dir {file}/runs is not writable
+    train                                                   | give --config
+    train --check                                           | give --config
+    train --config {empty}                                  | config file {empty} is a folder, not a file
+    train --config {config} --lr 0.1 epoch=3                | 2 problems
+    train --config {config} --lang xx                       | unknown language 'xx'
+    train --config {config} model_dir={file}/runs           | model_dir {file}/runs is not writable
+    train --resume {file}                                   | run folder {file} is a file, not a folder
+    train --resume {empty}                                  | {empty} is not a run folder
+    train --resume {empty}/nothing                          | run folder {empty}/nothing does not exist
+    train --resume ''                                       | a path is empty
+    train --resume auto                                     | --resume auto looks for a run of a config
+    train --resume auto --config {empty}                    | config file {empty} is a folder, not a file
+    infer                                                   | the following arguments are required: --model_dir
+    infer --model_dir {file}                                | run folder {file} is a file, not a folder
+    infer --model_dir {empty}                               | {empty} is not a run folder
+    infer --model_dir ''                                    | a path is empty
+    infer --model_dir {empty} --batch_size x                | invalid int value: 'x'
+    infer --model_dir {empty} --nope                        | unrecognized arguments: --nope
+    nothing                                                 | invalid choice: 'nothing'
+"""
+
+
+@pytest.mark.parametrize("line", COMMANDS.strip().splitlines())
+def test_a_command_that_cannot_be_done_says_why_and_leaves_nothing(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "exp.yaml").write_text("data_dir: nowhere\ndataset_args: {output: mask}\n")
+    places = {"file": tmp_path / "file", "empty": tmp_path / "empty", "config": tmp_path / "exp.yaml"}
+    command, words = (part.strip().format(**places) for part in line.split("|"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["maskcls", *shlex.split(command)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    output = capsys.readouterr()
+    assert (ended.value.code, output.out) == (2, "") and words in output.err and "error: " in output.err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "exp.yaml", "file"]
+
+
+def test_the_commands_that_are_typed_wrongly_are_all_there_are() -> None:
+    typed = {line.split()[0] for line in COMMANDS.strip().splitlines()}
+    assert typed == {*SCRIPTS, *cli.COMMANDS, "nothing"}
 
 
 def test_a_duplicate_key_in_the_file(

@@ -33,7 +33,12 @@ def test_a_path_is_expanded_and_absolute(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("~no-one/runs", "^~no-one/runs: there is no such home folder"), ("a\0b", "holds a NUL")]
+    ("text", "words"),
+    [
+        ("", "^a path is empty$"),
+        ("~no-one/runs", "^~no-one/runs: there is no such home folder"),
+        ("a\0b", "holds a NUL"),
+    ],
 )
 def test_what_stands_for_no_path_is_told(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):

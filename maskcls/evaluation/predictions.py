@@ -99,7 +99,7 @@ class Predictions:
                 np.stack([columns[name] for name in LABEL_COLUMNS], axis=1).astype(np.int64),
                 columns["age"].astype(np.int64), columns["race"].astype(str), probabilities,
             )  # fmt: skip
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise UserError(
                 f"{path} does not exist: the run has not finished an epoch, or is of an older version"
             ) from None

@@ -319,6 +319,8 @@ def _dots(axes: Any, intervals: Sequence[Interval], colours: Sequence[str]) -> N
 
 def save_figure(path: Path, figure: Figure) -> None:
     """Writes a picture in the form that the ending names. Raises UserError when there is none or writing fails."""
+    if not path.suffix:  # matplotlib would write another file
+        raise UserError(f"{path} has no ending that says which form the picture has: .png, .svg or .pdf")
     try:
         figure.savefig(path)
     except ValueError as error:  # an ending that matplotlib does not know
