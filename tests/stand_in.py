@@ -211,7 +211,7 @@ def shipped(name: str, sample: Path, cache: Path, *more: str) -> Config:
     """Returns a config of configs/, on the sample's photos, from scratch: what it downloads has the same layers."""
     config = load_config(ROOT / "configs" / f"{name}.yaml", [
         f"data_dir={sample}/images", f"train_profile={sample}/train_profiles.txt",
-        f"valid_profile={sample}/valid_profiles.txt", f"cache_dir={cache}", "train_batch_size=12", *more,
+        f"valid_profile={sample}/valid_profiles.txt", f"cache_dir={cache}", "train_batch_size=16", *more,
     ])  # fmt: skip
     arguments = {key: value for key, value in config.model_args.items() if key != "pretrained"}
     return config.model_copy(update={"model_args": arguments})

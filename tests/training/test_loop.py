@@ -127,6 +127,20 @@ def test_predict_gives_the_same_with_a_batch_of_one_at_the_end(accelerator: Acce
     torch.testing.assert_close(logits, reference_logits(model, pixels, rows), rtol=0, atol=1e-6)
 
 
+def test_predict_keeps_its_own_copy_of_logits_that_the_model_writes_again(accelerator: Accelerator) -> None:
+    """As a compiled model does whose CUDA graph is replayed: every batch comes in the same memory."""
+
+    class Replayed(Toy):
+        def forward(self, *, pixel_values: torch.Tensor) -> Any:
+            logits = super().forward(pixel_values=pixel_values).logits
+            return SimpleNamespace(logits=memory[: len(logits)].copy_(logits))
+
+    memory, pixels, rows = torch.zeros(4, 3), MemoryPixels(9), np.arange(9)
+    torch.manual_seed(0)
+    logits = predict(accelerator, Replayed(3), pixels, rows, transform(), batch_size=4)
+    torch.testing.assert_close(logits, reference_logits(toy(3), pixels, rows), rtol=0, atol=1e-6)
+
+
 def test_predict_of_no_photos_has_no_rows_but_the_width(accelerator: Accelerator) -> None:
     logits = predict(accelerator, toy(8), MemoryPixels(2), np.arange(0), transform(), batch_size=4)
     assert logits.shape == (0, 8)

@@ -75,7 +75,7 @@ def test_pixels_that_do_not_stay_on_the_device_come_without_making_it_wait(
 
 def test_accumulated_passes_do_not_wait_either(sample: Path, cache: Path) -> None:
     with standing_in() as launch:
-        _, _, watched = epoch(shipped("real_faces", sample, cache, "max_device_batch_size=4"), launch)
+        _, _, watched = epoch(shipped("demo", sample, cache, "max_device_batch_size=4"), launch)
     assert [len(watch.waits) for watch in watched].count(1) == 2 == sum(len(watch.waits) for watch in watched)
 
 
