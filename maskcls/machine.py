@@ -102,6 +102,10 @@ def free_memory(device: torch.device) -> float:
     """Returns the bytes that an accelerator has left; infinite where it does not say."""
     import torch
 
+    if device.type == "mps":  # it shares the machine's
+        import psutil
+
+        return psutil.virtual_memory().available
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 import torch
 
 from maskcls.machine import (
     cpu_has_bf16,
     decoding_threads,
+    free_memory,
     is_quick_in,
     num_cores,
     quickest_precision,
@@ -24,6 +26,11 @@ def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("maskcls.machine.num_cores", lambda: 16)
     assert [decoding_threads(None, num_processes=number) for number in (1, 4, 32)] == [16, 4, 1]
     assert decoding_threads(3, num_processes=4) == 3
+
+
+def test_apples_devices_share_the_memory_of_the_machine() -> None:
+    assert 0 < free_memory(torch.device("mps")) <= psutil.virtual_memory().total
+    assert free_memory(torch.device("meta")) == float("inf")
 
 
 def test_a_processor_is_quick_in_float32_and_in_bf16_where_it_has_it() -> None:

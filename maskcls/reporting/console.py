@@ -18,7 +18,7 @@ from maskcls.errors import listed
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import AGE_GROUPS, ATTRIBUTES, GENDERS, MASKS, class_counts, decode_class, encode_class
-from maskcls.machine import cpu_has_bf16
+from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
 from maskcls.progress import Progress
 from maskcls.reporting.text import padded
@@ -136,6 +136,9 @@ def advice(values: Mapping[str, float], accelerator: Accelerator, word: Callable
         lines.append(word("advice_disk" if uses_cache else "advice_cache", share=values["train/waiting_share"]))
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no" and cpu_has_bf16():
         lines.append(word("advice_bf16", file=shipped("accelerate_configs/cpu.yaml")))
+    elif is_accelerator(accelerator.device) and accelerator.mixed_precision == "no":
+        precision = quickest_precision()
+        lines += [word("advice_precision", precision=precision)] if precision != "no" else []
     return "".join(f"{line}\n" for line in lines)
 
 

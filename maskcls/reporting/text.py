@@ -449,6 +449,11 @@ TEXT: dict[str, dict[str, str]] = {
             "조언     이 프로세서는 bf16을 지원함: --config_file {file}로 1.5~2배 빨라집니다",
         ),
         (
+            "advice_precision",
+            "advice   the GPU computes in float32: accelerate launch --mixed_precision {precision} is faster",
+            "조언     GPU가 float32로 계산 중: accelerate launch --mixed_precision {precision}이 더 빠름",
+        ),
+        (
             "stopped",
             "stopped: {criterion} has not been better for {epochs} epochs",
             "조기 종료: {epochs}에폭 동안 {criterion} 개선 없음",

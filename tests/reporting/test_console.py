@@ -217,6 +217,16 @@ def test_advice_names_the_file_that_makes_a_processor_quick(monkeypatch: pytest.
     assert console.advice({"train/waiting_share": 0}, device, ENGLISH, uses_cache=True) == ""
 
 
+def test_advice_names_the_precision_that_makes_a_gpu_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    device: Any = SimpleNamespace(device=SimpleNamespace(type="cuda"), mixed_precision="no")
+    monkeypatch.setattr(console, "quickest_precision", lambda: "fp16")
+    assert console.advice({"train/waiting_share": 0}, device, ENGLISH, uses_cache=True) == (
+        "advice   the GPU computes in float32: accelerate launch --mixed_precision fp16 is faster\n"
+    )
+    monkeypatch.setattr(console, "quickest_precision", lambda: "no")
+    assert console.advice({"train/waiting_share": 0}, device, ENGLISH, uses_cache=True) == ""
+
+
 def test_findings_keep_their_columns_and_are_told_in_english(tmp_path: Path) -> None:
     findings = [Finding("error", "split", "", "", "no people"), *[Finding("note", "stem", "a", "b.jpg", "odd")] * 7]
     assert finding_lines(findings, None, ENGLISH).split("\n")[-3:] == [

@@ -51,7 +51,7 @@ def test_the_labels_of_lines_are_nine_places_wide_in_both_languages() -> None:
         for language, text in TEXT[key].items():
             label = re.match(r"\S+ +", text)
             assert label and width(label[0]) == 9, (key, language)
-    assert len(keys) == 13
+    assert len(keys) == 14
 
 
 @pytest.mark.parametrize(
