@@ -456,11 +456,13 @@ def _decoded(table: Dataset, geometry: Geometry, *, num_workers: int, show: bool
         raise BadPhotos(*bad)
 
 
-def mean_and_std(pixels: MappedPixels | DecodedPixels, rows: np.ndarray) -> tuple[list[float], list[float]]:
+def mean_and_std(
+    pixels: MappedPixels | DecodedPixels, rows: np.ndarray, *, least_std: float
+) -> tuple[list[float], list[float]]:
     """Returns the mean and standard deviation of each colour over all pixels of the rows, in 0..1.
 
     Exact: from the 256-bin histogram of each channel, so neither order nor precision of a running sum matters. Raises
-    UserError when a colour has no spread, by which nothing can be divided.
+    UserError when a standard deviation, by which pixels are divided, is below least_std.
     """
     counts = np.zeros((3, 256), np.int64)
     for start in range(0, len(rows), 256):
@@ -472,9 +474,9 @@ def mean_and_std(pixels: MappedPixels | DecodedPixels, rows: np.ndarray) -> tupl
     mean = shares @ levels
     std = np.sqrt((shares * (levels - mean[:, None]) ** 2).sum(1))
     mean, std = mean.round(6).tolist(), std.round(6).tolist()
-    if not all(std):
+    if min(std) < least_std:
         raise UserError(
-            f"the std computed of {len(rows):,} training photos is {std}; it divides, so it cannot be 0: look at the "
-            "photos, they are all of one colour. (dataset_args may give mean and std)"
+            f"the std computed of {len(rows):,} training photos is {std}; it divides, so it cannot be 0 or less than "
+            f"{least_std}: look at the photos, they are all of one colour. (dataset_args may give mean and std)"
         )
     return mean, std

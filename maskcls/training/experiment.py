@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from maskcls.config import TABLES, Config
+from maskcls.config import LEAST_STD, TABLES, Config
 from maskcls.data.augmentation import Augmentation, Transform
 from maskcls.data.dataset import FaceData, ProfileSource
 from maskcls.data.loader import BatchPlan
@@ -105,7 +105,7 @@ def open_faces(config: Config, launch: Launch, data: FaceData, *, only_looks: bo
     if data.mean is None or data.std is None:
         # Not the first ones: they are of a few people.
         rows = data.train_rows[:: len(data.train_rows) // LOOKED_AT + 1] if only_looks else data.train_rows
-        computed = launch.on_main(lambda: mean_and_std(pixels, rows))
+        computed = launch.on_main(lambda: mean_and_std(pixels, rows, least_std=LEAST_STD))
         config = config.with_statistics(data.mean or computed[0], data.std or computed[1])
     else:
         config = config.with_statistics(data.mean, data.std)

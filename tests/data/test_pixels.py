@@ -726,7 +726,7 @@ def test_mean_and_std_are_numpys_over_all_pixels() -> None:
     stored = random.integers(0, 256, (600, 5, 4, 3), np.uint8)
     stored[..., 1] //= 3  # darker and less spread
     rows = random.permutation(600)[:530]
-    mean, std = mean_and_std(lambda some: torch.from_numpy(stored[some]), rows)
+    mean, std = mean_and_std(lambda some: torch.from_numpy(stored[some]), rows, least_std=0.001)
     values = stored[rows].astype(np.float64) / 255
     assert mean == pytest.approx(values.mean((0, 1, 2)), abs=1e-6)
     assert std == pytest.approx(values.std((0, 1, 2)), abs=1e-6)
@@ -739,18 +739,22 @@ def test_mean_and_std_of_the_sample_are_the_same_from_the_cache_and_on_the_fly(s
     table = table_of(sample / "images", tmp_path)
     build_cache(table, SMALL, tmp_path, num_workers=0)
     rows = np.arange(0, 84, 2)
-    from_cache = mean_and_std(open_cache(table, SMALL, tmp_path), rows)
-    assert from_cache == mean_and_std(DecodedPixels(table, SMALL), rows[::-1])
-    assert from_cache != mean_and_std(open_cache(table, SMALL, tmp_path), rows + 1)
+    from_cache = mean_and_std(open_cache(table, SMALL, tmp_path), rows, least_std=0.001)
+    assert from_cache == mean_and_std(DecodedPixels(table, SMALL), rows[::-1], least_std=0.001)
+    assert from_cache != mean_and_std(open_cache(table, SMALL, tmp_path), rows + 1, least_std=0.001)
     values = DecodedPixels(table, SMALL)(rows).numpy() / 255
     assert from_cache[0] == pytest.approx(values.mean((0, 1, 2)), abs=1e-6)
     assert from_cache[1] == pytest.approx(values.std((0, 1, 2)), abs=1e-6)
 
 
 def test_photos_of_one_colour_have_no_spread_and_are_refused() -> None:
-    words = r"^the std computed of 3 training photos is \[0.0, 0.0, 0.0\]; it divides, so it cannot be 0: look at the photos"
+    words = (
+        r"^the std computed of 3 training photos is \[0.0, 0.0, 0.0\]; it divides, so it cannot be 0 or less than 0.001"
+    )
     with pytest.raises(UserError, match=words):
-        mean_and_std(lambda rows: torch.full((len(rows), 2, 2, 3), 51, dtype=torch.uint8), np.arange(3))
+        mean_and_std(
+            lambda rows: torch.full((len(rows), 2, 2, 3), 51, dtype=torch.uint8), np.arange(3), least_std=0.001
+        )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
