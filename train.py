@@ -12,6 +12,7 @@ from maskcls.cli.check import check
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError, errors_end_the_program
 from maskcls.machine import keep_freed_memory
+from maskcls.paths import maskcls_command
 from maskcls.reporting.text import language, words
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
@@ -166,7 +167,12 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
             predictions = Predictions.load(run.predictions)
             intervals = score_intervals(predictions)
             run.finish(best, intervals, calibrate(predictions), seconds=progress.seconds)
-            report = write_report(run, language=lang) if config.report else None
+            report = None
+            if config.report:
+                try:
+                    report = write_report(run, language=lang)
+                except UserError as error:  # as when the disk is full: the run is finished all the same
+                    tracking.notes.append(word("no_report", reason=error, command=maskcls_command("report", run.path)))
             log_results(tracking, run, predictions, intervals=intervals, report=report)
 
     if is_main:

@@ -33,6 +33,11 @@ def command(script: str, *arguments: object) -> str:
     return shlex.join([*(["python", f"{script}.py"] if is_there else ["maskcls", script]), *map(str, arguments)])
 
 
+def maskcls_command(subcommand: str, *arguments: object) -> str:
+    """Returns the line that starts a subcommand of maskcls, arguments quoted where they must be."""
+    return shlex.join(["maskcls", subcommand, *map(str, arguments)])
+
+
 def full_path(text: str | Path) -> Path:
     """Returns the absolute path that the text stands for: `~` is the home folder, relative is to where one works.
 

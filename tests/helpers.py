@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,17 @@ def run(
         [*launcher, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
         env={name: value for name, value in {**os.environ, **settings}.items() if value is not None},
     )  # fmt: skip
+
+
+@contextmanager
+def files_of_at_most(num_bytes: int) -> Iterator[None]:
+    """Lets the system refuse to make any file longer, as a full disk does."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, former[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:

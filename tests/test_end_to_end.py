@@ -18,7 +18,7 @@ from maskcls.config import load_config
 from maskcls.data.profiles import parse_profile
 from maskcls.labels import MASK_OF_STEM, age_group
 from maskcls.training.run_folder import RunFolder
-from tests.helpers import ROOT, TINY, json_lines, overrides, rows, run
+from tests.helpers import ROOT, TINY, files_of_at_most, json_lines, overrides, rows, run
 from train import train
 
 CONFIGS = {path.stem: path for path in sorted((ROOT / "configs").glob("*.yaml"))}
@@ -99,6 +99,23 @@ def test_inference_on_profile_folders_has_the_scores_that_validation_had(
         truth = [photo_label(name, head) for name in table["ImageID"]]
         loss = -np.mean([np.log(table[f"{head}_{label}"][row]) for row, label in enumerate(truth)])
         assert loss == pytest.approx(valid[f"valid/{head}_loss"], rel=1e-4)
+
+
+def test_a_disk_that_has_no_room_for_the_report_costs_nothing_else(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"report": "true", "cache": "none"}
+    with files_of_at_most(500_000):  # the report is larger than the rest
+        train(load_config(CONFIGS["mask"], overrides(sample, tmp_path, model="convnext", **more)))
+    folder = tmp_path / "runs" / "exp"
+    printed = capsys.readouterr().out
+    assert "best valid/f1 " in printed and f"next: python infer.py --model_dir {folder}" in printed
+    assert (
+        f"warning: {folder}/report.html cannot be written: File too large. Everything else is there; to make the report "
+        f"again: maskcls report {folder}"
+    ) in printed
+    assert (folder / "finished.json").exists()
+    assert [path.name for path in folder.iterdir() if "report" in path.name or "unfinished" in path.name] == []
 
 
 def test_a_run_without_cache_sees_the_same_pixels_and_so_has_the_same_losses(sample: Path, tmp_path: Path) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import infer
 from maskcls import cli
 from maskcls.config import load_config
-from tests.helpers import ROOT, overrides
+from tests.helpers import ROOT, files_of_at_most, overrides
 from train import train
 
 RESULTS = {"output.csv", "probabilities.parquet", "infer_metrics.json", "infer_confusion_matrix.png"}
@@ -43,17 +40,6 @@ def predict(run: Path, photos: Path, out: Path, *, lang: str = "en") -> set[str]
     """Returns what lies in `out` after a prediction."""
     infer.infer(str(run), str(photos), batch_size=None, output_dir=str(out), lang=lang)
     return {path.name for path in out.iterdir()}
-
-
-@contextmanager
-def files_of_at_most(num_bytes: int) -> Iterator[None]:
-    """Lets the system refuse to make any file longer, as a full disk does."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, former[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *command: object) -> tuple[object, str]:

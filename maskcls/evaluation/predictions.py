@@ -88,6 +88,8 @@ class Predictions:
         try:
             with path.open("rb") as file:
                 table = parquet.read_table(file)
+            if not len(table):
+                raise UserError(f"{path} holds no photos: train the run again")
             columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
             probabilities = {
                 head: np.stack([columns[f"{head}_{label}"] for label in range(len(classes))], axis=1)

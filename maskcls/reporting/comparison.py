@@ -24,9 +24,10 @@ from maskcls.evaluation.intervals import Difference, Interval, paired_difference
 from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import HEAD_CLASSES
-from maskcls.paths import full_path
+from maskcls.paths import full_path, written_whole
 from maskcls.reporting.text import padded, width
 from maskcls.tables import write_table
+from maskcls.training.run_folder import is_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -322,20 +323,19 @@ def save_figure(path: Path, figure: Figure) -> None:
     if not path.suffix:  # matplotlib would write another file
         raise UserError(f"{path} has no ending that says which form the picture has: .png, .svg or .pdf")
     try:
-        figure.savefig(path)
+        with written_whole(path) as unfinished:
+            figure.savefig(unfinished)
     except ValueError as error:  # an ending that matplotlib does not know
         raise UserError(f"{path}: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def summarize_runs(folder: Path) -> list[RunSummary]:
     """Returns a summary of every run in a folder. Raises UserError when it does not exist or is itself a run."""
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the one that holds the runs (model_dir of the config)")
-    if (folder / "config.yaml").exists():
+    if is_run(folder):
         raise UserError(f"{folder} is itself a run; give the folder that holds the runs: {folder.resolve().parent}")
-    return [_summary(path) for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    return [_summary(path) for path in sorted(folder.glob("[!.]*")) if is_run(path)]
 
 
 def _summary(folder: Path) -> RunSummary:

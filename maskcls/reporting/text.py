@@ -466,6 +466,11 @@ TEXT: dict[str, dict[str, str]] = {
         ("in_brackets", "in brackets: 95 % interval over people", "대괄호 안: 사람 단위 95% 신뢰구간"),
         ("where_model", "model {path}", "모델 {path}"),
         ("where_report", "report {path}", "보고서 {path}"),
+        (
+            "no_report",
+            "warning: {reason}. Everything else is there; to make the report again: {command}",
+            "경고: {reason}. 나머지는 모두 저장됨. 보고서를 다시 만들려면: {command}",
+        ),
         ("next_command", "next: {command}", "다음: {command}"),
         ("duration_seconds", "{seconds} s", "{seconds}초"),
         ("duration_minutes", "{minutes} min {seconds:02d} s", "{minutes}분 {seconds:02d}초"),

@@ -17,10 +17,14 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.errors import UserError, joined, listed
 from maskcls.machine import num_cores, processor
 from maskcls.paths import folder_problem, full_path, output_problem, written_whole
+
+KEYS_OF_EVERY_VERSION = {"data_dir", "dataset_args", "model"}  # of a run's config.yaml
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +68,8 @@ class RunFolder:
             raise UserError(f"run folder {run.path} {problem}")
         if not run.config.exists():
             raise UserError(f"{run.path} is not a run folder: it has no config.yaml")
+        if not is_run(run.path):
+            raise UserError(f"{run.path} is not a run folder: its config.yaml is none that train.py wrote")
         return run
 
     @classmethod
@@ -286,6 +292,18 @@ def _with_statistics_of(former: Config, config: Config) -> Config:
     """Returns the config with the mean and std that the run has computed."""
     mean, std = (former.dataset_args.get(name) for name in ("mean", "std"))
     return config.with_statistics(mean, std) if mean and std else config
+
+
+def is_run(folder: Path) -> bool:
+    """Returns whether train.py made a folder, whole or damaged: other programs have a config.yaml, too."""
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        values = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), Loader=loader)
+    except (OSError, yaml.YAMLError, ValueError, RecursionError):
+        values = None
+    if isinstance(values, dict):
+        return values.keys() >= KEYS_OF_EVERY_VERSION
+    return any((folder / name).exists() for name in ("metrics.jsonl", "environment.json", "best"))
 
 
 def check_outputs(config: Config, run: RunFolder | None) -> None:

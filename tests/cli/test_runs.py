@@ -33,6 +33,8 @@ def test_runs_are_listed_best_first_and_written(
     run_folder(tmp_path / "runs" / "exp1", 0.6)
     (tmp_path / "runs" / "exp" / "finished.json").write_text('{"seconds": 5}')
     (tmp_path / "runs" / "exp2").mkdir()
+    (tmp_path / "runs" / "exp2" / "environment.json").touch()
+    (tmp_path / "runs" / "notes").mkdir()
     monkeypatch.chdir(tmp_path)
     maskcls(monkeypatch, "runs", "--sort", "f1", "--csv", "runs.csv")
     lines = capsys.readouterr().out.splitlines()

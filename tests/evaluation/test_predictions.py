@@ -58,6 +58,13 @@ def test_a_table_is_read_as_it_was_saved(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["p.parquet"]
 
 
+def test_a_table_without_a_photo_is_named(tmp_path: Path) -> None:
+    table = predictions("mask")
+    table.rows(np.zeros(len(table), bool)).save(tmp_path / "p.parquet")
+    with pytest.raises(UserError, match=r"p\.parquet holds no photos: train the run again$"):
+        Predictions.load(tmp_path / "p.parquet")
+
+
 def test_files_that_are_no_table_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing\.parquet does not exist"):
         Predictions.load(tmp_path / "missing.parquet")

@@ -361,6 +361,7 @@ def test_a_summary_gives_the_scores_of_the_best_epoch_and_how_far_the_run_came(t
 
 def test_missing_and_odd_files_are_said_in_the_row(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "metrics.jsonl").touch()
     metrics(saved_run(tmp_path / "killed"), {"f1": 0.5})
     with (tmp_path / "killed" / "metrics.jsonl").open("ab") as file:
         file.write(b'[1]\n{"epoch": "x", "valid/f1": 0.9}\n{"epoch": 2, "valid/f1": "high"}\n{"epoch": 2, "val\xff')
@@ -391,6 +392,7 @@ def test_runs_are_sorted_by_name_start_or_score(tmp_path: Path) -> None:
     metrics(saved_run(tmp_path / "b"), {"f1": 0.9, "loss": 1.0}, started=1000)
     metrics(saved_run(tmp_path / "c"), {"f1": float("nan"), "loss": 3.0}, started=2000)
     (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "environment.json").touch()
     runs = summarize_runs(tmp_path)
 
     def order(by: str) -> str:
@@ -433,3 +435,16 @@ def test_a_folder_that_holds_no_runs_is_named(tmp_path: Path) -> None:
     run = saved_run(tmp_path / "exp")
     with pytest.raises(UserError, match=f"exp is itself a run; give the folder that holds the runs: {tmp_path}"):
         summarize_runs(run)
+
+
+def test_folders_that_train_py_did_not_make_are_no_runs(sample: Path, tmp_path: Path) -> None:
+    assert summarize_runs(sample) == []  # images, eval
+    assert summarize_runs(sample / "images") == []  # people
+    saved_run(tmp_path / "exp")
+    foreign = tmp_path / "documents"
+    foreign.mkdir()
+    (foreign / "config.yaml").write_text("site_name: documents\nmodel: vit\n")
+    assert [run.name for run in summarize_runs(tmp_path)] == ["exp"]
+    assert summarize_runs(foreign) == []
+    with pytest.raises(UserError, match="is itself a run"):
+        summarize_runs(tmp_path / "exp")

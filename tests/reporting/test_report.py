@@ -376,6 +376,10 @@ def test_the_command_refuses_what_is_no_run(runs: tuple[RunFolder, RunFolder], t
     for words in ([str(tmp_path)], [str(runs[0].path), "--against", str(tmp_path)]):
         with pytest.raises(UserError, match=f"{tmp_path} is not a run folder: it has no config.yaml"):
             command.run(arguments(*words))
+    (tmp_path / "config.yaml").write_text("site_name: documents\n")
+    with pytest.raises(UserError, match=f"{tmp_path} is not a run folder: its config.yaml is none that train.py wrote"):
+        command.run(arguments(str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
 def test_a_report_that_cannot_be_written_is_a_message(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskcls.errors import UserError
+from maskcls.paths import written_whole
 from maskcls.reporting.report import course, mistakes, scores
 from maskcls.reporting.report.material import Material, percent
 from maskcls.training.run_folder import RunFolder
@@ -59,14 +59,9 @@ def write_report(run: RunFolder, *, language: str, against: RunFolder | None = N
         page = _page(material, sections, library, is_shrunk=size is not mistakes.SIZES[0])
         if len(page.encode()) <= MAX_BYTES:
             break
-    path = run.report
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
+    with written_whole(run.report) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
-    return path
+    return run.report
 
 
 def _content(build: Callable[[Material], dict[str, Any]], material: Material) -> dict[str, Any]:
