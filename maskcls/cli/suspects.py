@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from maskcls.paths import full_path
 
@@ -67,6 +68,5 @@ def run(arguments: argparse.Namespace) -> None:
     for head, share in contradictions(predictions).items():
         print(f"contradictions  {head}: {share} of the people get different answers")
     print(f"table           {arguments.output}: {len(chosen):,} rows, {len(likely):,} propose another label ({counts})")
-    print(
-        f"next            look at the photos, delete the rows that are wrong, train with label_fixes={arguments.output}"
-    )
+    setting = shlex.quote(f"label_fixes={arguments.output}")
+    print(f"next            look at the photos, delete the rows that are wrong, train with {setting}")

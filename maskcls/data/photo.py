@@ -101,6 +101,8 @@ def _in_words() -> Iterator[None]:
         yield
     except PhotoError:
         raise
+    except MemoryError:  # says nothing about the photo
+        raise
     except Exception as error:
         raise PhotoError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
 

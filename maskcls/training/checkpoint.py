@@ -31,7 +31,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from maskcls.config import Config
-from maskcls.errors import Fault, Stopped, UserError, joined
+from maskcls.errors import Fault, Stopped, UserError, is_out_of_memory, joined
 from maskcls.evaluation.predictions import Predictions
 from maskcls.evaluation.selection import BestScore
 from maskcls.paths import command
@@ -257,6 +257,8 @@ def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) ->
             learner.average.restart(learner.model, num_updates=numbers["average_updates"])
         set_model_state_dict(learner.model, raw, options=WHOLE)
     except (RuntimeError, KeyError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{state.folder} does not fit this model and optimizer: {error}") from None
     _match_layout(optimizer)
     learner.scheduler.load_state_dict(numbers["scheduler"])

@@ -281,3 +281,12 @@ def test_photos_are_opened_at_one_place_alone() -> None:
                 opening.append(file.relative_to(ROOT).as_posix())
     assert opening == ["maskcls/data/photo.py"]
     assert num_read > 50
+
+
+def test_memory_that_is_not_there_is_no_photo_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "load", lambda self: bytearray(2**62))
+    with pytest.raises(MemoryError), opened(tmp_path / "a.png") as photo:
+        decoded(photo)

@@ -490,6 +490,19 @@ def test_a_state_of_other_photos_or_of_another_version_is_refused(run: RunFolder
         restore(launch, learner, older, data_key="these photos")
 
 
+def test_a_gpu_that_is_full_is_no_state_that_does_not_fit(
+    run: RunFolder, launch: Launch, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, _ = build("convnext")
+
+    def full(*arguments: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(checkpoint, "set_model_state_dict", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        restore(launch, learner, state_of(run), data_key="these photos")
+
+
 @pytest.mark.parametrize(
     ("model", "more"),
     [
