@@ -90,8 +90,12 @@ def _build(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # its bars for loading and saving a single file
+    classifiers = list(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
+    if model_type is not None and model_type not in classifiers:  # transformers itself would name its 500 types
+        near = did_you_mean(str(model_type), classifiers)
+        raise UserError(f"transformers has no image classifier of type {model_type!r}.{near}")
     config = _config(model_type, pretrained, {name: value for name, value in fields.items() if value is not None})
-    if config.model_type not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES:
+    if config.model_type not in classifiers:
         raise UserError(f"transformers has no image classifier of type {config.model_type!r}")
     weights = _pretrained_weights(pretrained) if pretrained else {}
     stored_size = getattr(config, "image_size", None)  # of the position embeddings

@@ -262,9 +262,13 @@ def test_auto_needs_pretrained_or_model_type() -> None:
 
 
 def test_auto_tells_an_unknown_model_type_and_one_that_classifies_no_images() -> None:
-    with pytest.raises(UserError, match=r"^model_type 'resnett' cannot be loaded: "):
+    with pytest.raises(
+        UserError, match=r"^transformers has no image classifier of type 'resnett'\. Did you mean 'resnet'\?$"
+    ):
         auto(image_size=(64, 64), id2label=NAMES, attention="eager", model_type="resnett")
-    with pytest.raises(UserError, match=r"^transformers has no image classifier of type 'bert'$"):
+    with pytest.raises(
+        UserError, match=r"^transformers has no image classifier of type 'bert'\. Did you mean 'beit'\?$"
+    ):
         auto(image_size=(64, 64), id2label=NAMES, attention="eager", model_type="bert")
 
 
