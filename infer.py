@@ -66,9 +66,10 @@ def infer(
     run, config = launch.on_each(lambda: RunFolder.open(model_dir))
     folder = full_path(infer_data_dir) if infer_data_dir is not None else config.infer_data_dir
     if folder is None:
-        raise UserError(f"no folder to predict: give --infer_data_dir, or set infer_data_dir in {run.config}")
+        problem = f"no folder to predict: give --infer_data_dir, or set infer_data_dir in {run.config}"
+        raise UserError(problem).of_launch()
     if batch_size is not None and batch_size < 1:
-        raise UserError(f"--batch_size is {batch_size}; it is at least 1")
+        raise UserError(f"--batch_size is {batch_size}; it is at least 1").of_launch()
     target = full_path(output_dir) if output_dir is not None else run.path
     launch.on_main(lambda: check_writable(target))
 

@@ -95,7 +95,8 @@ def check(
     say(finding_lines(findings, report, word))
     num_errors = sum(finding.severity == "error" for finding in findings)
     if num_errors:
-        raise UserError(word("no_go_data", errors=word("one_error" if num_errors == 1 else "errors", count=num_errors)))
+        errors = word("one_error" if num_errors == 1 else "errors", count=num_errors)
+        raise UserError(word("no_go_data", errors=errors)).of_launch()
     assert data is not None  # its problem would be an error among the findings
     with no_go():
         config, faces, estimate = try_out(config, launch, data, learner, losses)

@@ -235,9 +235,11 @@ def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) ->
     Any number of processes may read what any other number wrote. Raises UserError when model or optimizer are others.
     """
     if state.numbers["format"] != FORMAT:
-        raise UserError(f"{state.folder} was written by another version of maskcls and cannot be continued")
+        problem = "was written by another version of maskcls and cannot be continued"
+        raise UserError(f"{state.folder} {problem}").of_launch()
     if state.numbers["data_key"] != data_key:
-        raise UserError(f"{state.folder} was learnt from other photos or labels than data_dir and the lists now give")
+        problem = "was learnt from other photos or labels than data_dir and the lists now give"
+        raise UserError(f"{state.folder} {problem}").of_launch()
     tensors: dict[str, Any] = launch.on_each(lambda: _read(state.folder / "training.safetensors"))
     raw, average = (
         {name.removeprefix(kind): tensors.pop(name) for name in list(tensors) if name.startswith(kind)}

@@ -68,8 +68,8 @@ def try_out(
     """
     accelerator = launch.accelerator
     is_decoded = config.cache == "none" or is_cached(data.table, geometry_of(config), config.cache_dir)
-    if not is_decoded:
-        launch.on_each_machine(lambda: _check_cache_dir(config))
+    # Collective, so also where the photos are decoded: another machine's cache may lack them.
+    launch.on_each_machine(lambda: None if is_decoded else _check_cache_dir(config))
     config, faces = open_faces(config, launch, data, only_looks=True)
     kept = bytes_kept(faces.pixels.shape, accelerator.device) if config.cache == "memory_map" else 0  # as a run decides
     seconds = photos_per_second = 0.0
@@ -78,7 +78,7 @@ def try_out(
             accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1, log_interval=1,
             max_grad_norm=config.max_grad_norm,
         )  # fmt: skip
-        for values, _ in zip(updates, range(NUM_UPDATES), strict=False):
+        for _, values in zip(range(NUM_UPDATES), updates, strict=False):  # the other way round would make one more
             waits = values["train/waiting_share"] if config.cache == "memory_map" else 0.0
             seconds = faces.plan.batch_size / values["train/images_per_second"] * (1 - waits)
             photos_per_second = faces.plan.batch_size / seconds
@@ -89,7 +89,7 @@ def try_out(
         )
         predicted = (time.perf_counter() - started) / max(len(rows), 1)
     if not bool(logits.isfinite().all()):
-        raise UserError("the model's answers are not finite after the first updates: lower lr")
+        raise UserError("the model's answers are not finite after the first updates: lower lr").of_launch()
     epoch_seconds = seconds * faces.plan.num_updates + predicted * len(faces.data.valid_rows)
     model_bytes = num_bytes(learner.network.state_dict().values())
     optimizer = learner.optimizer.state_dict()["state"].values()

@@ -43,7 +43,7 @@ def as_machines(folder: Path, *commands: list[str], prefixes: tuple[str, ...] = 
         texts = [process.communicate(timeout=100)[0] for process in started]
     finally:
         for process in started:
-            process.kill()
+            process.terminate()  # a launcher that is killed leaves its processes behind
     return [(process.returncode, text) for process, text in zip(started, texts, strict=True)]
 
 
@@ -124,6 +124,11 @@ def test_two_machines_with_caches_of_their_own_train_as_one_process_does(sample:
     losses = [[line[key] for line in lines for key in line if key.endswith("/loss")] for lines in (one, two)]
     assert len(losses[0]) >= 8
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    # The first machine has the decoded photos now, the second has not.
+    ended = as_machines(
+        tmp_path, [*command, "--check"], [*command, "--check"], prefixes=("", f"mount -t tmpfs none {tmp_path}/home")
+    )
+    assert [code for code, _ in ended] == [0, 0] and "\ngo" in ended[0][1], ended
 
 
 @pytest.mark.slow
@@ -152,6 +157,24 @@ def test_a_machine_that_does_not_see_what_it_needs_says_so_and_all_leave(sample:
         said = [line for line in ended[0][1].splitlines() if line.startswith("error: ")]
         assert len(said) == 1 and words.split(".*")[0] in said[0] and words.split(".*")[1] in said[0], ended
         assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(("said", "recorded", "machine_has", "used"), [
+    (None, "no", "bf16", "no"), (None, "bf16", "bf16", "bf16"), (None, "bf16", "no", "no"), ("no", "bf16", "bf16", "no"),
+    ("bf16", "no", "bf16", "bf16"),
+])  # fmt: skip
+def test_what_accelerate_launch_says_of_precision_stands_above_what_a_run_recorded(
+    said: str | None, recorded: str, machine_has: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    if said:
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", said)
+    monkeypatch.setattr("maskcls.training.processes.is_quick_in", lambda precision: precision in ("no", machine_has))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        assert Launch(precision=recorded).accelerator.mixed_precision == used
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def main() -> None:
@@ -189,21 +212,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-
-@pytest.mark.parametrize(("said", "recorded", "machine_has", "used"), [
-    (None, "no", "bf16", "no"), (None, "bf16", "bf16", "bf16"), (None, "bf16", "no", "no"), ("no", "bf16", "bf16", "no"),
-    ("bf16", "no", "bf16", "bf16"),
-])  # fmt: skip
-def test_what_accelerate_launch_says_of_precision_stands_above_what_a_run_recorded(
-    said: str | None, recorded: str, machine_has: str, used: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-    if said:
-        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", said)
-    monkeypatch.setattr("maskcls.training.processes.is_quick_in", lambda precision: precision in ("no", machine_has))
-    AcceleratorState._reset_state(reset_partial_state=True)
-    try:
-        assert Launch(precision=recorded).accelerator.mixed_precision == used
-    finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
