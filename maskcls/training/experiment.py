@@ -79,8 +79,8 @@ def open_data(config: Config, launch: Launch) -> FaceData:
     The first process of each machine does the work, the others read what it wrote. Raises UserError when lists, folders
     or labels are not what they should be.
     """
-    launch.on_each_machine(lambda: read_data(config))
-    data = launch.on_each(lambda: read_data(config))
+    read = launch.on_each_machine(lambda: read_data(config))
+    data = launch.on_each(lambda: read or read_data(config))
     launch.agree_on(data.key, f"{config.data_dir} holds other photos or labels here than on the first machine")
     return data
 

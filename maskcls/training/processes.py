@@ -97,9 +97,9 @@ class Launch:
             raise _common(errors).of_launch()
         return result  # type: ignore[return-value]
 
-    def on_each_machine(self, work: Callable[[], object]) -> None:
-        """Lets the first process of every machine do the work; the others wait for it, however long it takes."""
-        self.on_each(work if self.accelerator.is_local_main_process else lambda: None)
+    def on_each_machine(self, work: Callable[[], Result]) -> Result | None:
+        """Returns work()'s result on the first process of every machine, and None on the others, which wait for it."""
+        return self.on_each(work if self.accelerator.is_local_main_process else lambda: None)
 
     def all_of(self, value: Result) -> list[Result]:
         """Returns the value of every process, by rank."""
