@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from maskcls.errors import Fault, UserError, reason_of
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # another name would not help
+UNFINISHED = ".unfinished"
 
 
 def top_level() -> Path:
@@ -101,21 +103,30 @@ def write_problem(path: Path, error: OSError) -> UserError:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to, which then takes its place: `path` is whole or as it was before.
 
-    Whatever goes wrong, nothing unfinished is left. Raises what `write_problem` says instead of an OSError.
+    Several may write at once, and the last one wins. Whatever goes wrong, nothing unfinished is left, but by a kill: a
+    file that holds UNFINISHED in its name.
     """
-    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")  # the ending tells writers the form
+    unfinished = path.with_name(f".{uuid4().hex}{UNFINISHED}{path.suffix}")  # the ending tells writers the form
     try:
         yield unfinished
         os.replace(unfinished, path)
-    except BaseException as error:
+    except BaseException:
         with suppress(OSError):
             unfinished.unlink()
-        if isinstance(error, OSError):
-            raise write_problem(path, error) from None
         raise
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yields as `replacing` does. Raises what `write_problem` says instead of an OSError."""
+    try:
+        with replacing(path) as unfinished:
+            yield unfinished
+    except OSError as error:
+        raise write_problem(path, error) from None
 
 
 def nearest_folder(path: Path) -> Path:

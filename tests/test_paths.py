@@ -95,6 +95,16 @@ def test_a_file_that_is_written_whole_takes_its_place_or_leaves_nothing(tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"] and path.read_text() == "after"
 
 
+def test_of_two_that_write_a_file_at_once_the_last_one_wins(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with written_whole(path) as first:
+        first.write_text("first")
+        with written_whole(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv"] and path.read_text() == "first"
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.ENOENT])
 def test_a_full_disk_is_a_fault_and_a_path_where_nothing_can_be_written_a_mistake(number: int) -> None:
     problem = write_problem(Path("/a/b"), OSError(number, "pyarrow's own words"))

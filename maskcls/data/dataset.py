@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from maskcls import labels
 from maskcls.data import profiles
 from maskcls.data.label_fixes import CorrectedPhotos, correct_labels
 from maskcls.errors import Fault, UserError, joined, listed, reason_of
-from maskcls.paths import DISK_ERRORS, encoding_problem, file_problem, folder_problem
+from maskcls.paths import DISK_ERRORS, encoding_problem, file_problem, folder_problem, replacing
 
 if TYPE_CHECKING:
     import pyarrow
@@ -172,12 +171,14 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
     table = pyarrow.table({name: columns[name] for name in features()}, schema=features().arrow_schema)
     if not _holds(file, table):
         # Not save_to_disk: that would copy every photo into the cache.
-        unfinished = file.with_suffix(f".unfinished-{uuid4().hex}")
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            with pyarrow.OSFile(str(unfinished), "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+            with (
+                replacing(file) as unfinished,
+                pyarrow.OSFile(str(unfinished), "wb") as sink,
+                pyarrow.ipc.new_stream(sink, table.schema) as writer,
+            ):
                 writer.write_table(table)
-            os.replace(unfinished, file)  # of several launches at once the last one wins, with the same content
         except OSError as error:
             raise cache_problem(cache_dir, error) from None
     return Dataset.from_file(str(file))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import io
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -29,6 +27,7 @@ from maskcls.data.loader import map_ahead
 from maskcls.data.photo import GREY, PhotoError, decoded, is_on_its_side, opened
 from maskcls.errors import UserError, joined
 from maskcls.machine import free_memory, is_accelerator
+from maskcls.paths import UNFINISHED, replacing
 from maskcls.progress import Progress
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ SHARD_PHOTOS = 1024  # a kill while decoding costs at most so many photos
 # A JPEG may be shrunk while it is decoded (DCT scaling, 2 to 3 times faster) to no less than so many times the pixels
 # that are kept: on photos the result differs by less than half a level on average.
 DRAFT = 2
-COMPLETE, READABLE, UNFINISHED = "complete", "readable", ".unfinished"  # names in a folder of the cache
+COMPLETE, READABLE = "complete", "readable"  # names in a folder of the cache
 SIGN_STEP, SIGN_BYTES = 256 * 1024, 4096  # bytes
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 FORMAT = 3  # raised when the same photo and geometry would give other pixels
@@ -340,9 +339,8 @@ def _record(file: Path) -> dict[str, Any]:
 
 
 def _write_record(file: Path, **facts: object) -> None:
-    unfinished = file.with_name(f"{uuid4().hex}{UNFINISHED}")
-    unfinished.write_text(json.dumps(facts), encoding="utf-8")
-    os.replace(unfinished, file)
+    with replacing(file) as unfinished:
+        unfinished.write_text(json.dumps(facts), encoding="utf-8")
 
 
 @contextmanager
@@ -362,7 +360,7 @@ def _others_wait(folder: Path) -> Iterator[None]:
         yield
         return
     try:
-        for unfinished in folder.glob(f"*{UNFINISHED}"):
+        for unfinished in folder.glob(f"*{UNFINISHED}*"):
             unfinished.unlink(missing_ok=True)
         yield
     finally:
@@ -403,7 +401,7 @@ def is_of_one_colour(pixels: np.ndarray, geometry: Geometry) -> bool:
 
 
 def _check_disk(folder: Path, num_bytes: int, *, show: bool) -> None:
-    free = shutil.disk_usage(folder).free + sum(shard.stat().st_size for shard in folder.glob("*.arrow"))
+    free = shutil.disk_usage(folder).free + sum(shard.stat().st_size for shard in folder.glob("[0-9]*.arrow"))
     if show:
         print(f"decoding once to {folder}: {num_bytes / 1e6:,.0f} MB ({free / 1e9:,.0f} GB free)")
     if num_bytes > 0.95 * free:
@@ -422,15 +420,14 @@ def _write_shards(table: Dataset, geometry: Geometry, folder: Path, *, num_worke
     rows = [row for start in missing.values() for row in range(start, min(start + SHARD_PHOTOS, len(table)))]
     decoded_photos = _decoded(table.select(rows), geometry, num_workers=num_workers, show=show)
     for shard, start in missing.items():
-        unfinished = folder / f"{shard.stem}-{uuid4().hex}{UNFINISHED}"
         with (
+            replacing(shard) as unfinished,
             pyarrow.OSFile(str(unfinished), "wb") as file,  # not by its path, of which fsspec would split a::b
             ArrowWriter(stream=file, features=Features({"pixels": Value("binary")})) as writer,
         ):
             for _ in range(min(SHARD_PHOTOS, len(table) - start)):
                 writer.write({"pixels": next(decoded_photos).tobytes()})
             writer.finalize()
-        os.replace(unfinished, shard)
 
 
 def _decoded(table: Dataset, geometry: Geometry, *, num_workers: int, show: bool) -> Iterator[np.ndarray]:

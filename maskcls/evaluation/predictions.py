@@ -5,7 +5,6 @@ Reports, comparisons and the search for wrong labels read only this, so that all
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from maskcls.errors import UserError
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, decode_class, encode_class
+from maskcls.paths import replacing
 
 LABEL_COLUMNS = ("mask", "gender", "age_group")
 
@@ -75,10 +75,9 @@ class Predictions:
             for head, values in self.probabilities.items()
             for label in range(values.shape[1])
         }
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        with unfinished.open("wb") as file:  # of a name like a:b/... pyarrow would take a part for a protocol
+        # Not by its name: of one like a:b/... pyarrow would take a part for a protocol.
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
             parquet.write_table(pyarrow.table(columns), file)
-        os.replace(unfinished, path)
 
     @classmethod
     def load(cls, path: Path) -> Predictions:

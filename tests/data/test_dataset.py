@@ -27,7 +27,8 @@ from maskcls.data.dataset import (
     inference_data,
     table_labels,
 )
-from maskcls.errors import UserError
+from maskcls.errors import Fault, UserError
+from tests.helpers import files_of_at_most
 
 ANNA, BERT = "000001_female_Asian_45", "000002_male_Asian_60"
 PHOTOS = {ANNA: ["mask1.jpg", "incorrect_mask.PNG"], BERT: ["normal.jpeg"]}
@@ -179,6 +180,12 @@ def test_a_cache_folder_that_cannot_be_written_is_named(images: Path, tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=rf"^cannot write to cache_dir {tmp_path}/file"):
         make_table(images, tmp_path / "file")
+
+
+def test_a_disk_that_takes_half_a_table_keeps_nothing_of_it(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(Fault, match=rf"cache_dir {tmp_path}/cache.*: File too large$"), files_of_at_most(100):
+        make_table(images, tmp_path / "cache")
+    assert tables(tmp_path / "cache") == []
 
 
 def test_a_saved_table_carries_its_photos_along(images: Path, tmp_path: Path) -> None:
