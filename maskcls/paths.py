@@ -96,10 +96,10 @@ def file_problem(path: Path) -> str | None:
         return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
-def write_problem(path: Path, error: OSError) -> UserError:
-    """Returns what to raise when `path` cannot be written: a Fault of the disk, or a mistake in the path."""
+def write_problem(place: object, error: OSError) -> UserError:
+    """Returns what to raise when a path, or "setting path", cannot be written: a Fault of the disk, or a mistake."""
     kind = Fault if error.errno in DISK_ERRORS else UserError
-    return kind(f"{path} cannot be written: {reason_of(error)}")
+    return kind(f"{place} cannot be written: {reason_of(error)}")
 
 
 @contextmanager

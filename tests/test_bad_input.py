@@ -129,7 +129,7 @@ TRAINING: dict[str, tuple[Mischief, list[str]]] = {
     "image too small for the model": (give("image_size=2"), ["image_size [2, 2] does not fit convnext"]),
     "not a model folder": (give("model_args={pretrained: /nowhere}"), ["pretrained model /nowhere does not exist"]),
     "model_dir not writable": (give("model_dir=setup.cfg/runs"), [f"model_dir {ROOT}/setup.cfg/runs is not writable"]),
-    "cache_dir not writable": (give("cache_dir=setup.cfg/cache"), ["cannot write to cache_dir"]),
+    "cache_dir not writable": (give("cache_dir=setup.cfg/cache"), [f"cache_dir {ROOT}/setup.cfg/cache cannot be written"]),
 }  # fmt: skip
 
 
@@ -173,8 +173,8 @@ COMMANDS = """
     suspects {empty}/nothing                                | {empty}/nothing/valid_predictions.parquet does not exist
     suspects {empty} --top 0                                | --top is 0; it is at least 1
     suspects {empty} -o ''                                  | a path is empty
-    sample-data {file}                                      | cannot write to {file}
-    sample-data {file}/data                                 | cannot write to {file}/data
+    sample-data {file}                                      | {file} cannot be written
+    sample-data {file}/data                                 | {file}/data cannot be written
     sample-data {empty}/data --people 0                     | the number of people must be at least 1, not 0
     sample-data {empty}/data --seed -1                      | the seed must be 0 or more, not -1
     sample-data ''                                          | a path is empty

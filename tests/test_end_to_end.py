@@ -268,7 +268,7 @@ def test_nobody_needs_a_home(sample: Path, tmp_path: Path) -> None:
     at_home = [value for value in settings if not value.startswith("cache_dir=")]
     done = run("train.py", "--config", "configs/mask.yaml", *at_home, HOME=home)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"error: cannot write to cache_dir {home}/.cache/maskcls: ")
+    assert done.stderr.startswith(f"error: cache_dir {home}/.cache/maskcls cannot be written: ")
 
 
 @pytest.mark.slow

@@ -21,8 +21,8 @@ import numpy as np
 from maskcls import labels
 from maskcls.data import profiles
 from maskcls.data.label_fixes import CorrectedPhotos, correct_labels
-from maskcls.errors import Fault, UserError, joined, listed, reason_of
-from maskcls.paths import DISK_ERRORS, encoding_problem, file_problem, folder_problem, replacing
+from maskcls.errors import UserError, joined, listed, reason_of
+from maskcls.paths import encoding_problem, file_problem, folder_problem, replacing, write_problem
 
 if TYPE_CHECKING:
     import pyarrow
@@ -153,7 +153,7 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
     try:
         stats = [os.stat(path) for path in paths]
     except OSError as error:
-        raise UserError(f"photo {error.filename} cannot be read: {error.strerror}") from None
+        raise UserError(f"photo {error.filename} cannot be read: {reason_of(error)}") from None
     signs = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
     labels_read = [(photo.mask, photo.gender, photo.age) for photo in photos]
     file = cache_dir.expanduser() / "tables" / f"{content_key(signs, labels_read, sorted(features()))}.arrow"
@@ -180,7 +180,7 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
             ):
                 writer.write_table(table)
         except OSError as error:
-            raise cache_problem(cache_dir, error) from None
+            raise write_problem(f"cache_dir {cache_dir}", error) from None
     return Dataset.from_file(str(file))
 
 
@@ -193,12 +193,6 @@ def _holds(file: Path, table: pyarrow.Table) -> bool:
             return reader.read_all().equals(table)
     except (OSError, pyarrow.ArrowException):
         return False
-
-
-def cache_problem(cache_dir: str | Path, error: OSError) -> UserError:
-    """Returns what to raise when the cache cannot be written: a Fault of the disk, or a mistake in the path."""
-    kind = Fault if error.errno in DISK_ERRORS else UserError
-    return kind(f"cannot write to cache_dir {cache_dir}: {reason_of(error)}")
 
 
 def content_key(*parts: object) -> str:

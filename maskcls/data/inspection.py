@@ -31,7 +31,7 @@ from maskcls.data.profiles import (
     stem_problem,
     unread_kinds,
 )
-from maskcls.errors import UserError, listed
+from maskcls.errors import UserError, listed, reason_of
 from maskcls.labels import AGE_GROUPS, CLASS_NAMES, GENDERS, MASK_OF_STEM, MASKS, age_group, encode_class
 from maskcls.paths import encoding_problem, folder_problem
 from maskcls.tables import write_table
@@ -228,7 +228,7 @@ def _looked_at(data_dir: Path, profile_and_file: tuple[str, str], *, decode: boo
             photo = replace(photo, size=size, is_turned=orientation(image) in range(2, 9))
             picture = decoded(image, least=None if decode else (2 * THUMBNAIL, 2 * THUMBNAIL))
     except OSError as error:
-        return replace(photo, problem=error.strerror or str(error))
+        return replace(photo, problem=reason_of(error))
     except PhotoError as error:
         return replace(photo, problem=str(error))
     thumbnail = np.asarray(picture.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))

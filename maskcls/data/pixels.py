@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate, pad
 
-from maskcls.data.dataset import cache_problem, content_key
+from maskcls.data.dataset import content_key
 from maskcls.data.loader import map_ahead
 from maskcls.data.photo import GREY, PhotoError, decoded, is_on_its_side, opened
 from maskcls.errors import UserError, joined
 from maskcls.machine import free_memory, is_accelerator
-from maskcls.paths import UNFINISHED, replacing
+from maskcls.paths import UNFINISHED, replacing, write_problem
 from maskcls.progress import Progress
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def build_cache(
             if not _is_whole(folder, len(table)):
                 _complete(table, geometry, folder, num_workers=num_workers, show=show)
     except OSError as error:
-        raise cache_problem(cache_dir, error) from None
+        raise write_problem(f"cache_dir {cache_dir}", error) from None
 
 
 def _complete(table: Dataset, geometry: Geometry, folder: Path, *, num_workers: int, show: bool) -> None:
@@ -380,7 +380,7 @@ def find_bad_photos(
         folder.mkdir(parents=True, exist_ok=True)
         _write_record(folder / READABLE, of_one_colour=of_one_colour)
     except OSError as error:
-        raise cache_problem(cache_dir, error) from None
+        raise write_problem(f"cache_dir {cache_dir}", error) from None
 
 
 def photos_of_one_colour(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> list[str]:

@@ -56,7 +56,8 @@ def write_sample_data(
         num_eval_people: other people, for the evaluation set; None: `num_people // 5`, at least 1.
 
     Raises:
-        UserError: a number is too small, the directory cannot be written, or it has an `images` folder already.
+        UserError: a number is too small, or the directory has an `images` folder already.
+        OSError: the directory cannot be written.
     """
     num_eval_people = max(1, num_people // 5) if num_eval_people is None else num_eval_people
     _check(directory, num_people=num_people, num_eval_people=num_eval_people, seed=seed)
@@ -99,11 +100,8 @@ def _check(directory: Path, *, num_people: int, num_eval_people: int, seed: int)
         raise UserError(f"the seed must be 0 or more, not {seed}")
     if (directory / "images").exists():
         raise UserError(f"{directory / 'images'} exists already: name another folder, or delete that one first")
-    try:
-        (directory / "images").mkdir(parents=True)
-        (directory / "eval/images").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {directory}: {error.strerror}") from error
+    (directory / "images").mkdir(parents=True)
+    (directory / "eval/images").mkdir(parents=True, exist_ok=True)
 
 
 def _make_person(number: int, generator: np.random.Generator) -> Person:

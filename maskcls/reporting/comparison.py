@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from maskcls.errors import UserError, did_you_mean, joined
+from maskcls.errors import UserError, did_you_mean, joined, reason_of
 from maskcls.evaluation.intervals import Difference, Interval, paired_difference, score_intervals
 from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
 from maskcls.evaluation.selection import BestScore
@@ -442,7 +442,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         # The C loader reads 20 configs in a tenth of the time; floats as `Config.save` writes them need no more.
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise UserError(f"{path}: {reason_of(error)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):

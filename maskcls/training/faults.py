@@ -11,15 +11,13 @@ from accelerate import Accelerator
 
 from maskcls.config import Config
 from maskcls.data.pixels import BadPhotos, DevicePixels
-from maskcls.errors import Fault, is_out_of_memory
+from maskcls.errors import Fault, is_out_of_memory, listed, reason_of
 from maskcls.machine import peak_memory_gb
 from maskcls.paths import command
 from maskcls.training.experiment import Faces
 from maskcls.training.interval import NotFinite
 from maskcls.training.loop import EndlessOverflow, Learner
 from maskcls.training.processes import raise_if_left_alone
-
-NUM_NAMED = 8  # photos of a broken update that the message names; the rest goes to a file
 
 
 @contextmanager
@@ -51,7 +49,7 @@ def faults_as_messages(
         fault = Fault(f"{error}.{go_on}")
         raise (fault.of_launch() if error.is_shared else fault) from None
     except OSError as error:
-        what = f"{error.filename or run_folder}: {error.strerror or error}"
+        what = f"{error.filename or run_folder}: {reason_of(error)}"
         raise Fault(f"{what}. The last state that was saved is whole.{go_on}") from None
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
@@ -91,15 +89,14 @@ def _broken_update(accelerator: Accelerator, config: Config, faces: Faces, run_f
     epoch, number = (update - 1) // plan.num_updates + 1, (update - 1) % plan.num_updates
     keys = plan.order(epoch)[number * plan.batch_size : (number + 1) * plan.batch_size]
     photos = faces.names(keys % plan.num_photos)
-    listed = run_folder / f"not_finite_update_{update}.txt" if run_folder else None
-    if listed and accelerator.is_main_process:
-        listed.write_text("\n".join(photos) + "\n", encoding="utf-8")
-    named = ", ".join("/".join(Path(photo).parts[-2:]) for photo in photos[:NUM_NAMED])
-    more = f" and {len(photos) - NUM_NAMED} more" if len(photos) > NUM_NAMED else ""
-    more += f", all in {listed}" if more and listed else ""
+    file = run_folder / f"not_finite_update_{update}.txt" if run_folder else None
+    if file and accelerator.is_main_process:
+        file.write_text("\n".join(photos) + "\n", encoding="utf-8")
+    named = listed("/".join(Path(photo).parts[-2:]) for photo in photos)
+    where = f", all in {file}" if file else ""
     saved = " The saved state is from before it." if run_folder and (run_folder / "last").exists() else ""
     return (
         f"the loss or gradient of update {update} (epoch {epoch}, update {number + 1} of {plan.num_updates}) is not "
-        f"finite. Its photos: {named}{more}.{saved} Lower lr, or set max_grad_norm=1"
+        f"finite. Its photos: {named}{where}.{saved} Lower lr, or set max_grad_norm=1"
         + ("" if config.nan_policy == "skip_update" else ", or nan_policy=skip_update")
     )

@@ -20,11 +20,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from maskcls.config import MAY_CHANGE, Config, load_config
-from maskcls.errors import UserError, joined, listed
+from maskcls.errors import UserError, joined, listed, reason_of
 from maskcls.machine import num_cores, processor
 from maskcls.paths import folder_problem, full_path, output_problem, written_whole
-
-KEYS_OF_EVERY_VERSION = {"data_dir", "dataset_args", "model"}  # of a run's config.yaml
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +30,8 @@ if TYPE_CHECKING:
     from maskcls.evaluation.calibration import Calibration
     from maskcls.evaluation.intervals import Interval
     from maskcls.evaluation.selection import BestScore
+
+KEYS_OF_EVERY_VERSION = {"data_dir", "dataset_args", "model"}  # of a run's config.yaml
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class RunFolder:
                     continue
                 return cls(path)
         except OSError as error:
-            raise UserError(f"model_dir {model_dir} is not writable: {error.strerror}") from None
+            raise UserError(f"model_dir {model_dir} is not writable: {reason_of(error)}") from None
         raise AssertionError
 
     @classmethod
@@ -278,8 +278,8 @@ class RunLock:
         except Timeout:
             raise UserError(f"{self._run.path} is being trained by another process") from None
         except (OSError, NotImplementedError) as error:
-            if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise UserError(f"{self._run.path} is not writable: {error.strerror}") from None  # type: ignore[union-attr]
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise UserError(f"{self._run.path} is not writable: {reason_of(error)}") from None
             return f"{self._run.path} lies on a disk without file locks: do not train in it twice at once"  # NFS
         return ""
 
@@ -323,7 +323,7 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         problem = output_problem(folder)
     except OSError as error:
-        problem = error.strerror
+        problem = reason_of(error)
     if problem:
         raise UserError(f"output folder {folder} is not writable: {problem}")
 

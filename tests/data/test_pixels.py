@@ -596,7 +596,7 @@ def test_a_lock_that_cannot_be_taken_is_told_with_its_folder(images: Path, tmp_p
     table = table_of(images, tmp_path)
     folder = cache_folder(table, SMALL, tmp_path)
     Path(f"{folder}.lock").mkdir(parents=True)
-    with pytest.raises(UserError, match=rf"^cannot write to cache_dir {tmp_path}: Is a directory$"):
+    with pytest.raises(UserError, match=rf"^cache_dir {tmp_path} cannot be written: Is a directory$"):
         build_cache(table, SMALL, tmp_path, num_workers=0)
 
 
@@ -658,7 +658,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_decoded(
 def test_a_cache_folder_that_cannot_be_written_is_named(images: Path, tmp_path: Path) -> None:
     table = table_of(images, tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=rf"^cannot write to cache_dir {tmp_path}/file: Not a directory$"):
+    with pytest.raises(UserError, match=rf"^cache_dir {tmp_path}/file cannot be written: Not a directory$"):
         build_cache(table, SMALL, tmp_path / "file", num_workers=0)
 
 
@@ -765,4 +765,4 @@ def test_another_users_half_built_cache_is_told(images: Path, everybodys: Path) 
     for file in cache_folder(table, geometry, everybodys).iterdir():
         file.unlink()
     message = as_nobody(lambda: build_cache(table, geometry, everybodys, num_workers=0))
-    assert message.startswith(f"cannot write to cache_dir {everybodys}: ") and "Permission denied" in message
+    assert message.startswith(f"cache_dir {everybodys} cannot be written: ") and "Permission denied" in message

@@ -167,12 +167,6 @@ def test_a_folder_with_images_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["images"]
 
 
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(UserError, match=r"cannot write to .*file/data: Not a directory"):
-        write_sample_data(tmp_path / "file/data", num_people=1, seed=0)
-
-
 def test_the_command_writes_the_data_and_says_what_comes_next(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
