@@ -123,6 +123,8 @@ class Saver:
     def _leave_or_save(self, is_due: bool) -> None:
         self._stop.update_done()
         number, is_due_anywhere = self._launch.largest(self._stop.number, int(is_due))
+        if number:
+            self._stop.update_done()  # once more: a signal since the first may have begun to time what is a save now
         if number or is_due_anywhere:
             self.save()
         if number:

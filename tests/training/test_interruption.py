@@ -119,6 +119,26 @@ def test_a_process_that_comes_to_the_end_of_its_update_is_not_ended() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "saved\n", "")
 
 
+def test_a_signal_that_comes_while_the_processes_agree_to_stop_does_not_end_the_saving() -> None:
+    """The other process has been told before: this one is asked to stop when its update is already done."""
+    ended = left(
+        "from types import SimpleNamespace\n"
+        "from maskcls.errors import Stopped\n"
+        "from maskcls.training.checkpoint import Progress, Saver\n"
+        "def largest(*numbers): send('SIGTERM'); time.sleep(0.2); return [signal.SIGTERM, 0]\n"
+        "launch = SimpleNamespace(num_processes=2, largest=largest)\n"
+        "learner, run = SimpleNamespace(num_updates=7), SimpleNamespace(path='runs/exp')\n"
+        "saver = Saver(launch, learner, run, Progress(None), config=None, data_key='', every_updates=None,\n"
+        "              every_minutes=None)\n"
+        "saver.save = lambda: time.sleep(0.8)\n"
+        "try:\n"
+        "    with saver: saver.update_done()\n"
+        "except Stopped as stopped: print(stopped)\n"
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("stopped by SIGTERM after update 7, everything saved.")
+
+
 def test_updates_that_take_long_have_longer_to_finish() -> None:
     ended = left("time.sleep(0.4); stop.update_done(); send('SIGTERM'); time.sleep(0.7); print('done')", may_hang=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
