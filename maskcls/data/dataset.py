@@ -223,7 +223,8 @@ def inference_data(folder: str | Path, cache_dir: str | Path) -> InferenceData:
         names = _image_ids(info, images)
         return InferenceData(_plain_table([images / name for name in names]), names, None, Counter())
     names, folders = _entries(images)
-    photos, people = [name for name in names if profiles.is_image(name)], list(filter(_is_profile, folders))
+    photos, people = list(filter(profiles.is_image, names)), list(filter(_is_profile, folders))
+    others = profiles.passed_over(names)
     if photos and people:
         raise UserError(
             f"{images} holds photos ({listed(photos)}) and profile folders ({listed(people)}): it is not clear which "
@@ -231,19 +232,20 @@ def inference_data(folder: str | Path, cache_dir: str | Path) -> InferenceData:
         )
     if photos:
         _check_names(images, photos)
-        passed_over = profiles.passed_over(names) + Counter({"folder": len(folders)})
+        others += Counter({"folder": len(folders)})
         if images != folder:
-            passed_over += Counter({"beside": sum(map(profiles.is_image, _entries(folder)[0]))})
-        return InferenceData(_plain_table([images / name for name in photos]), photos, None, passed_over)
+            others += Counter({"beside": sum(map(profiles.is_image, _entries(folder)[0]))})
+        return InferenceData(_plain_table([images / name for name in photos]), photos, None, others)
     if images != folder:
         where = f" but profile folders: give --infer_data_dir {images}" if people else ""
-        raise UserError(f"{images} holds no images{where}{_unread(names)}")
+        raise UserError(f"{images} holds no images{where}{profiles.unread_hint(others)}")
     if not folders:
-        raise UserError(f"infer_data_dir {folder} holds no images/, no photos and no profile folders{_unread(names)}")
-    found, others = profiles.find_photos(folder, folders)
+        what = f"no images/, no photos and no profile folders{profiles.unread_hint(others)}"
+        raise UserError(f"infer_data_dir {folder} holds {what}")
+    found, others_inside = profiles.find_photos(folder, folders)
     table = build_table(found, folder, cache_dir)
     ids = [f"{photo.profile}/{photo.file}" for photo in found]
-    return InferenceData(table, ids, table_labels(table), others + profiles.passed_over(names))
+    return InferenceData(table, ids, table_labels(table), others_inside + others)
 
 
 def _plain_table(paths: Sequence[Path]) -> Dataset:
@@ -272,11 +274,6 @@ def _check_names(folder: Path, names: Sequence[str]) -> None:
     problems = [f"{str(folder / name)!r} {problem}" for name in names if (problem := encoding_problem(name))]
     if problems:
         raise UserError(joined(problems, f"problems in {folder}"))
-
-
-def _unread(names: Sequence[str]) -> str:
-    unread = profiles.unread_kinds(profiles.passed_over(names))
-    return f" that can be read ({unread}): convert them to JPEG or PNG" if unread else ""
 
 
 def _image_ids(info: Path, images: Path) -> list[str]:

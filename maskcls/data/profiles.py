@@ -67,6 +67,12 @@ def unread_kinds(kinds: Counter[str]) -> str:
     return listed(f"{count} {kind}" for kind, count in kinds.most_common() if kind in UNREAD_EXTENSIONS)
 
 
+def unread_hint(kinds: Counter[str]) -> str:
+    """Returns the end of a sentence about missing photos: that some lie there of kinds that cannot be read, if any."""
+    unread = unread_kinds(kinds)
+    return f" that can be read ({unread}): convert them to JPEG or PNG" if unread else ""
+
+
 def parse_profile(name: str) -> Profile:
     """Returns what `id_gender_race_age` says. Raises UserError when it says something else."""
     if problem := encoding_problem(name):
@@ -183,9 +189,7 @@ def _photos_of(data_dir: Path, profile: Profile) -> tuple[list[Photo], Counter[s
     files = folder_files(data_dir, profile.name)
     images, others = [file for file in files if is_image(file)], passed_over(files)
     if not images:
-        unread = unread_kinds(others)
-        convert = f" that can be read ({unread}): convert them to JPEG or PNG" if unread else ""
-        raise UserError(f"profile {profile.name} has no photos{convert}")
+        raise UserError(f"profile {profile.name} has no photos{unread_hint(others)}")
     unknown = [file for file in images if stem_problem(file)]
     if unknown:
         raise UserError(f"profile {profile.name} has {listed(map(_quoted, unknown))}: {stem_problem(unknown[0])}")

@@ -239,9 +239,7 @@ def _load(model: PreTrainedModel, weights: dict[str, torch.Tensor], source: str,
             weights[name] = parameter
             misfits += [] if name in head else [name]
     if misfits:
-        raise UserError(
-            f"{source} has no fitting weights for {', '.join(misfits[:4])}{' ...' if len(misfits) > 4 else ''}"
-        )
+        raise UserError(f"{source} has no fitting weights for {listed(misfits)}")
     model.load_state_dict({name: weights[name] for name in own})
 
 

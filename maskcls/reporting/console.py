@@ -115,9 +115,7 @@ def epoch_progress(
 ) -> Progress:
     """Returns the progress of one epoch, over its updates; first_update of them are done."""
     title, unit = word("epoch_of", epoch=epoch, epochs=num_epochs), word("update")
-    return Progress(
-        title, unit, num_updates, done=first_update, is_shown=is_shown, seconds_between_lines=math.inf
-    )  # fmt: skip
+    return Progress(title, unit, num_updates, done=first_update, is_shown=is_shown, seconds_between_lines=math.inf)
 
 
 def update_facts(values: Mapping[str, float], word: Callable[..., str]) -> dict[str, str]:
