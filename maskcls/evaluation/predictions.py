@@ -82,10 +82,12 @@ class Predictions:
     @classmethod
     def load(cls, path: Path) -> Predictions:
         """Returns what `save` wrote. Raises UserError when the file is missing or something else."""
-        from pyarrow import ArrowException, parquet
+        from pyarrow import ArrowException, OSFile, parquet
 
         try:
-            with path.open("rb") as file:
+            # Not by its name (see save), nor Python's file: pyarrow's threads let go of that late, and when Python is
+            # just ending then, the process aborts.
+            with OSFile(str(path)) as file:
                 table = parquet.read_table(file)
             if not len(table):
                 raise UserError(f"{path} holds no photos: train the run again")
