@@ -96,6 +96,8 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
         say(f"warning: {warning}")
     if state:
         progress = restore(launch, learner, state, data_key=data.key)
+        if progress.epoch > config.epochs:
+            say(word("all_trained", epochs=config.epochs, more=config.epochs + 1))
     saver = Saver(
         launch, learner, run, progress, config=config, data_key=data.key,
         every_updates=config.checkpoint_every("updates"), every_minutes=config.checkpoint_every("minutes"),

@@ -255,6 +255,7 @@ def test_a_run_that_everything_happens_to_ends_as_if_nothing_had(
     # There is nothing left to do, unless it shall be longer.
     text = launch("--resume", run).ends(0)
     assert text.count("best valid/f1") == 1 and "epoch 8/8" not in text
+    assert "epochs=8 are trained: only scores and report are made again. For more: epochs=9" in text
     assert differences(run, reference) == []
 
 

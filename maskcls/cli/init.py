@@ -53,12 +53,13 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"photos      belong into {directory / paths['data_dir']}, or name their folder as data_dir in {config}")
     print(f"next        {shlex.join(['cd', str(directory)])}")
     print(f"            {launch_command(config, launch)}")
-    print("            maskcls infer --model_dir runs/exp")
+    named = "" if arguments.infer_data_dir else " --infer_data_dir FOLDER_OF_PHOTOS"
+    print(f"            maskcls infer --model_dir runs/exp{named}")
 
 
 def launch_command(config: str, launch: str) -> str:
-    """Returns the line that trains, in the folder of the two files."""
-    return f"accelerate launch --config_file {launch} -m maskcls train --config {config}"
+    """Returns the line that trains, in the folder of the two files; -q: without accelerate's traceback below ours."""
+    return f"accelerate launch -q --config_file {launch} -m maskcls train --config {config}"
 
 
 def starting_set(num_gpus: int, precision: str, paths: dict[str, object]) -> dict[str, str]:

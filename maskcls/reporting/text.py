@@ -407,6 +407,11 @@ TEXT: dict[str, dict[str, str]] = {
             "going on from the start: no state was saved",
             "처음부터 학습: 저장된 상태가 없음",
         ),
+        (
+            "all_trained",
+            "epochs={epochs} are trained: only scores and report are made again. For more: epochs={more}",
+            "epochs={epochs}까지 모두 학습했음: 점수와 보고서만 다시 만듦. 더 학습하려면: epochs={more}",
+        ),
         # console: wandb
         (
             "wandb_online",

@@ -32,7 +32,7 @@ def init(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
 def launched(command: str) -> Any:
     """Returns what accelerate makes of a command to type, read in the folder where one is."""
     words = shlex.split(command)
-    assert words[:2] == ["accelerate", "launch"] and words[4:8] == ["-m", "maskcls", "train", "--config"]
+    assert words[:3] == ["accelerate", "launch", "-q"] and words[5:9] == ["-m", "maskcls", "train", "--config"]
     return _validate_launch_command(launch_command_parser().parse_args(words[2:]))[0]
 
 
@@ -118,7 +118,9 @@ def test_without_photos_it_says_where_they_belong_and_training_says_it_too(
 ) -> None:
     init(monkeypatch, tmp_path, "--gpus", 0)
     said = f"photos      belong into {tmp_path}/data/images, or name their folder as data_dir in real_faces.yaml"
-    assert said in capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    assert said in lines
+    assert lines[-1] == "            maskcls infer --model_dir runs/exp --infer_data_dir FOLDER_OF_PHOTOS"
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=rf"^data_dir {tmp_path}/data/images does not exist"):
         read_data(load_config("real_faces.yaml"))
