@@ -387,7 +387,7 @@ def photos_of_one_colour(table: Dataset, geometry: Geometry, cache_dir: str | Pa
     """Returns the paths of the photos that build_cache or find_bad_photos have seen to show nothing."""
     folder = cache_folder(table, geometry, cache_dir)
     record = _record(folder / COMPLETE) or _record(folder / READABLE)
-    return [table[row]["path"] for row in record.get("of_one_colour", [])]
+    return table.select_columns("path")[record.get("of_one_colour", [])]["path"]
 
 
 def is_of_one_colour(pixels: np.ndarray, geometry: Geometry) -> bool:

@@ -60,7 +60,7 @@ class Faces:
 
     def names(self, positions: np.ndarray) -> list[str]:
         """Returns the paths of training photos by their position in the split."""
-        return self.data.table[self.train.rows[positions]]["path"]
+        return self.data.table.select_columns("path")[self.train.rows[positions]]["path"]  # no photo is decoded
 
     def predictions(self, logits: Tensor, output: str) -> Predictions:
         """Returns what logits (N, C) say about the validation photos."""

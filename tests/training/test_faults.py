@@ -90,7 +90,8 @@ def broken(trial: Trial, *updates: int) -> Trial:
 def photos_of(trial: Trial, epoch: int, number: int) -> list[str]:
     """Returns the paths that update `number` (from 0) of an epoch learns from, as the plan deals them."""
     order = trial.faces.plan.order(epoch)[number * BATCH : (number + 1) * BATCH]
-    return [trial.faces.data.table[int(trial.faces.train.rows[position])]["path"] for position in order]
+    paths = list(trial.faces.data.table["path"])
+    return [paths[trial.faces.train.rows[position]] for position in order]
 
 
 @pytest.mark.parametrize("log_interval", [1, 100])  # read at every update, and only at the epoch's end
@@ -114,6 +115,14 @@ def test_a_loss_that_is_not_finite_names_its_update_and_its_photos(
         f"max_grad_norm=1, or nan_policy=skip_update. To go on: python train.py --resume {tmp_path}"
     )
     assert caught.value.is_shared and caught.value.exit_code == 3
+
+
+def test_photos_are_named_without_a_look_at_them(sample: Path, tmp_path: Path) -> None:
+    shutil.copytree(sample, tmp_path / "sample")
+    trial = Trial(tmp_path / "sample", tmp_path)
+    for photo in trial.faces.data.table["path"]:
+        Path(photo).write_bytes(b"gone since the run began")
+    assert trial.faces.names(trial.faces.plan.order(1)[:BATCH]) == photos_of(trial, 1, 0)
 
 
 def test_only_the_main_process_writes_the_list_of_photos(sample: Path, tmp_path: Path) -> None:
