@@ -9,7 +9,14 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from maskcls.errors import Fault, UserError, joined, listed
-from maskcls.machine import is_accelerator, is_quick_in, num_cores, process_number, use_quick_kernels
+from maskcls.machine import (
+    is_accelerator,
+    is_quick_in,
+    num_accelerators,
+    num_cores,
+    process_number,
+    use_quick_kernels,
+)
 from maskcls.paths import shipped
 
 Result = TypeVar("Result")
@@ -43,12 +50,12 @@ class Launch:
         from accelerate.utils import DistributedDataParallelKwargs
         from torch import distributed
 
-        has_accelerator = torch.accelerator.is_available()
-        _check_devices(torch.accelerator.device_count() if has_accelerator else 0)
+        num_devices = num_accelerators()
+        _check_devices(num_devices)
         # Without cpu=True each of several processes on a CPU would believe that it is alone.
         is_free = "ACCELERATE_MIXED_PRECISION" not in os.environ and is_quick_in(precision)
         self.accelerator = Accelerator(
-            cpu=not has_accelerator, mixed_precision=precision if is_free else None, gradient_accumulation_steps=1,
+            cpu=num_devices == 0, mixed_precision=precision if is_free else None, gradient_accumulation_steps=1,
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # not a copy of the gradient
         )  # fmt: skip
         use_quick_kernels(self.accelerator.device)
