@@ -102,9 +102,13 @@ def check(
         config, faces, estimate = try_out(config, launch, data, learner, losses)
     say(console.start_lines(config, faces, launch.accelerator, learner.network, word))
     say(estimate_lines(config, estimate, word))
-    for name, has_room in estimate.has_room.items():
-        if not has_room:
-            raise UserError(word("no_go_disk", name=name, folder=getattr(config, name)))
+
+    def check_room() -> None:
+        for name, has_room in estimate.has_room.items():
+            if not has_room:
+                raise UserError(word("no_go_disk", name=name, folder=getattr(config, name)))
+
+    launch.on_each(check_room)  # every machine may have a cache_dir of its own
     num_warnings = sum(finding.severity == "warning" for finding in findings)
     warnings = word("one_warning" if num_warnings == 1 else "warnings", count=num_warnings)
     say(word("go_warned", warnings=warnings) if num_warnings else word("go"))

@@ -20,8 +20,7 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.num_updates = 0
-        self.weights = [parameter.detach().clone() for parameter in model.parameters()]
+        self.restart(model, num_updates=0)
 
     def restart(self, model: nn.Module, *, num_updates: int) -> None:
         """Takes the model's present weights for an average of `num_updates` updates."""
