@@ -24,6 +24,7 @@ from maskcls.evaluation.predictions import Predictions, combined_attributes, joi
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import HEAD_CLASSES
 from maskcls.paths import full_path, written_whole
+from maskcls.reporting.figure import new_figure
 from maskcls.reporting.text import padded, width
 from maskcls.tables import write_table
 from maskcls.training.run_folder import is_run, read_config
@@ -259,10 +260,8 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 def comparison_picture(comparison: Comparison) -> Figure:
     """Returns the picture: every run's score and every difference from the first, dots with 95 % intervals."""
-    from matplotlib.figure import Figure
-
+    figure = new_figure(figsize=(11, 1.6 + 0.45 * len(comparison.names)), dpi=120, layout="constrained")
     names, families = drawable_names(comparison.names)
-    figure = Figure(figsize=(11, 1.6 + 0.45 * len(names)), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _dots(left, comparison.scores[comparison.score], ["tab:blue"] * len(names))
     left.set_title(f"{comparison.score}, 95 % intervals over people")

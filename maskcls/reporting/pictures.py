@@ -12,6 +12,7 @@ import torch
 from maskcls.data.augmentation import Transform
 from maskcls.data.loader import BatchPlan
 from maskcls.labels import HEAD_CLASSES, headline, targets_of
+from maskcls.reporting.figure import new_figure
 from maskcls.training.loop import Photos
 
 NUM_BATCH_PHOTOS = 16
@@ -19,14 +20,12 @@ NUM_BATCH_PHOTOS = 16
 
 def confusion_picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns (H, W, 3) uint8: one panel per head, rows are the truth; colour is the share of the row."""
-    from matplotlib.figure import Figure
-
     names = list(matrices)
     if len(names) > 1:  # the 18 classes at the left, the heads below each other at the right
-        figure = Figure(figsize=(15, 11), layout="constrained")
+        figure = new_figure(figsize=(15, 11), layout="constrained")
         panels = figure.subplot_mosaic([[names[0], head] for head in names[1:]], width_ratios=[3, 1])
     else:
-        figure = Figure(figsize=(11, 11) if len(matrices[names[0]]) > 3 else (5, 5), layout="constrained")
+        figure = new_figure(figsize=(11, 11) if len(matrices[names[0]]) > 3 else (5, 5), layout="constrained")
         panels = {names[0]: figure.subplots()}
     for head, matrix in matrices.items():
         axes, classes = panels[head], HEAD_CLASSES[head]
@@ -46,11 +45,9 @@ def confusion_picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def curves_picture(history: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Returns (H, W, 3) uint8: loss, headline scores, every head's accuracy, and learning rate, from metrics.jsonl."""
-    from matplotlib.figure import Figure
-
     train = [line for line in history if "train/loss" in line]
     valid = [line for line in history if "valid/loss" in line]
-    figure = Figure(figsize=(13, 7), layout="constrained")
+    figure = new_figure(figsize=(13, 7), layout="constrained")
     panels = {
         "loss": (["train/loss", "valid/loss"], None),
         "headline": (["train/acc", "valid/acc", "train/f1", "valid/f1"], (0, 1)),
