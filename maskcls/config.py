@@ -54,6 +54,12 @@ def _absolute(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _absolute_or_at_home(text: str) -> str:
+    """Returns an absolute path, but `~` as it stands: each machine of a launch, and who predicts later, has a home."""
+    absolute = _absolute(text)
+    return text if text.startswith("~") else absolute
+
+
 def _with_local_folder(arguments: dict[str, Any]) -> dict[str, Any]:
     """Returns model_args with an absolute `pretrained` when it is a path and no Hub id."""
     text = arguments.get("pretrained")
@@ -65,6 +71,7 @@ def _with_local_folder(arguments: dict[str, Any]) -> dict[str, Any]:
 
 Positive = Annotated[int, Field(gt=0)]
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]  # as written -> absolute, `~` expanded
+CachePath = Annotated[str, Field(min_length=1), AfterValidator(_absolute_or_at_home)]
 Arguments = dict[str, Any]
 ModelArguments = Annotated[Arguments, AfterValidator(_with_local_folder)]
 
@@ -135,7 +142,7 @@ class Config(BaseModel):
     cache: Literal["memory_map", "none"] = setting(
         "memory_map", "memory_map: decode every photo once to a file of pixels; none: decode in every epoch"
     )
-    cache_dir: FilePath = setting(
+    cache_dir: CachePath = setting(
         "~/.cache/maskcls", "folder of the decoded pixels and dataset tables, shared by all runs"
     )
 

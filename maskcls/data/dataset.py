@@ -22,7 +22,7 @@ from maskcls import labels
 from maskcls.data import profiles
 from maskcls.data.label_fixes import CorrectedPhotos, correct_labels
 from maskcls.errors import UserError, joined, listed, reason_of
-from maskcls.paths import encoding_problem, file_problem, folder_problem, replacing, write_problem
+from maskcls.paths import encoding_problem, file_problem, folder_problem, full_path, replacing, write_problem
 
 if TYPE_CHECKING:
     import pyarrow
@@ -156,7 +156,7 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
         raise UserError(f"photo {error.filename} cannot be read: {reason_of(error)}") from None
     signs = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
     labels_read = [(photo.mask, photo.gender, photo.age) for photo in photos]
-    file = cache_dir.expanduser() / "tables" / f"{content_key(signs, labels_read, sorted(features()))}.arrow"
+    file = full_path(cache_dir) / "tables" / f"{content_key(signs, labels_read, sorted(features()))}.arrow"
     groups = [labels.age_group(photo.age) for photo in photos]
     columns = {
         "image": [{"path": path, "bytes": None} for path in paths],

@@ -27,7 +27,7 @@ from maskcls.data.loader import map_ahead
 from maskcls.data.photo import GREY, PhotoError, decoded, is_on_its_side, opened
 from maskcls.errors import UserError, joined
 from maskcls.machine import free_memory, is_accelerator
-from maskcls.paths import UNFINISHED, replacing, write_problem
+from maskcls.paths import UNFINISHED, full_path, replacing, write_problem
 from maskcls.progress import Progress
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def bytes_kept(shape: Sequence[int], device: torch.device) -> int:
 def cache_folder(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> Path:
     """Returns the folder of these photos' pixels: another when a photo, the geometry or the format changes."""
     signs = [list(sign) for sign in zip(table["path"], table["size"], table["mtime_ns"], strict=True)]
-    return Path(cache_dir).expanduser() / "pixels" / content_key(signs, asdict(geometry), FORMAT, _versions())
+    return full_path(cache_dir) / "pixels" / content_key(signs, asdict(geometry), FORMAT, _versions())
 
 
 def _versions() -> list[str]:

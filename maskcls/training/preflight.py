@@ -17,7 +17,7 @@ from maskcls.data.pixels import bytes_kept, is_cached
 from maskcls.errors import UserError
 from maskcls.machine import peak_memory_gb
 from maskcls.modeling.loss import HeadLosses
-from maskcls.paths import nearest_folder, output_problem
+from maskcls.paths import full_path, nearest_folder, output_problem
 from maskcls.training.experiment import Faces, geometry_of, open_faces
 from maskcls.training.faults import faults_as_messages
 from maskcls.training.loop import Learner, predict, train_one_epoch
@@ -95,7 +95,7 @@ def try_out(
     optimizer = learner.optimizer.state_dict()["state"].values()
     moments = num_bytes(value for state in optimizer for value in state.values() if isinstance(value, Tensor))
     averaged = model_bytes if learner.average else 0
-    runs, cache = nearest_folder(Path(config.model_dir)), nearest_folder(Path(config.cache_dir))
+    runs, cache = nearest_folder(Path(config.model_dir)), nearest_folder(full_path(config.cache_dir))
     return config, faces, Estimate(
         seconds, epoch_seconds, epoch_seconds * config.epochs, photos_per_second,
         peak_memory_gb(accelerator.device) + kept / 1e9, kept / 1e9,
@@ -105,7 +105,7 @@ def try_out(
 
 
 def _check_cache_dir(config: Config) -> None:
-    if problem := output_problem(Path(config.cache_dir)):
+    if problem := output_problem(full_path(config.cache_dir)):
         raise UserError(f"cache_dir {config.cache_dir} is not writable: {problem}")
 
 
