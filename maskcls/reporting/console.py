@@ -21,7 +21,7 @@ from maskcls.labels import AGE_GROUPS, ATTRIBUTES, GENDERS, MASKS, class_counts,
 from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
 from maskcls.progress import Progress
-from maskcls.reporting.text import padded
+from maskcls.reporting.text import class_name, padded
 from maskcls.training.experiment import Faces
 from maskcls.training.run_folder import RunFolder
 
@@ -91,11 +91,10 @@ def _absent_lines(
         counts = class_counts(torch.from_numpy(labels[rows]))
         absent = {head: [label for label, count in enumerate(counts[head]) if not count] for head in counts}
         heads = list(ATTRIBUTES) if output in ("all", "class") else [output]
-        named = [word(f"{head}_{label}") for head in heads for label in absent[head]]
+        named = [class_name(head, label, word) for head in heads for label in absent[head]]
         for code in absent["class"] if output in ("all", "class") else []:
-            attributes = dict(zip(ATTRIBUTES, decode_class(code), strict=True))
-            if not any(label in absent[head] for head, label in attributes.items()):
-                named.append(" · ".join(word(f"{head}_{label}") for head, label in attributes.items()))
+            if not any(label in absent[head] for head, label in zip(ATTRIBUTES, decode_class(code), strict=True)):
+                named.append(class_name("class", code, word))
         lines += [word(f"absent_{name}", classes=listed(named))] if named else []
     return lines
 

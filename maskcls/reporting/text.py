@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable
 
 from maskcls.errors import UserError, did_you_mean
+from maskcls.labels import ATTRIBUTES, decode_class
 
 LANGUAGES = ("en", "ko")
 
@@ -38,13 +39,10 @@ def words(language: str) -> Callable[..., str]:
     return word
 
 
-def class_name(head: str, label: int, language: str) -> str:
+def class_name(head: str, label: int, word: Callable[..., str]) -> str:
     """Returns a label of a head as a person reads it: not worn · male · 30–59."""
-    if head == "class":
-        mask, gender, age = label // 6, label // 3 % 2, label % 3
-        parts = (("mask", mask), ("gender", gender), ("age", age))
-        return " · ".join(class_name(name, value, language) for name, value in parts)
-    return TEXT[f"{head}_{label}"][language]
+    parts = zip(ATTRIBUTES, decode_class(label), strict=True) if head == "class" else [(head, label)]
+    return " · ".join(word(f"{name}_{value}") for name, value in parts)
 
 
 def width(text: str) -> int:

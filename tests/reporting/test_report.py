@@ -24,7 +24,7 @@ from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.reporting.report import mistakes, page, write_report
 from maskcls.reporting.report.material import Material
 from maskcls.reporting.report.mistakes import worst_mistakes
-from maskcls.reporting.text import TEXT, class_name, language
+from maskcls.reporting.text import TEXT, class_name, language, words
 from maskcls.training.run_folder import RunFolder
 from tests.reporting.made_run import HOSTILE, embedded, made_run
 
@@ -189,7 +189,7 @@ def test_a_person_behind_a_card_has_all_photos_with_their_answers(
             for head, answer in zip(ATTRIBUTES, photo["answers"], strict=True):
                 right = predictions.truth(head)[row] == predictions.predicted(head)[row]
                 assert (answer["head"], answer["isRight"]) == (TEXT[head]["en"], right)
-                assert answer["answer"] == class_name(head, int(predictions.predicted(head)[row]), "en")
+                assert answer["answer"] == class_name(head, int(predictions.predicted(head)[row]), words("en"))
 
 
 def test_only_the_first_cards_have_a_picture_of_what_the_model_looked_at(written: str) -> None:
@@ -373,9 +373,9 @@ def test_the_command_writes_the_report_and_says_where(
 
 
 def test_the_command_refuses_what_is_no_run(runs: tuple[RunFolder, RunFolder], tmp_path: Path) -> None:
-    for words in ([str(tmp_path)], [str(runs[0].path), "--against", str(tmp_path)]):
+    for line in ([str(tmp_path)], [str(runs[0].path), "--against", str(tmp_path)]):
         with pytest.raises(UserError, match=f"{tmp_path} is not a run folder: it has no config.yaml"):
-            command.run(arguments(*words))
+            command.run(arguments(*line))
     (tmp_path / "config.yaml").write_text("site_name: documents\n")
     with pytest.raises(UserError, match=f"{tmp_path} is not a run folder: its config.yaml is none that train.py wrote"):
         command.run(arguments(str(tmp_path)))

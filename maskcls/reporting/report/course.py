@@ -85,7 +85,7 @@ def photos(material: Material) -> dict[str, Any]:
     splits = {"train": labels[data.train_rows], "valid": labels[data.valid_rows]}
     counts = {name: np.bincount(encode_class(*part.T), minlength=len(CLASS_NAMES)) for name, part in splits.items()}
     rows = [
-        {"name": class_name("class", label, material.language),
+        {"name": class_name("class", label, material.word),
          **{name: int(count[label]) for name, count in counts.items()}}
         for label in range(len(CLASS_NAMES))
     ]  # fmt: skip
@@ -94,7 +94,7 @@ def photos(material: Material) -> dict[str, Any]:
     faces = as_faces(config, data, pixels, num_devices=1, device=torch.device("cpu"))
     pictures, positions = first_batch(faces.train, faces.transform, faces.plan)
     batch = [
-        {"image": _small(picture), "name": class_name("class", int(encode_class(*label)), material.language)}
+        {"image": _small(picture), "name": class_name("class", int(encode_class(*label)), material.word)}
         for picture, label in zip(pictures, splits["train"][positions], strict=True)
     ]
     return {

@@ -89,8 +89,8 @@ def mistakes(material: Material, size: Size) -> dict[str, Any]:
         photo = _read(folder, predictions, mistake.row, size.thumbnail)
         cards.append({
             "head": mistake.head, "title": word(mistake.head),
-            "truth": class_name(mistake.head, mistake.truth, material.language),
-            "predicted": class_name(mistake.head, mistake.predicted, material.language),
+            "truth": class_name(mistake.head, mistake.truth, material.word),
+            "predicted": class_name(mistake.head, mistake.predicted, material.word),
             "kind": f"{mistake.head} {mistake.truth} {mistake.predicted}",
             "confidence": percent(mistake.confidence), "profile": str(predictions.people[mistake.row]),
             "file": str(predictions.files[mistake.row]),
@@ -133,15 +133,15 @@ def _people(material: Material, names: list[str], folder: Path | None, size: Siz
             said = []
             for head, (truth, predicted) in answers.items():
                 said.append({
-                    "head": word(head), "answer": class_name(head, int(predicted[row]), material.language),
-                    "truth": class_name(head, int(truth[row]), material.language),
+                    "head": word(head), "answer": class_name(head, int(predicted[row]), material.word),
+                    "truth": class_name(head, int(truth[row]), material.word),
                     "isRight": bool(truth[row] == predicted[row]),
                     "confidence": percent(float(predictions.probabilities[head][row, predicted[row]])),
                 })  # fmt: skip
             photos.append({"file": str(predictions.files[row]), "image": photo and jpeg(photo), "answers": said})
         first = rows[0]
         about = [
-            class_name("gender", int(predictions.labels[first, list(ATTRIBUTES).index("gender")]), material.language),
+            class_name("gender", int(predictions.labels[first, list(ATTRIBUTES).index("gender")]), material.word),
             str(predictions.ages[first]), str(predictions.races[first]),
         ]  # fmt: skip
         people[name] = {"about": " · ".join(about), "photos": photos}

@@ -75,8 +75,8 @@ def _says_confusion(material: Material) -> list[str]:
     if not count:
         return []
     return [material.word(
-        "says_confusion", head=material.word(head), truth=class_name(head, int(truth), material.language),
-        predicted=class_name(head, int(predicted), material.language), count=f"{count:,}", total=f"{total:,}",
+        "says_confusion", head=material.word(head), truth=class_name(head, int(truth), material.word),
+        predicted=class_name(head, int(predicted), material.word), count=f"{count:,}", total=f"{total:,}",
         share=percent(count / total),
     )]  # fmt: skip
 
@@ -159,7 +159,7 @@ def confusion(material: Material) -> dict[str, Any]:
     matrices = []
     for head in heads:
         counts = confusion_counts(material.predictions, head)
-        names = [class_name(head, label, material.language) for label in range(len(counts))]
+        names = [class_name(head, label, material.word) for label in range(len(counts))]
         rows = []
         for truth, row in enumerate(counts):
             total = int(row.sum())
@@ -173,7 +173,7 @@ def confusion(material: Material) -> dict[str, Any]:
         right = float(counts.trace() / max(counts.sum(), 1))
         matrices.append({"head": head, "title": material.word(head), "names": names, "rows": rows,
                          "right": material.word("right_share", share=percent(right))})  # fmt: skip
-    levels = {head: [class_name(head, label, material.language) for label in range(len(ATTRIBUTES[head]))]
+    levels = {head: [class_name(head, label, material.word) for label in range(len(ATTRIBUTES[head]))]
               for head in ATTRIBUTES}  # fmt: skip
     return {"matrices": matrices, "levels": levels}
 
@@ -216,7 +216,7 @@ def _group_title(material: Material, group: str) -> str:
 
 def _value_title(material: Material, group: str, value: str) -> str:
     classes = ATTRIBUTES.get(group, ())
-    return class_name(group, classes.index(value), material.language) if value in classes else value
+    return class_name(group, classes.index(value), material.word) if value in classes else value
 
 
 def calibration(material: Material) -> dict[str, Any]:
