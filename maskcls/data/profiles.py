@@ -123,13 +123,28 @@ def profile_lines(path: str | Path) -> dict[str, str]:
 
 
 def profile_folders(data_dir: str | Path) -> list[str]:
-    """Returns the names of the folders of `data_dir` that are not hidden, sorted. Raises UserError without any."""
+    """Returns the names of the folders of `data_dir` that are not hidden, sorted.
+
+    Raises UserError without any, and when not they but the folders in one of them are profiles: people name the parent.
+    """
     if problem := folder_problem(Path(data_dir)):
         raise UserError(f"data_dir {data_dir} {problem}")
     names = sorted(entry.name for entry in os.scandir(data_dir) if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise UserError(f"data_dir {data_dir} holds no profile folders")
+    if not any(map(_is_profile, names)):
+        for folder in (Path(data_dir, name) for name in names):
+            if not folder_problem(folder) and any(map(_is_profile, os.listdir(folder))):
+                raise UserError(f"data_dir {data_dir} holds no profile folders, but {folder} does: name that")
     return names
+
+
+def _is_profile(name: str) -> bool:
+    try:
+        parse_profile(name)
+    except UserError:
+        return False
+    return True
 
 
 def find_photos(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +216,17 @@ def test_a_folder_without_profiles_is_refused(tmp_path: Path) -> None:
     for find in (profile_folders, lambda folder: find_photos(folder, [ANNA])):
         with pytest.raises(UserError, match=r"data_dir .*none does not exist"):
             find(tmp_path / "none")
+
+
+def test_the_folder_above_the_profile_folders_is_told(tmp_path: Path) -> None:
+    (tmp_path / "images" / "000001_female_Asian_45").mkdir(parents=True)
+    (tmp_path / "eval").mkdir()
+    message = f"data_dir {tmp_path} holds no profile folders, but {tmp_path}/images does: name that"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        profile_folders(tmp_path)
+    (tmp_path / "anna").mkdir()  # with one person beside them, what is wrong is a name
+    (tmp_path / "000002_male_Asian_45").mkdir()
+    assert profile_folders(tmp_path) == ["000002_male_Asian_45", "anna", "eval", "images"]
 
 
 def test_one_numeric_id_may_belong_to_two_people(tmp_path: Path) -> None:
