@@ -180,7 +180,7 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
             ):
                 writer.write_table(table)
         except OSError as error:
-            raise write_problem(f"cache_dir {cache_dir}", error) from None
+            raise write_problem(f"cache_dir {full_path(cache_dir)}", error) from None
     return Dataset.from_file(str(file))
 
 

@@ -261,7 +261,7 @@ def build_cache(
             if not _is_whole(folder, len(table)):
                 _complete(table, geometry, folder, num_workers=num_workers, show=show)
     except OSError as error:
-        raise write_problem(f"cache_dir {cache_dir}", error) from None
+        raise write_problem(f"cache_dir {full_path(cache_dir)}", error) from None
 
 
 def _complete(table: Dataset, geometry: Geometry, folder: Path, *, num_workers: int, show: bool) -> None:
@@ -380,7 +380,7 @@ def find_bad_photos(
         folder.mkdir(parents=True, exist_ok=True)
         _write_record(folder / READABLE, of_one_colour=of_one_colour)
     except OSError as error:
-        raise write_problem(f"cache_dir {cache_dir}", error) from None
+        raise write_problem(f"cache_dir {full_path(cache_dir)}", error) from None
 
 
 def photos_of_one_colour(table: Dataset, geometry: Geometry, cache_dir: str | Path) -> list[str]:

@@ -105,8 +105,9 @@ def try_out(
 
 
 def _check_cache_dir(config: Config) -> None:
-    if problem := output_problem(full_path(config.cache_dir)):
-        raise UserError(f"cache_dir {config.cache_dir} is not writable: {problem}")
+    folder = full_path(config.cache_dir)
+    if problem := output_problem(folder):
+        raise UserError(f"cache_dir {folder} is not writable: {problem}")
 
 
 def num_bytes(tensors: Iterable[Tensor]) -> int:
