@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 
+from maskcls.errors import listed
 from maskcls.paths import full_path
 
 HELP = "list the runs of a folder: when, how far, with which scores"
@@ -30,6 +33,9 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.reporting.comparison import runs_rows, runs_text, sorted_runs, summarize_runs, write_csv
 
     runs = sorted_runs(summarize_runs(arguments.directory), arguments.sort)
+    folders = sorted(path for path in arguments.directory.glob("[!.]*") if path.is_dir())
+    if hidden := [path.name for path in folders if not os.access(path, os.R_OK | os.X_OK)]:
+        print(f"warning: left out, because they may not be read: {listed(hidden)}", file=sys.stderr)
     if not runs:
         print(f"{arguments.directory} holds no runs")
         return

@@ -23,7 +23,7 @@ from maskcls.evaluation.intervals import Difference, Interval, paired_difference
 from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import HEAD_CLASSES
-from maskcls.paths import full_path, written_whole
+from maskcls.paths import folder_problem, full_path, written_whole
 from maskcls.reporting.figure import new_figure
 from maskcls.reporting.text import padded, width
 from maskcls.tables import write_table
@@ -328,9 +328,9 @@ def save_figure(path: Path, figure: Figure) -> None:
 
 
 def summarize_runs(folder: Path) -> list[RunSummary]:
-    """Returns a summary of every run in a folder. Raises UserError when it does not exist or is itself a run."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give the one that holds the runs (model_dir of the config)")
+    """Returns a summary of every run in a folder. Raises UserError when it cannot be read or is itself a run."""
+    if problem := folder_problem(folder):
+        raise UserError(f"{folder} {problem}; give the one that holds the runs (model_dir of the config)")
     if is_run(folder):
         raise UserError(f"{folder} is itself a run; give the folder that holds the runs: {folder.resolve().parent}")
     return [_summary(path) for path in sorted(folder.glob("[!.]*")) if is_run(path)]

@@ -316,8 +316,8 @@ def is_run(folder: Path) -> bool:
     """Returns whether train.py made a folder, whole or damaged: other programs have a config.yaml, too."""
     try:
         return read_config(folder).keys() >= KEYS_OF_EVERY_VERSION
-    except UserError:
-        return any((folder / name).exists() for name in ("metrics.jsonl", "environment.json", "best"))
+    except UserError:  # not by exists(), for which it is an error when nobody may look
+        return any(os.access(folder / name, os.F_OK) for name in ("metrics.jsonl", "environment.json", "best"))
 
 
 def check_outputs(config: Config, run: RunFolder | None) -> None:

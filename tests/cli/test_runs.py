@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from maskcls.cli import main
 from maskcls.config import Config
+from tests.helpers import as_nobody
 
 
 def run_folder(folder: Path, *f1: float) -> None:
@@ -62,4 +64,19 @@ def test_an_empty_folder_is_said_and_a_missing_one_ends_with_code_2(
     with pytest.raises(SystemExit) as ended:
         maskcls(monkeypatch, "runs", tmp_path / "none")
     assert ended.value.code == 2
-    assert "none is not a folder; give the one that holds the runs" in capsys.readouterr().err
+    assert "none does not exist; give the one that holds the runs" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_runs_of_others_that_may_not_be_read_are_named_and_the_rest_is_listed(
+    everybodys: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_folder(everybodys / "exp", 0.4)
+    run_folder(everybodys / "others", 0.6)
+    (everybodys / "others").chmod(0o700)
+    assert as_nobody(lambda: maskcls(monkeypatch, "runs", everybodys)) == ""
+    shown = capfd.readouterr()
+    assert [line.split()[0] for line in shown.out.splitlines()] == ["name", "exp"]
+    assert shown.err == "warning: left out, because they may not be read: others\n"
+    assert as_nobody(lambda: maskcls(monkeypatch, "runs", everybodys / "others")) == "SystemExit: 2"
+    assert "others cannot be read: Permission denied; give the one that holds the runs" in capfd.readouterr().err

@@ -430,7 +430,7 @@ def test_the_table_shows_what_it_is_sorted_by_and_the_csv_everything(tmp_path: P
 
 
 def test_a_folder_that_holds_no_runs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere is not a folder; give the one that holds the runs"):
+    with pytest.raises(UserError, match="nowhere does not exist; give the one that holds the runs"):
         summarize_runs(tmp_path / "nowhere")
     run = saved_run(tmp_path / "exp")
     with pytest.raises(UserError, match=f"exp is itself a run; give the folder that holds the runs: {tmp_path}"):
