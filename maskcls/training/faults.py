@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from accelerate import Accelerator
 
 from maskcls.config import Config
 from maskcls.data.pixels import BadPhotos, DevicePixels
-from maskcls.errors import Fault, is_out_of_memory, listed, reason_of
+from maskcls.errors import Fault, is_closed, is_out_of_memory, listed, reason_of
 from maskcls.machine import peak_memory_gb
 from maskcls.paths import command
 from maskcls.training.experiment import Faces
@@ -49,8 +50,10 @@ def faults_as_messages(
         fault = Fault(f"{error}.{go_on}")
         raise (fault.of_launch() if error.is_shared else fault) from None
     except OSError as error:
-        what = f"{error.filename or run_folder}: {reason_of(error)}"
-        raise Fault(f"{what}. The last state that was saved is whole.{go_on}") from None
+        reader_left = isinstance(error, BrokenPipeError) and is_closed(sys.stdout)
+        where = error.filename or ("standard output" if reader_left else run_folder)
+        saved = " The last state that was saved is whole." if run_folder and (run_folder / "last").exists() else ""
+        raise Fault(f"{where}: {reason_of(error)}.{saved}{go_on}") from None
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             what, setting = _out_of_memory(accelerator, config, learner, faces)

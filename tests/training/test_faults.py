@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -292,16 +293,28 @@ def test_a_file_of_the_run_that_cannot_be_written_is_named(trial: Trial, tmp_pat
     with pytest.raises(Fault) as caught, trial.faults(run_folder=tmp_path):
         (tmp_path / "metrics.jsonl").open("a")
     assert str(caught.value) == (
-        f"{tmp_path}/metrics.jsonl: Is a directory. The last state that was saved is whole. "
+        f"{tmp_path}/metrics.jsonl: Is a directory. "  # and nothing of a saved state: there is none
         f"To go on: python train.py --resume {tmp_path}"
     )
 
 
 def test_a_full_disk_is_told(trial: Trial, tmp_path: Path) -> None:
+    (tmp_path / "last").mkdir()
     words = rf"^{re.escape(str(tmp_path))}: No space left on device\. The last state that was saved is whole\."
     faults = trial.faults(two_processes(0), tmp_path)
     with pytest.raises(Fault, match=words), faults, open("/dev/full", "w") as file:
         file.write("x")
+
+
+def test_a_reader_that_has_left_is_no_fault_of_the_run_folder(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    os.close(read)  # as `| head -1` does
+    monkeypatch.setattr("sys.stdout", os.fdopen(write, "w"))
+    with pytest.raises(Fault, match=r"^standard output: Broken pipe\. To go on: "), trial.faults(run_folder=tmp_path):
+        print("epoch", flush=True)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), write)  # takes what the closing file still holds
 
 
 # Partners
