@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from maskcls import labels
 from maskcls.errors import UserError, did_you_mean, joined
-from maskcls.paths import file_problem, full_path
+from maskcls.paths import encoding_problem, file_problem, full_path
 from maskcls.registry import Table
 
 TABLES = {
@@ -393,7 +393,7 @@ def _apply_override(values: dict[str, Any], where: dict[str, str], override: str
     try:
         _, value, problems = _parsed(text, f"override {override!r}")
     except yaml.YAMLError:
-        return [f"override {override!r}: {text!r} is not a YAML value"]
+        return [f"override {override!r}: {text!r} {encoding_problem(text) or 'is not a YAML value'}"]
     *parents, last = key.split(".")
     target = values
     for parent in parents:

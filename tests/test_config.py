@@ -412,6 +412,7 @@ def test_an_override_repairs_what_the_file_says(write: Write) -> None:
         ("--max_grad_norm=None", "max_grad_norm is 'None': input should be a valid number; nothing is written null"),
         ("epochs=None", "override epochs=None: epochs is 'None': input should be a valid integer"),
         ("lr=[", "override 'lr=[': '[' is not a YAML value"),
+        ("data_dir=\udcc7\udcd1", r"'\udcc7\udcd1' is not UTF-8, in CP949 it is '한': rename it"),
         ("lr=!!python/name:os.system", "override 'lr=!!python/name:os.system': '!!python/name:os.system' is not a YA"),
         ("seed.x=1", "override 'seed.x=1': seed holds 5, which has no keys"),
         ("optimizer_args.eps.x=1", "override 'optimizer_args.eps.x=1': eps holds 1e-06, which has no keys"),
