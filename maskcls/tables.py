@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from maskcls.paths import write_problem
@@ -26,6 +27,9 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
     except FileExistsError:
         raise
     except OSError as error:
+        if not overwrites:  # made above and not whole: it would refuse the next one
+            with suppress(OSError):
+                path.unlink()
         raise write_problem(path, error) from None
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from maskcls.errors import UserError
 from maskcls.tables import FORMULA_MARKS, unshielded, write_table
+from tests.helpers import files_of_at_most
 
 
 def cells(path: Path) -> list[list[str]]:
@@ -56,3 +57,11 @@ def test_a_table_that_is_there_is_kept_unless_it_may_be_overwritten(tmp_path: Pa
 def test_a_table_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none/a\.csv cannot be written: No such file or directory"):
         write_table(tmp_path / "none" / "a.csv", ["x"], [], overwrites=True)
+
+
+def test_a_table_that_finds_no_room_leaves_nothing_that_would_refuse_the_next(tmp_path: Path) -> None:
+    rows = [["x" * 100]] * 1000
+    with files_of_at_most(4096), pytest.raises(UserError, match="found cannot be written: File too large"):
+        write_table(tmp_path / "found", ["a"], rows, overwrites=False)
+    write_table(tmp_path / "found", ["a"], rows, overwrites=False)
+    assert len((tmp_path / "found").read_text().splitlines()) == 1001
