@@ -156,8 +156,8 @@ def test_training_with(
 
 # `{file}` is a file that is nothing else, `{empty}` an empty folder, `{config}` a config.
 COMMANDS = """
-    runs {file}                                             | {file} is not a folder
-    runs {empty}/nothing                                    | {empty}/nothing is not a folder
+    runs {file}                                             | {file} is a file, not a folder
+    runs {empty}/nothing                                    | {empty}/nothing does not exist
     runs ''                                                 | a path is empty
     runs ~no-one/runs                                       | ~no-one/runs: there is no such home folder
     runs --csv                                              | expected one argument
