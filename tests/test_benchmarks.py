@@ -136,7 +136,7 @@ def test_all_processes_of_a_part_end_with_it_in_whatever_session_they_are(tmp_pa
         pass
 
     def look(outcome: Outcome) -> None:  # while `hangs` runs
-        until = time.monotonic() + 10
+        until = time.monotonic() + 25
         while len(marked()) < 2 and time.monotonic() < until:
             time.sleep(0.05)
         seen.append(len(marked()))

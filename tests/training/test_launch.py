@@ -17,6 +17,7 @@ from maskcls.training.processes import Launch
 from tests.helpers import ROOT, json_lines, overrides, run
 
 CONFIG = ROOT / "configs" / "exp.yaml"
+HANG = 100.0  # seconds after which a launch waits for ever: no statement about speed
 
 
 def as_machines(folder: Path, *commands: list[str], prefixes: tuple[str, ...] = ("", "")) -> list[tuple[int, str]]:
@@ -41,7 +42,7 @@ def as_machines(folder: Path, *commands: list[str], prefixes: tuple[str, ...] = 
             )
         )  # fmt: skip
     try:
-        texts = [process.communicate(timeout=100)[0] for process in started]
+        texts = [process.communicate(timeout=HANG)[0] for process in started]
     finally:
         for process in started:
             process.terminate()  # a launcher that is killed leaves its processes behind
@@ -100,7 +101,6 @@ def test_a_launch_waits_as_long_as_it_takes_and_tells_what_only_one_process_sees
 
 @pytest.mark.slow
 def test_what_one_process_alone_runs_into_is_told_by_it_and_ends_the_launch(tmp_path: Path) -> None:
-    started = time.monotonic()
     done = run(__file__, "alone", processes=2, PYTHONPATH=".")
     said = sorted(line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert "error: rank 1: only I see this" in said
@@ -108,7 +108,7 @@ def test_what_one_process_alone_runs_into_is_told_by_it_and_ends_the_launch(tmp_
         "error: rank 1: only I see this",
         "error: rank 0: another process of this launch has ended; its own message says why",
     }
-    assert done.returncode == 1 and time.monotonic() - started < 60
+    assert done.returncode == 1
 
 
 @pytest.mark.slow
@@ -133,12 +133,10 @@ def test_two_machines_with_caches_of_their_own_train_as_one_process_does(sample:
 
 @pytest.mark.slow
 def test_two_machines_end_together_when_the_first_has_a_mistake_in_its_config(sample: Path, tmp_path: Path) -> None:
-    started = time.monotonic()
     command = train_command(sample, tmp_path, "lr=fast")
     ended = as_machines(tmp_path, command, command)
     assert [code for code, _ in ended] == [1, 1]
     assert "lr is 'fast'" in ended[0][1] and "error: " not in ended[1][1]
-    assert time.monotonic() - started < 60
 
 
 @pytest.mark.slow
@@ -151,12 +149,10 @@ def test_a_machine_that_does_not_see_what_it_needs_says_so_and_all_leave(sample:
         (tmp_path / "runs", "rank 1: .*/last/training.safetensors is not seen here: model_dir must lie on a disk that"),
         (sample / "images", "rank 1: .*images"),
     ):
-        started = time.monotonic()
         ended = as_machines(tmp_path, resume, resume, prefixes=("", f"mount -t tmpfs none {hidden}"))
         assert [code for code, _ in ended] == [1, 1]
         said = [line for line in ended[0][1].splitlines() if line.startswith("error: ")]
         assert len(said) == 1 and words.split(".*")[0] in said[0] and words.split(".*")[1] in said[0], ended
-        assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize(("said", "recorded", "machine_has", "used"), [
