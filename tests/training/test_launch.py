@@ -17,7 +17,7 @@ from maskcls.training.processes import Launch
 from tests.helpers import ROOT, json_lines, overrides, run
 
 CONFIG = ROOT / "configs" / "exp.yaml"
-HANG = 100.0  # seconds after which a launch waits for ever: no statement about speed
+HANG = 60.0  # seconds after which a launch waits for ever: no statement about speed
 
 
 def as_machines(folder: Path, *commands: list[str], prefixes: tuple[str, ...] = ("", "")) -> list[tuple[int, str]]:
@@ -101,7 +101,7 @@ def test_a_launch_waits_as_long_as_it_takes_and_tells_what_only_one_process_sees
 
 @pytest.mark.slow
 def test_what_one_process_alone_runs_into_is_told_by_it_and_ends_the_launch(tmp_path: Path) -> None:
-    done = run(__file__, "alone", processes=2, PYTHONPATH=".")
+    done = run(__file__, "alone", processes=2, timeout=HANG, PYTHONPATH=".")
     said = sorted(line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert "error: rank 1: only I see this" in said
     assert set(said) <= {
