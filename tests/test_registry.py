@@ -66,8 +66,7 @@ def test_arguments_of_torchs_classes_are_those_of_their_signatures(key: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("key", "base"),
-    [("optimizer", torch.optim.Optimizer), ("scheduler", torch.optim.lr_scheduler.LRScheduler)],
+    ("key", "base"), [("optimizer", torch.optim.Optimizer), ("scheduler", torch.optim.lr_scheduler.LRScheduler)]
 )
 def test_every_class_of_torch_that_a_yaml_can_build_is_offered(key: str, base: type) -> None:
     module = import_module(TABLES[key].torch_module)

@@ -78,11 +78,7 @@ def table_labels(table: Dataset) -> np.ndarray:
 
 
 def custom_dataset_split_by_profile(
-    source: ProfileSource,
-    *,
-    output: str,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    source: ProfileSource, *, output: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> FaceData:
     """Returns the photos of the listed profiles, split by person as the lists say, or by one stratified fold.
 

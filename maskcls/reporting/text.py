@@ -400,11 +400,7 @@ TEXT: dict[str, dict[str, str]] = {
         ),
         ("start_run", "run      {path}", "실험     {path}"),
         ("going_on", "going on from {folder}", "이어서 학습: {folder}"),
-        (
-            "starting_again",
-            "going on from the start: no state was saved",
-            "처음부터 학습: 저장된 상태가 없음",
-        ),
+        ("starting_again", "going on from the start: no state was saved", "처음부터 학습: 저장된 상태가 없음"),
         (
             "all_trained",
             "epochs={epochs} are trained: only scores and report are made again. For more: epochs={more}",

@@ -23,11 +23,7 @@ from maskcls.training.processes import raise_if_left_alone
 
 @contextmanager
 def faults_as_messages(
-    accelerator: Accelerator,
-    config: Config,
-    learner: Learner,
-    faces: Faces,
-    run_folder: Path | None,
+    accelerator: Accelerator, config: Config, learner: Learner, faces: Faces, run_folder: Path | None
 ) -> Iterator[None]:
     """Turns what the training loop raises into messages.
 

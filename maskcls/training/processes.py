@@ -9,14 +9,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from maskcls.errors import Fault, UserError, joined, listed
-from maskcls.machine import (
-    is_accelerator,
-    is_quick_in,
-    num_accelerators,
-    num_cores,
-    process_number,
-    use_quick_kernels,
-)
+from maskcls.machine import is_accelerator, is_quick_in, num_accelerators, num_cores, process_number, use_quick_kernels
 from maskcls.paths import shipped
 
 Result = TypeVar("Result")

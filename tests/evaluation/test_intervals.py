@@ -10,14 +10,7 @@ from scipy import stats
 from sklearn import metrics as sklearn
 
 from maskcls.errors import UserError
-from maskcls.evaluation.intervals import (
-    Draws,
-    Interval,
-    Resampled,
-    paired_difference,
-    resampled_score,
-    score_intervals,
-)
+from maskcls.evaluation.intervals import Draws, Interval, Resampled, paired_difference, resampled_score, score_intervals
 from maskcls.evaluation.metrics import measure
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES, encode_class

@@ -252,12 +252,7 @@ def test_all_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 def test_only_config_keys_that_differ_and_matter_are_shown() -> None:
     table = simulated(range(5), error=0.3, seed=0)
-    first = {
-        "lr": 0.001,
-        "model_args": {"depth": 3, "sizes": [1, 2]},
-        "augmentation_args": {},
-        "max_grad_norm": None,
-    }
+    first = {"lr": 0.001, "model_args": {"depth": 3, "sizes": [1, 2]}, "augmentation_args": {}, "max_grad_norm": None}
     second = {
         **first,
         "lr": 0.0010000001,
