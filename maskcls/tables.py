@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from maskcls.paths import write_problem
 
@@ -31,6 +32,12 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
             with suppress(OSError):
                 path.unlink()
         raise write_problem(path, error) from None
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows under the union of their keys. Raises UserError when the file cannot be written."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    write_table(path, columns, ([row.get(column) for column in columns] for row in rows), overwrites=True)
 
 
 def unshielded(cell: str) -> str:

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
         UserError: see `read_runs` and `compare`, or a file cannot be written.
     """
     from maskcls.reporting import comparison
+    from maskcls.tables import write_rows
 
     result = comparison.compare(
         comparison.read_runs(arguments.runs), score=arguments.score, only_common=arguments.common
@@ -40,5 +41,5 @@ def run(arguments: argparse.Namespace) -> None:
         comparison.save_figure(arguments.output, comparison.comparison_picture(result))
         print(f"picture: {arguments.output}")
     if arguments.csv:
-        comparison.write_csv(arguments.csv, comparison.comparison_rows(result))
+        write_rows(arguments.csv, comparison.comparison_rows(result))
         print(f"numbers: {arguments.csv}")

@@ -30,7 +30,8 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: the folder is none of runs, no run has the score to sort by, or the file cannot be written.
     """
-    from maskcls.reporting.comparison import runs_rows, runs_text, sorted_runs, summarize_runs, write_csv
+    from maskcls.reporting.runs import runs_rows, runs_text, sorted_runs, summarize_runs
+    from maskcls.tables import write_rows
 
     runs = sorted_runs(summarize_runs(arguments.directory), arguments.sort)
     folders = sorted(path for path in arguments.directory.glob("[!.]*") if path.is_dir())
@@ -41,5 +42,5 @@ def run(arguments: argparse.Namespace) -> None:
         return
     print(runs_text(runs, by=arguments.sort))
     if arguments.csv:
-        write_csv(arguments.csv, runs_rows(runs))
+        write_rows(arguments.csv, runs_rows(runs))
         print(f"numbers: {arguments.csv}")

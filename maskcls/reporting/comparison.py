@@ -1,17 +1,14 @@
-"""Run folders side by side: their configs, their scores, what can be said about the difference; and a list of them.
+"""Run folders side by side: their configs, their scores, and what can be said about the difference.
 
-What `maskcls compare` and `maskcls runs` print, save and draw. Reads the files of a run without torch, so that both
-answer at once.
+What `maskcls compare` prints, saves and draws. Reads the files of a run without torch, so that it answers at once.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +18,11 @@ import numpy as np
 from maskcls.errors import UserError, did_you_mean, joined
 from maskcls.evaluation.intervals import Difference, Interval, paired_difference, score_intervals
 from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
-from maskcls.evaluation.selection import BestScore
 from maskcls.labels import HEAD_CLASSES
-from maskcls.paths import folder_problem, full_path, written_whole
+from maskcls.paths import full_path, written_whole
 from maskcls.reporting.figure import new_figure
-from maskcls.reporting.text import padded, width
-from maskcls.tables import write_table
-from maskcls.training.run_folder import is_run, read_config
+from maskcls.reporting.text import aligned
+from maskcls.training.run_folder import read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,23 +57,6 @@ class Comparison:
     differences: list[Difference]  # of each later run and the first
     verdicts: list[str]  # for each: better, worse or not distinguishable
     notes: list[str]  # which people, and what else a reader must know
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What the files of a run folder say at a glance; what they do not say is None, or named in `problems`."""
-
-    name: str
-    started: float | None  # seconds since 1970: when it was started, or last resumed (config.yaml is written then)
-    seconds: float | None  # of training; of an unfinished run, from the start to the last line of metrics.jsonl
-    state: str  # finished or unfinished
-    epochs_done: int
-    epochs: int | None
-    output: str
-    model: str
-    best_epoch: int | None
-    scores: Mapping[str, float]  # of the best epoch, as in metrics.jsonl without their `valid/`
-    problems: list[str]
 
 
 def read_run(text: str) -> Run:
@@ -327,127 +305,12 @@ def save_figure(path: Path, figure: Figure) -> None:
         raise UserError(f"{path}: {error}") from None
 
 
-def summarize_runs(folder: Path) -> list[RunSummary]:
-    """Returns a summary of every run in a folder. Raises UserError when it cannot be read or is itself a run."""
-    if problem := folder_problem(folder):
-        raise UserError(f"{folder} {problem}; give the one that holds the runs (model_dir of the config)")
-    if is_run(folder):
-        raise UserError(f"{folder} is itself a run; give the folder that holds the runs: {folder.resolve().parent}")
-    return [_summary(path) for path in sorted(folder.glob("[!.]*")) if is_run(path)]
-
-
-def _summary(folder: Path) -> RunSummary:
-    problems = []
-    config: Mapping[str, Any] = {}
-    try:
-        config = read_config(folder)
-    except UserError as error:
-        problems.append(str(error).removeprefix(f"{folder}/"))
-    history, num_unreadable = _history(folder / "metrics.jsonl")
-    if num_unreadable:
-        problems.append(f"metrics.jsonl: {num_unreadable} unreadable lines")
-    validations = {line["epoch"]: _scores(line) for line in history if isinstance(line.get("epoch"), int)}
-    validations = {epoch: scores for epoch, scores in validations.items() if scores}
-    best = BestScore(str(config.get("best_criterion", "f1")))
-    for epoch, scores in validations.items():
-        if best.criterion in scores:
-            best.update(scores, epoch)
-    if not (folder / "best").is_dir():
-        problems.append("no best/")
-    started, logged = _written(folder / "config.yaml"), _written(folder / "metrics.jsonl")
-    seconds = logged - started if started and logged and logged >= started else None  # a copy may turn them around
-    finished = folder / "finished.json"
-    if finished.exists():
-        try:
-            seconds = float(json.loads(finished.read_text(encoding="utf-8"))["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
-            problems.append("finished.json: no seconds")
-    epochs, arguments = config.get("epochs"), config.get("dataset_args")
-    return RunSummary(
-        folder.name, started, seconds, "finished" if finished.exists() else "unfinished",
-        max(validations, default=0), epochs if isinstance(epochs, int) else None,
-        str(arguments.get("output", "")) if isinstance(arguments, dict) else "", str(config.get("model", "")),
-        best.epoch or None, validations.get(best.epoch, {}), problems,
-    )  # fmt: skip
-
-
-def sorted_runs(runs: Sequence[RunSummary], by: str) -> list[RunSummary]:
-    """Returns the runs by name, by start (newest last), or by a score (best first; those without it last).
-
-    Raises UserError when no run has that score.
-    """
-    if by == "name":
-        return sorted(runs, key=lambda run: run.name)
-    if by == "started":
-        return sorted(runs, key=lambda run: run.started or 0)
-    known = ["started", "name", *score_names(runs)]
-    if runs and by not in known:
-        raise UserError(f"runs cannot be sorted by {by!r}.{did_you_mean(by, known)} Known: {', '.join(known)}")
-    sign = 1 if by.endswith("loss") else -1
-
-    def place(run: RunSummary) -> tuple[bool, float]:
-        value = run.scores.get(by, np.nan)
-        return bool(np.isnan(value)), sign * value
-
-    return sorted(runs, key=place)
-
-
-def score_names(runs: Sequence[RunSummary]) -> list[str]:
-    """Returns the scores that any of the runs has, f1 and acc first."""
-    names = dict.fromkeys(name for run in runs for name in run.scores)
-    return sorted(names, key=lambda name: name not in ("f1", "acc"))
-
-
-def runs_text(runs: Sequence[RunSummary], *, by: str) -> str:
-    """Returns the runs as an aligned table: headline scores, each head's accuracy, and the score sorted by."""
-    shown = [name for name in score_names(runs) if name in ("f1", "acc", "loss", by) or name.endswith("_acc")]
-    rows = [["name", "started", "duration", "state", "epochs", "output", "model", "best", *shown, ""]]
-    for run in runs:
-        rows.append([
-            run.name,
-            datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M") if run.started else "-",
-            "-" if run.seconds is None else str(timedelta(seconds=round(run.seconds))),
-            run.state, f"{run.epochs_done}/{run.epochs or '?'}", run.output or "-", run.model or "-",
-            str(run.best_epoch or "-"), *(f"{run.scores[name]:.4f}" if name in run.scores else "-" for name in shown),
-            "; ".join(run.problems),
-        ])  # fmt: skip
-    return aligned(rows)
-
-
-def runs_rows(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
-    """Returns the runs as rows of a CSV, with every score."""
-    names = score_names(runs)
-    return [
-        {
-            "name": run.name,
-            "started": datetime.fromtimestamp(run.started).isoformat(timespec="seconds") if run.started else None,
-            "seconds": None if run.seconds is None else round(run.seconds),
-            "state": run.state, "epochs_done": run.epochs_done, "epochs": run.epochs, "output": run.output,
-            "model": run.model, "best_epoch": run.best_epoch, **{name: run.scores.get(name) for name in names},
-            "problems": "; ".join(run.problems),
-        }
-        for run in runs
-    ]  # fmt: skip
-
-
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Returns nested keys as dotted ones, with their values as text; numbers with 6 digits."""
     texts: dict[str, str] = {}
     for key, value in config.items():
         texts |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": _text(value)}
     return texts
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Returns rows of cells as text with columns of equal width."""
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(padded, row, widths)).rstrip() for row in rows)
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes rows under the union of their keys. Raises UserError when the file cannot be written."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    write_table(path, columns, ([row.get(column) for column in columns] for row in rows), overwrites=True)
 
 
 def signed(interval: Interval) -> str:
@@ -480,32 +343,3 @@ def _text(value: Any) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= WIDEST_CELL else f"{text[: WIDEST_CELL - 3]}..."
-
-
-def _history(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Returns the lines of metrics.jsonl (none when it is missing), and how many could not be read."""
-    try:
-        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return [], 0
-    lines = []
-    for text in texts:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        lines += [line] if isinstance(line, dict) else []
-    return lines, len(texts) - len(lines)
-
-
-def _scores(line: Mapping[str, Any]) -> dict[str, float]:
-    values = {name.removeprefix("valid/"): value for name, value in line.items() if name.startswith("valid/")}
-    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
-
-
-def _written(path: Path) -> float | None:
-    """Returns when a file was last written, or None when it is missing."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from maskcls.errors import UserError, did_you_mean
 from maskcls.labels import ATTRIBUTES, decode_class
@@ -55,6 +55,12 @@ def padded(text: str, places: int, *, right: bool = False) -> str:
     """Returns the text filled with spaces to a width in the terminal; `right`: it stands at the right."""
     spaces = " " * (places - width(text))
     return spaces + text if right else text + spaces
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Returns rows of cells as text with columns of equal width."""
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(padded, row, widths)).rstrip() for row in rows)
 
 
 TEXT: dict[str, dict[str, str]] = {

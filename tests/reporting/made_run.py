@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
 
 from maskcls.config import TABLES, Config, load_config
 from maskcls.data.profiles import find_photos, profile_folders
@@ -54,6 +56,16 @@ def made_run(
     save_tiny_model(config, run)
     invented(images, people, output=output, seed=seed, error=error).save(run.path / "valid_predictions.parquet")
     return run
+
+
+def saved_run(folder: Path, predictions: Predictions | None = None, **config: Any) -> Path:
+    """Returns a run folder with a config and, when given, its predictions."""
+    (folder / "best").mkdir(parents=True)
+    values = {"data_dir": "photos", "dataset_args": {"output": "all"}, "epochs": 3, "model": "vit", **config}
+    (folder / "config.yaml").write_text(yaml.dump(values))
+    if predictions is not None:
+        predictions.save(folder / "valid_predictions.parquet")
+    return folder
 
 
 def save_tiny_model(config: Config, run: RunFolder) -> None:
