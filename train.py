@@ -57,6 +57,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     """Trains a config to a finished run folder: a new one, or one that goes on where it stopped."""
     import math
     import time
+    from contextlib import ExitStack
 
     from maskcls.evaluation.calibration import calibrate
     from maskcls.evaluation.intervals import score_intervals
@@ -70,7 +71,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     from maskcls.training.faults import faults_as_messages
     from maskcls.training.interval import NotFinite
     from maskcls.training.loop import predict, score, train_one_epoch
-    from maskcls.training.run_folder import RunLock, check_outputs
+    from maskcls.training.run_folder import check_outputs
     from maskcls.training.tracking import Tracking
 
     launch = launch or Launch()
@@ -91,8 +92,8 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     else:
         state, damages = launch.on_main(lambda: newest_state(run))
         say("\n".join([*damages, word("going_on", folder=state.folder) if state else word("starting_again")]))
-    lock = RunLock(run)
-    if warning := launch.on_main(lock.take):
+    held = ExitStack()
+    if warning := launch.on_main(lambda: held.enter_context(run.locked())):
         say(f"warning: {warning}")
     if state:
         progress = restore(launch, learner, state, data_key=data.key)
@@ -179,7 +180,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
 
     if is_main:
         say(console.end_lines(run, best, intervals, word, seconds=progress.seconds, notes=tracking.notes))
-        lock.release()
+        held.close()
     launch.wait()
 
 

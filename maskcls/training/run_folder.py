@@ -10,7 +10,8 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -161,10 +162,28 @@ class RunFolder:
         """The log of the run, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
-    @property
-    def lock(self) -> Path:
-        """Held by the process that trains in this folder."""
-        return self.path / ".lock"
+    @contextmanager
+    def locked(self) -> Iterator[str | None]:
+        """Keeps every other process from training here as long as the context lasts, or the process that holds it.
+
+        Yields None, or what a person should know: this disk has no locks. Raises UserError when another process trains
+        here, or when nothing can be written.
+        """
+        from filelock import FileLock, Timeout
+
+        lock, warning = FileLock(self.path / ".lock"), None
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise UserError(f"{self.path} is being trained by another process") from None
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise UserError(f"{self.path} is not writable: {reason_of(error)}") from None
+            warning = f"{self.path} lies on a disk without file locks: do not train in it twice at once"  # NFS
+        try:
+            yield warning
+        finally:
+            lock.release()
 
     def finish(
         self,
@@ -256,36 +275,6 @@ class RunFolder:
                 raise UserError(f"{self.metrics}:{number} is no line of a log: delete that line")
             history.append(values)
         return history
-
-
-class RunLock:
-    """Keeps every other process from training in a run folder. A process that ends, however it ends, lets go too."""
-
-    def __init__(self, run: RunFolder) -> None:
-        from filelock import FileLock
-
-        self._run, self._lock = run, FileLock(run.lock)
-
-    def take(self) -> str:
-        """Returns what a person should know: nothing, or that this disk has no locks.
-
-        Raises UserError when another process holds the folder, or when nothing can be written there.
-        """
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            raise UserError(f"{self._run.path} is being trained by another process") from None
-        except (OSError, NotImplementedError) as error:
-            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise UserError(f"{self._run.path} is not writable: {reason_of(error)}") from None
-            return f"{self._run.path} lies on a disk without file locks: do not train in it twice at once"  # NFS
-        return ""
-
-    def release(self) -> None:
-        """Lets other processes train there."""
-        self._lock.release()
 
 
 def _with_statistics_of(former: Config, config: Config) -> Config:

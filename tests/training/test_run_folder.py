@@ -28,7 +28,7 @@ from maskcls.evaluation.selection import BestScore
 from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
 from maskcls.modeling.model import load_model, vit
 from maskcls.training.checkpoint import save_model
-from maskcls.training.run_folder import RunFolder, RunLock, check_outputs, check_writable, save_answers
+from maskcls.training.run_folder import RunFolder, check_outputs, check_writable, save_answers
 from tests.helpers import as_nobody
 
 
@@ -455,21 +455,23 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from maskcls.training.run_folder import RunFolder, RunLock\n"
-        f"lock = RunLock(RunFolder(Path({str(tmp_path)!r})))\n"
-        "lock.take()\n"
-        "print('locked', flush=True)\n"
-        "sys.stdin.read()\n"
+        "from maskcls.training.run_folder import RunFolder\n"
+        f"with RunFolder(Path({str(tmp_path)!r})).locked():\n"
+        "    print('locked', flush=True)\n"
+        "    sys.stdin.read()\n"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None and other.stdout.readline() == "locked\n"
-    lock = RunLock(RunFolder(tmp_path))
-    with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))} is being trained by another process$"):
-        lock.take()
+    run, problem = RunFolder(tmp_path), rf"^{re.escape(str(tmp_path))} is being trained by another process$"
+    with pytest.raises(UserError, match=problem), run.locked():
+        pass
     other.kill()  # however it ends
     other.communicate()
-    assert lock.take() == ""
-    lock.release()
+    with run.locked() as warning, pytest.raises(UserError, match=problem), run.locked():
+        pass
+    assert warning is None
+    with run.locked():  # which was let go
+        pass
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
@@ -478,16 +480,15 @@ def test_a_disk_without_locks_is_told_and_trains(number: int, tmp_path: Path, mo
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", no_locks)
-    lock = RunLock(RunFolder(tmp_path))
-    assert lock.take() == f"{tmp_path} lies on a disk without file locks: do not train in it twice at once"
-    lock.release()
+    with RunFolder(tmp_path).locked() as warning:
+        assert warning == f"{tmp_path} lies on a disk without file locks: do not train in it twice at once"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
 def test_a_run_folder_that_cannot_be_written_is_told_before_training(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))} is not writable: Permission denied$"):
-        RunLock(RunFolder(tmp_path)).take()
+        RunFolder(tmp_path).locked().__enter__()
 
 
 def test_a_run_that_cannot_write_is_told_before_its_work(tmp_path: Path) -> None:
