@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 
 from maskcls.errors import errors_end_the_program
-from maskcls.machine import keep_freed_memory
 from maskcls.paths import full_path, written_whole
 from maskcls.reporting.text import language, words
 
@@ -24,7 +23,6 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, help="photos that a device takes at once; default: valid_batch_size")
     parser.add_argument("--output_dir", help="folder for the results; default: the run folder")
     parser.add_argument("--lang", help="en or ko: language of the console; default: as MASKCLS_LANG or LANG says")
-    keep_freed_memory()
     with errors_end_the_program():
         arguments = parser.parse_args()
         infer(

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from maskcls.cli.check import check
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError, errors_end_the_program
-from maskcls.machine import keep_freed_memory
 from maskcls.paths import maskcls_command
 from maskcls.reporting.text import language, words
 from maskcls.training.processes import Launch
@@ -33,12 +31,13 @@ def main() -> None:
     parser.add_argument(
         "--lang", help="en or ko: language of console and report; default: as MASKCLS_LANG or LANG says"
     )
-    keep_freed_memory()
     with errors_end_the_program():
         arguments, overrides = parser.parse_known_args()
         lang = language(arguments.lang)
         launch, (run, config) = Launch.start(lambda: chosen(arguments.config, arguments.resume, overrides))
         if arguments.check:
+            from maskcls.reporting.check import check
+
             check(config, launch, run, lang=lang)
         else:
             train(config, run, launch, lang=lang)

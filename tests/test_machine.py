@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import psutil
 import pytest
 import torch
@@ -57,3 +61,26 @@ def test_only_an_nvidia_gpu_is_told_to_use_its_quick_kernels(
         assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.benchmark) == expected
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such setting")
+def test_every_launch_keeps_freed_memory_so_that_a_check_times_the_program_that_will_run() -> None:
+    code = """
+import resource
+import numpy as np
+from maskcls.training.processes import Launch
+
+def faults() -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(64_000_000, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+freely = faults()
+Launch()
+faults()
+print(freely, faults())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    freely, kept = map(int, done.stdout.split())
+    assert freely > 10 * max(kept, 1)

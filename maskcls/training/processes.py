@@ -9,7 +9,15 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from maskcls.errors import Fault, UserError, joined, listed
-from maskcls.machine import is_accelerator, is_quick_in, num_accelerators, num_cores, process_number, use_quick_kernels
+from maskcls.machine import (
+    is_accelerator,
+    is_quick_in,
+    keep_freed_memory,
+    num_accelerators,
+    num_cores,
+    process_number,
+    use_quick_kernels,
+)
 from maskcls.paths import shipped
 
 Result = TypeVar("Result")
@@ -38,6 +46,7 @@ class Launch:
 
         precision: where accelerate launch has not said which, and the machine computes in it.
         """
+        keep_freed_memory()
         import torch
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from infer import infer
-from maskcls.cli.check import check, finding_lines
 from maskcls.config import load_config
 from maskcls.data.inspection import Finding
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
 from maskcls.reporting import console
+from maskcls.reporting.check import check, finding_lines
 from maskcls.reporting.text import width, words
 from maskcls.training.experiment import open_data, open_faces
 from maskcls.training.processes import Launch

@@ -13,12 +13,12 @@ import torch
 import infer
 import train
 from benchmarks.launches import RECIPES, augmentation_launches, config_launches
-from maskcls.cli.check import estimate_lines
 from maskcls.config import load_config
 from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Transform
 from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, num_outputs
 from maskcls.modeling.loss import CRITERIA, build_losses
+from maskcls.reporting.check import estimate_lines
 from maskcls.reporting.text import words
 from maskcls.training import processes
 from maskcls.training.experiment import build_learner, open_data

@@ -20,7 +20,6 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from infer import infer
-from maskcls.cli.check import check
 from maskcls.config import TABLES, Config, load_config
 from maskcls.data.dataset import FaceData
 from maskcls.data.pixels import BadPhotos, Pixels
@@ -28,6 +27,7 @@ from maskcls.errors import UserError
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import id2label, num_outputs
 from maskcls.modeling.loss import HeadLosses
+from maskcls.reporting.check import check
 from maskcls.training.checkpoint import Progress, newest_state, restore, save_state, weights_of
 from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
 from maskcls.training.loop import Learner, predict, train_one_epoch

@@ -1,0 +1,169 @@
+"""What `maskcls check` and `train.py --check` look at, say and judge: go or no go."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from maskcls.config import Config
+from maskcls.data import profiles
+from maskcls.data.dataset import FaceData
+from maskcls.data.inspection import Finding, inspect_profiles, save_findings
+from maskcls.errors import UserError
+from maskcls.machine import decoding_threads
+from maskcls.progress import Progress
+from maskcls.reporting import console
+from maskcls.reporting.text import padded, words
+from maskcls.training.checkpoint import newest_state, restore
+from maskcls.training.experiment import build_learner, open_data
+from maskcls.training.preflight import Estimate, try_out
+from maskcls.training.processes import Launch
+from maskcls.training.run_folder import RunFolder, check_outputs
+
+NUM_SHOWN = 5  # findings of one kind on the screen; --fix-report has all
+
+
+def check(
+    config: Config,
+    launch: Launch,
+    run: RunFolder | None = None,
+    *,
+    lang: str,
+    decode: bool = False,
+    report: Path | None = None,
+) -> None:
+    """Prints what is found and what a run will take; the last line is go or no go. Collective.
+
+    run: the one that would go on. Raises UserError when it is no go.
+    """
+    say, word = launch.say, words(lang)
+
+    state = None
+    with no_go():
+        launch.on_main(lambda: check_outputs(config, run))
+        if run is not None:
+            state, damages = launch.on_main(lambda: newest_state(run))
+            say("\n".join([*damages, word("going_on", folder=state.folder) if state else word("starting_again")]))
+    data, problem = None, None
+    try:
+        data = open_data(config, launch)
+    except UserError as error:  # told below unless the inspection finds what is behind it
+        problem = error
+    if data is not None:
+        with no_go():
+            learner, losses = build_learner(config, launch, data)
+            if state is not None:
+                restore(launch, learner, state, data_key=data.key)
+
+    def look() -> list[Finding]:
+        findings = inspected(config, data, problem, word, decode=decode)
+        if report:
+            save_findings(findings, report)
+        return findings
+
+    findings = launch.on_main(look)
+    say(finding_lines(findings, report, word))
+    num_errors = sum(finding.severity == "error" for finding in findings)
+    if num_errors:
+        errors = word("one_error" if num_errors == 1 else "errors", count=num_errors)
+        raise UserError(word("no_go_data", errors=errors)).of_launch()
+    assert data is not None  # its problem would be an error among the findings
+    with no_go():
+        config, faces, estimate = try_out(config, launch, data, learner, losses)
+    say(console.start_lines(config, faces, launch.accelerator, learner.network, word))
+    say(estimate_lines(config, estimate, word))
+
+    def check_room() -> None:
+        for name, has_room in estimate.has_room.items():
+            if not has_room:
+                raise UserError(word("no_go_disk", name=name, folder=getattr(config, name)))
+
+    launch.on_each(check_room)  # every machine may have a cache_dir of its own
+    num_warnings = sum(finding.severity == "warning" for finding in findings)
+    warnings = word("one_warning" if num_warnings == 1 else "warnings", count=num_warnings)
+    say(word("go_warned", warnings=warnings) if num_warnings else word("go"))
+
+
+@contextmanager
+def no_go() -> Iterator[None]:
+    """Says of an error that it would end a run."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (f"no go: {error}",)
+        raise
+
+
+def inspected(
+    config: Config, data: FaceData | None, problem: UserError | None, word: Callable[..., str], *, decode: bool
+) -> list[Finding]:
+    """Returns what is found in the photos of the splits, or, when they cannot be split, in all that the config names.
+
+    problem: why they cannot; it is told unless the inspection finds what is behind it.
+    """
+    if data is not None:
+        train, valid = data.people(data.train_rows), data.people(data.valid_rows)
+    else:
+        train, valid = _named(config)
+    with Progress(word("looking"), word("photo_unit")) as bar:
+        findings = inspect_profiles(
+            config.data_dir, train, valid, decode=decode, num_threads=max(decoding_threads(config.num_workers), 1),
+            progress=bar.update, places=_places(config),
+        )  # fmt: skip
+    if problem is not None and not any(finding.severity == "error" for finding in findings):
+        findings = [Finding("error", "split", "", "", str(problem)), *findings]
+    return findings
+
+
+def _places(config: Config) -> dict[str, str]:
+    """Returns where the config's lists name a profile."""
+    lists = (config.valid_profile, config.train_profile)
+    return {name: place for path in lists if path for name, place in profiles.profile_lines(path).items()}
+
+
+def _named(config: Config) -> tuple[list[str], list[str]]:
+    """Returns the profiles that the config names, without asking whether they can be split."""
+    valid = profiles.read_profile_list(config.valid_profile) if config.valid_profile else []
+    if config.train_profile:
+        return profiles.read_profile_list(config.train_profile), valid
+    return [name for name in profiles.profile_folders(config.data_dir) if name not in set(valid)], valid
+
+
+def finding_lines(findings: Sequence[Finding], report: Path | None, word: Callable[..., str]) -> str:
+    """Returns the findings by kind, the worst first, the first few of each; what is found is told in English."""
+    groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        groups[finding.severity, finding.kind].append(finding)
+    lines = []
+    for (severity, kind), found in groups.items():
+        title = f"{padded(word(severity), 8)} {kind}"
+        for finding in found[:NUM_SHOWN]:
+            place = "/".join(part for part in (finding.profile, finding.file) if part)
+            lines.append(f"{title}: {f'{place}: ' if place else ''}{finding.text}")
+        if len(found) > NUM_SHOWN:
+            lines.append(f"{title}: {word('more' if report else 'more_hidden', count=len(found) - NUM_SHOWN)}")
+    counts = Counter(finding.severity for finding in findings)
+    named = [
+        word(f"one_{name}" if counts[name] == 1 else f"{name}s", count=counts[name])
+        for name in ("error", "warning", "note")
+        if counts[name]
+    ]
+    what = ", ".join(named) or word("found_nothing")
+    lines.append(word("found_written", what=what, path=report) if report else word("found", what=what))
+    text = "\n".join(lines)
+    return text.encode("utf-8", "backslashreplace").decode()  # a file's name may be no UTF-8
+
+
+def estimate_lines(config: Config, estimate: Estimate, word: Callable[..., str]) -> str:
+    """Returns what a run will take."""
+    return "\n".join([
+        word("estimate_time", update=estimate.update_seconds, speed=estimate.photos_per_second,
+             epoch=console.duration(estimate.epoch_seconds, word), run=console.duration(estimate.run_seconds, word),
+             epochs=config.epochs),
+        word("estimate_memory", memory=estimate.memory_gb)
+        + (word("kept_on_device", kept=estimate.kept_gb) if estimate.kept_gb else ""),
+        word("estimate_disk", run=estimate.run_bytes / 1e6, state=estimate.state_bytes / 1e6,
+             cache=estimate.cache_bytes / 1e6, free=estimate.free_bytes / 1e9),
+    ])  # fmt: skip
