@@ -143,7 +143,7 @@ def _driver() -> str | None:
 
 def sample(work: Work) -> dict[str, Any]:
     """Draws the photos of all runs."""
-    from maskcls.data.sample import write_sample_data
+    from maskcls.sample.write import write_sample_data
 
     size = work.size
     made = write_sample_data(

@@ -174,7 +174,7 @@ def main() -> None:
     arguments = reader.parse_args()
     kills, processes, seed = arguments.kills, arguments.processes, arguments.seed
     is_mixed = len(set(processes)) > 1
-    from maskcls.data.sample import write_sample_data
+    from maskcls.sample.write import write_sample_data
 
     more: dict[str, Any] = {"epochs": max(4, 4 * kills)}
     if is_mixed:

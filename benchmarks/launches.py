@@ -74,7 +74,7 @@ def main() -> None:
     import torch
     import transformers
 
-    from maskcls.data.sample import write_sample_data
+    from maskcls.sample.write import write_sample_data
 
     print(f"torch {torch.__version__}, transformers {transformers.__version__}\n")
     print("| augmentation of a pass | launches |\n|---|---|")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from measure import ROOT, count, machine, parser, run
 
-from maskcls.data.sample import write_sample_data
 from maskcls.reporting.comparison import compare, read_runs
+from maskcls.sample.write import write_sample_data
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ import numpy as np
 from measure import ROOT, count, machine, parser, run
 
 from maskcls.data.profiles import profile_folders
-from maskcls.data.sample import write_sample_data
 from maskcls.labels import ATTRIBUTES
+from maskcls.sample.write import write_sample_data
 
 NUM_FOLDS = 3
 SWAPS = (("normal", "incorrect_mask"), ("normal", "mask3"), ("incorrect_mask", "mask1"))

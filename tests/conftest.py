@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maskcls.data.sample import write_sample_data
+from maskcls.sample.write import write_sample_data
 
 os.environ["MASKCLS_LANG"] = "en"  # tests quote English, whatever the machine speaks
 

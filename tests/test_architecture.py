@@ -30,9 +30,10 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"labels", "machine", "paths", "progress", "registry", "tables"},
     "modeling": {"labels", "machine", "paths", "registry"},
     "evaluation": {"labels", "machine", "paths", "registry"},
+    "sample": {"labels"},
     "training": BASE | {"data", "modeling", "evaluation"},
     "reporting": BASE | {"data", "modeling", "evaluation", "training"},
-    "cli": BASE | {"data", "modeling", "evaluation", "training", "reporting"},
+    "cli": BASE | {"sample", "data", "modeling", "evaluation", "training", "reporting"},
 }
 
 

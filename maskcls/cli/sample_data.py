@@ -23,8 +23,8 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: see `write_sample_data`.
     """
-    from maskcls.data.sample import write_sample_data
     from maskcls.paths import write_problem
+    from maskcls.sample.write import write_sample_data
 
     try:
         summary = write_sample_data(arguments.directory, num_people=arguments.people, seed=arguments.seed)

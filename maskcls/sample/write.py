@@ -1,6 +1,6 @@
 """Writes drawn sample data in the layout of the real one, so that everything can be tried without photos of people.
 
-What goes where belongs here; how a face looks is in `sample_faces.py`.
+What goes where belongs here; how a face looks is in `photo.py`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maskcls.data.sample_faces import draw_photos, make_noise
-from maskcls.data.sample_people import Person, make_person
 from maskcls.errors import UserError
 from maskcls.labels import AGE_GROUPS, GENDERS, MASK_OF_STEM, age_group, encode_class
+from maskcls.sample.people import Person, make_person
+from maskcls.sample.photo import draw_photos, make_noise
 
 STEMS = tuple(MASK_OF_STEM)
 _EXTENSIONS = {".jpg": 0.83, ".jpeg": 0.08, ".JPG": 0.08, ".png": 0.01}  # shares; a PNG takes 40 times a JPEG's time

@@ -18,10 +18,10 @@ from PIL import Image
 from maskcls.cli import sample_data
 from maskcls.cli.sample_data import demo_command
 from maskcls.config import load_config
-from maskcls.data.sample import STEMS, SampleDataSummary, write_sample_data
-from maskcls.data.sample_people import make_person
 from maskcls.errors import UserError
 from maskcls.labels import GENDERS, age_group, decode_class
+from maskcls.sample.people import make_person
+from maskcls.sample.write import STEMS, SampleDataSummary, write_sample_data
 from tests.helpers import ROOT
 
 NUM_PEOPLE = 12
@@ -86,7 +86,7 @@ def test_the_lists_name_every_folder_exactly_once(sample: tuple[Path, SampleData
 
 @pytest.mark.parametrize("num_people", [1, 2, 6, 31, 150])
 def test_both_lists_are_even_over_gender_and_age_group(num_people: int) -> None:
-    from maskcls.data.sample import _split
+    from maskcls.sample.write import _split
 
     train, valid = _split(num_people, seed=3)
     assert sorted(train + valid) == list(range(num_people))
@@ -196,7 +196,7 @@ def test_the_next_command_trains_on_what_was_written(tmp_path: Path, monkeypatch
 
 
 def test_importing_it_loads_no_torch() -> None:
-    code = "import sys, maskcls.data.sample, maskcls.cli.sample_data; print('torch' in sys.modules)"
+    code = "import sys, maskcls.sample.write, maskcls.cli.sample_data; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
