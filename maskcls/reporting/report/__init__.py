@@ -1,6 +1,6 @@
 """report.html: one file that shows what a run learnt, what it gets wrong and why; no server, no network.
 
-page.py puts it together; scores.py, mistakes.py and course.py say what stands in its sections; charts.py draws.
+page.py puts it together; scores.py, mistakes.py and course.py say what stands in its sections.
 """
 
 from maskcls.reporting.report.page import write_report

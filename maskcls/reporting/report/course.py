@@ -12,9 +12,9 @@ from maskcls.config import Config, load_config
 from maskcls.errors import UserError
 from maskcls.evaluation.selection import best_line
 from maskcls.labels import ATTRIBUTES, CLASS_NAMES, encode_class
+from maskcls.reporting import charts
 from maskcls.reporting.comparison import RUNTIME_KEYS, flat
 from maskcls.reporting.console import duration
-from maskcls.reporting.report import charts
 from maskcls.reporting.report.material import Material
 from maskcls.reporting.report.mistakes import jpeg
 from maskcls.reporting.text import class_name

@@ -13,7 +13,7 @@ from maskcls.evaluation.consistency import contradictions
 from maskcls.evaluation.intervals import Difference, paired_difference
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
-from maskcls.reporting.report import charts
+from maskcls.reporting import charts
 from maskcls.reporting.report.material import Material, percent
 from maskcls.reporting.text import class_name
 
