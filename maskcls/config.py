@@ -10,18 +10,18 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from maskcls import labels
 from maskcls.errors import UserError, did_you_mean, joined
-from maskcls.paths import encoding_problem, file_problem, full_path
+from maskcls.paths import full_path
 from maskcls.registry import Table
+from maskcls.yaml_file import YamlFile, write_yaml
 
 TABLES = {
     "dataset": Table("dataset", "maskcls.data.dataset", "DATASETS"),
@@ -42,7 +42,6 @@ MAY_CHANGE = {
 
 MAX_NAME = 200  # bytes; a number may follow
 LEAST_STD = 0.001  # of a colour, 0..1: a quarter of one of its 256 levels
-MAX_VALUES = 10_000  # of a YAML file, aliases expanded
 
 
 def _absolute(text: str) -> str:
@@ -260,8 +259,7 @@ class Config(BaseModel):
 
     def save(self, path: Path) -> None:
         """Writes every key, defaults included, as YAML."""
-        text = yaml.dump(self.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-        path.write_text(text, encoding="utf-8")
+        write_yaml(path, self.model_dump())
 
 
 def _are_other_fixes(path: str | None, other: str | None) -> bool:
@@ -278,141 +276,27 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises UserError with every problem of the file and of the overrides in one message.
     """
-    path = full_path(path)
-    if problem := file_problem(path):
-        raise UserError(f"config file {path} {problem}")
-    values, lines, problems = _read_yaml(path)
-    where = {key: f"{path}:{line}" for key, line in lines.items()}
-    problems += _apply_overrides(values, where, overrides)
+    file = YamlFile.read(path, overrides)
+    problems = list(file.problems)
     config: Config | None = None
     try:
-        config = Config.model_validate(values)
-        problems += _contradictions(config, where)
+        config = Config.model_validate(file.values)
+        problems += _contradictions(config, file)
     except ValidationError as error:
-        problems += _field_problems(error, where, path)
-    problems += _table_problems(values, where, path)
+        problems += _field_problems(error, file)
+    problems += _table_problems(file)
     if problems or config is None:
-        raise UserError(joined(problems, f"problems in {path}"))
+        raise UserError(joined(problems, f"problems in {file.path}"))
     return config
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader for which 1e-4 is a number, as in YAML 1.2 (PyYAML, YAML 1.1, reads it as text)."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes text which _Loader would read as a number."""
-
-
-for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)$"),
-        list("-+0123456789."),
-    )
-
-
-def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    value = loader.construct_yaml_int(node)
-    str(value)  # ValueError for thousands of hexadecimal digits, which no message could show
-    return value
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int], list[str]]:
-    """Returns the values, the line of each top-level key, and the problems found (duplicate keys at any depth)."""
-    try:
-        node, values, problems = _parsed(path.read_text(encoding="utf-8"), path)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if node is None:
-        return {}, {}, []
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected `key: value` lines")
-    lines = {str(key.value): key.start_mark.line + 1 for key, _ in node.value}
-    return {str(key): value for key, value in values.items()}, lines, problems
-
-
-def _parsed(text: str, place: Path | str) -> tuple[yaml.Node | None, Any, list[str]]:
-    """Returns the document's node, its value, and a problem for each duplicate key. Raises YAMLError for any other."""
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        problems = _duplicate_keys(node, place)
-        return node, None if node is None else loader.construct_document(node), problems
-    except Exception as error:  # PyYAML lets through what int(), float() and its own tables raise: `!!bool x`, KeyError
-        raise error if isinstance(error, yaml.YAMLError) else yaml.YAMLError(str(error)) from None
-
-
-def _expanded(node: yaml.Node | None) -> Iterator[yaml.Node]:
-    """Yields the node and all below it; what an alias stands for comes again for each alias."""
-    if node is not None:
-        yield node
-    below = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else []
-    for child in node.value if isinstance(node, yaml.SequenceNode) else below:
-        yield from _expanded(child)
-
-
-def _duplicate_keys(root: yaml.Node | None, place: Path | str) -> list[str]:
-    problems = []
-    for number, node in enumerate(_expanded(root)):
-        if number == MAX_VALUES:  # forty lines of aliases of aliases are a terabyte of values
-            raise yaml.YAMLError(f"it has more than {MAX_VALUES:,} values, each alias counted as what it stands for")
-        seen: dict[str, int] = {}
-        for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
-            line = key.start_mark.line + 1
-            if str(key.value) in seen:
-                problems.append(f"{place}:{line}: {key.value!r} stands already in line {seen[str(key.value)]}")
-            seen[str(key.value)] = line
-    return problems
-
-
-def _apply_overrides(values: dict[str, Any], where: dict[str, str], overrides: Sequence[str]) -> list[str]:
-    """Puts the overrides into `values` and returns their problems."""
-    problems, rest = [], list(overrides)
-    while rest:
-        override = rest.pop(0)
-        if override.startswith("--") and "=" not in override and rest and not re.match("--|.*=", rest[0]):
-            value = rest.pop(0)
-            problems.append(
-                f"override {f'{override} {value}'!r} is not of the form key=value: "
-                f"write {shlex.quote(f'{override}={value}')}"
-            )
-            override = f"{override}={value}"  # what else is wrong with it comes in the same message
-        problems += _apply_override(values, where, override)
-    return problems
-
-
-def _apply_override(values: dict[str, Any], where: dict[str, str], override: str) -> list[str]:
-    """Puts one override into `values` and returns its problems."""
-    key, equals, text = override.removeprefix("--").partition("=")
-    if not equals or not key:
-        return [f"override {override!r} is not of the form key=value"]
-    try:
-        _, value, problems = _parsed(text, f"override {override!r}")
-    except yaml.YAMLError:
-        return [f"override {override!r}: {text!r} {encoding_problem(text) or 'is not a YAML value'}"]
-    *parents, last = key.split(".")
-    target = values
-    for parent in parents:
-        if not isinstance(target.get(parent) or {}, dict):
-            return [f"override {override!r}: {parent} holds {target[parent]!r}, which has no keys"]
-        target[parent] = dict(target.get(parent) or {})
-        target = target[parent]
-    target[last] = value
-    where[key.split(".")[0]] = f"override {override}"
-    return problems
-
-
-def _field_problems(error: ValidationError, where: dict[str, str], path: Path) -> list[str]:
+def _field_problems(error: ValidationError, file: YamlFile) -> list[str]:
     """Returns one line per wrong key, in the user's words."""
     problems: dict[str, str] = {}
     hints: dict[str, str] = {}
     for item in error.errors():
         key = str(item["loc"][0])
-        place = where.get(key, str(path))
+        place = file.place(key)
         if item["type"] == "missing":
             problems[key] = f"{place}: {key} is missing: {Config.model_fields[key].description}"
         elif item["type"] == "extra_forbidden":
@@ -435,19 +319,20 @@ def _hint(key: str, value: Any, kind: str, place: str) -> str:
     return "; nothing is written null" if value == "None" and allows_null else ""
 
 
-def _table_problems(values: dict[str, Any], where: dict[str, str], path: Path) -> list[str]:
+def _table_problems(file: YamlFile) -> list[str]:
     """Returns the problems of the parts that the YAML names, and of their arguments."""
     problems = []
     for key, table in TABLES.items():
-        name = values.get(key, Config.model_fields[key].default)
-        arguments = values.get(f"{key}_args", {})
+        name = file.values.get(key, Config.model_fields[key].default)
+        arguments = file.values.get(f"{key}_args", {})
         if isinstance(name, str) and isinstance(arguments, dict):
-            place = where.get(key, str(path))
-            arguments_place = where.get(f"{key}_args", place)
+            place = file.place(key)
+            arguments_place = file.places.get(f"{key}_args", place)
             for problem in table.problems(name, arguments):
                 problems.append(f"{arguments_place if problem.startswith(f'{key}_args') else place}: {problem}")
-    if values.get("criterion") == "weighted_sum" and isinstance(values.get("criterion_args"), dict):
-        problems += _term_problems(values["criterion_args"].get("terms"), where.get("criterion_args", str(path)))
+    arguments = file.values.get("criterion_args")
+    if file.values.get("criterion") == "weighted_sum" and isinstance(arguments, dict):
+        problems += _term_problems(arguments.get("terms"), file.place("criterion_args"))
     return problems
 
 
@@ -479,11 +364,11 @@ def _is_term(term: Any) -> bool:
     )
 
 
-def _contradictions(config: Config, where: dict[str, str]) -> list[str]:
+def _contradictions(config: Config, file: YamlFile) -> list[str]:
     """Returns the problems between keys that are each well-formed."""
 
     def problem(key: str, text: str) -> str:
-        return f"{where.get(key, key)}: {text}"
+        return f"{file.place(key)}: {text}"
 
     output = config.dataset_args.get("output")
     if not isinstance(output, str) or output not in labels.OUTPUT_HEADS:
