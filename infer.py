@@ -10,7 +10,7 @@ import argparse
 
 from maskcls.errors import errors_end_the_program
 from maskcls.paths import full_path, written_whole
-from maskcls.reporting.text import language, words
+from maskcls.words import Words, language
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def infer(
     from maskcls.training.run_folder import RunFolder, check_writable, save_answers, write_json
     from maskcls.training.sharding import prepare_to_predict
 
-    started, word = time.time(), words(lang)
+    started, word = time.time(), Words(lang)
     # In the precision of its validation, so that the answers are those that were scored.
     launch = Launch(precision=RunFolder(full_path(model_dir)).precision())
     accelerator = launch.accelerator

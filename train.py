@@ -11,9 +11,9 @@ import argparse
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError, errors_end_the_program
 from maskcls.paths import maskcls_command
-from maskcls.reporting.text import language, words
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
+from maskcls.words import Words, language
 
 
 def main() -> None:
@@ -74,7 +74,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     from maskcls.training.tracking import Tracking
 
     launch = launch or Launch()
-    accelerator, is_main, say, word = launch.accelerator, launch.is_main, launch.say, words(lang)
+    accelerator, is_main, say, word = launch.accelerator, launch.is_main, launch.say, Words(lang)
 
     # People, batches, model, losses, optimizer, schedule: what is wrong with them is told before a photo is decoded.
     launch.on_main(lambda: check_outputs(config, run))

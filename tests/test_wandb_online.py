@@ -29,10 +29,10 @@ from maskcls.errors import Fault, Stopped
 from maskcls.evaluation.intervals import Interval, score_intervals
 from maskcls.evaluation.predictions import Predictions
 from maskcls.reporting.dashboard import log_results, summary
-from maskcls.reporting.text import words
 from maskcls.training import tracking as tracking_module
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
+from maskcls.words import Words
 from tests.helpers import ROOT, overrides
 from tests.helpers import run as run_script
 from tests.reporting.made_run import made_run
@@ -71,7 +71,7 @@ def run(tmp_path: Path) -> RunFolder:
 def started(run: RunFolder, **settings: Any) -> Tracking:
     """Returns the trackers of a run, and what it has logged so far sent again."""
     config = Config(data_dir="data", dataset_args={"output": "mask"}, tensorboard=False, **settings)
-    tracking = Tracking.start(config, run, words("en"))
+    tracking = Tracking.start(config, run, Words("en"))
     tracking.catch_up()
     return tracking
 
@@ -142,7 +142,7 @@ def received(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         (run.path / "report.html").write_text(REPORT, encoding="utf-8")
         config, predictions = load_config(run.config, ["tensorboard=false"]), Predictions.load(run.predictions)
         intervals = score_intervals(predictions)
-        tracking = Tracking.start(config, run, words("en"))
+        tracking = Tracking.start(config, run, Words("en"))
         tracking.log_pictures({"train/batch": PICTURE}, update=0)
         tracking.catch_up()
         tracking.log_pictures({"valid/confusion_matrix": PICTURE[::-1]}, update=10)
@@ -360,7 +360,7 @@ import psutil
 from accelerate import Accelerator
 from maskcls.config import Config
 from maskcls.errors import Fault, errors_end_the_program
-from maskcls.reporting.text import words
+from maskcls.words import Words
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
 
@@ -368,7 +368,7 @@ run, wandb, happens = sys.argv[1:]
 Accelerator(cpu=True)
 config = Config(data_dir="data", dataset_args={"output": "mask"}, tensorboard=False, wandb=wandb)
 with errors_end_the_program():
-    tracking = Tracking.start(config, RunFolder(Path(run)), words("en"))
+    tracking = Tracking.start(config, RunFolder(Path(run)), Words("en"))
     with tracking:
         for update in range(100):
             tracking.log({"train/loss": 1.0}, epoch=1, update=update)

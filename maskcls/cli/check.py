@@ -23,8 +23,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Checks the config. Raises UserError, exit code 2, when it is no go."""
     from maskcls.config import load_config
     from maskcls.reporting.check import check
-    from maskcls.reporting.text import language
     from maskcls.training.processes import Launch
+    from maskcls.words import language
 
     config = load_config(arguments.config, arguments.overrides)
     check(config, Launch(), lang=language(arguments.lang), decode=arguments.decode, report=arguments.fix_report)

@@ -19,10 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Writes the report and says where it lies. Raises UserError for a folder that is no run, or another language."""
     from maskcls.reporting.report import write_report
-    from maskcls.reporting.text import language, words
     from maskcls.training.run_folder import RunFolder
+    from maskcls.words import Words, language
 
     chosen = language(arguments.lang)
     runs = [RunFolder.existing(folder) for folder in (arguments.run_folder, arguments.against) if folder is not None]
     path = write_report(runs[0], language=chosen, against=runs[1] if len(runs) > 1 else None)
-    print(words(chosen)("written", path=path, size=f"{path.stat().st_size / 1e6:.1f} MB"))
+    print(Words(chosen)("written", path=path, size=f"{path.stat().st_size / 1e6:.1f} MB"))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from maskcls.evaluation.calibration import Calibration
+from maskcls.words import Words
 
 Spec = dict[str, Any]
 
@@ -162,7 +163,7 @@ def dots(
     return {**spec, "height": ROW_HEIGHT * len(order)}  # Vega-Lite warns of {"step": ...} beside width "container"
 
 
-def reliability(description: str, calibration: Calibration, word: Callable[..., str]) -> Spec:
+def reliability(description: str, calibration: Calibration, word: Words) -> Spec:
     """Returns confidence against accuracy in bins; a dot's size is its number of photos, the diagonal is the ideal."""
     data = [
         {"confidence": part.confidence, "accuracy": part.accuracy, "photos": part.num_photos}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from maskcls.errors import UserError
 from maskcls.machine import decoding_threads
 from maskcls.progress import Progress
 from maskcls.reporting import console
-from maskcls.reporting.text import padded, words
+from maskcls.reporting.text import padded
 from maskcls.training.checkpoint import newest_state, restore
 from maskcls.training.experiment import build_learner, open_data
 from maskcls.training.preflight import Estimate, try_out
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder, check_outputs
+from maskcls.words import Words
 
 NUM_SHOWN = 5  # findings of one kind on the screen; --fix-report has all
 
@@ -38,7 +39,7 @@ def check(
 
     run: the one that would go on. Raises UserError when it is no go.
     """
-    say, word = launch.say, words(lang)
+    say, word = launch.say, Words(lang)
 
     state = None
     with no_go():
@@ -65,9 +66,7 @@ def check(
 
     findings = launch.on_main(look)
     say(finding_lines(findings, report, word))
-    num_errors = sum(finding.severity == "error" for finding in findings)
-    if num_errors:
-        errors = word("one_error" if num_errors == 1 else "errors", count=num_errors)
+    if errors := counted(findings, "error", word):
         raise UserError(word("no_go_data", errors=errors)).of_launch()
     assert data is not None  # its problem would be an error among the findings
     with no_go():
@@ -81,9 +80,8 @@ def check(
                 raise UserError(word("no_go_disk", name=name, folder=getattr(config, name)))
 
     launch.on_each(check_room)  # every machine may have a cache_dir of its own
-    num_warnings = sum(finding.severity == "warning" for finding in findings)
-    warnings = word("one_warning" if num_warnings == 1 else "warnings", count=num_warnings)
-    say(word("go_warned", warnings=warnings) if num_warnings else word("go"))
+    warnings = counted(findings, "warning", word)
+    say(word("go_warned", warnings=warnings) if warnings else word("go"))
 
 
 @contextmanager
@@ -97,7 +95,7 @@ def no_go() -> Iterator[None]:
 
 
 def inspected(
-    config: Config, data: FaceData | None, problem: UserError | None, word: Callable[..., str], *, decode: bool
+    config: Config, data: FaceData | None, problem: UserError | None, word: Words, *, decode: bool
 ) -> list[Finding]:
     """Returns what is found in the photos of the splits, or, when they cannot be split, in all that the config names.
 
@@ -131,7 +129,7 @@ def _named(config: Config) -> tuple[list[str], list[str]]:
     return [name for name in profiles.profile_folders(config.data_dir) if name not in set(valid)], valid
 
 
-def finding_lines(findings: Sequence[Finding], report: Path | None, word: Callable[..., str]) -> str:
+def finding_lines(findings: Sequence[Finding], report: Path | None, word: Words) -> str:
     """Returns the findings by kind, the worst first, the first few of each; what is found is told in English."""
     groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
@@ -144,19 +142,20 @@ def finding_lines(findings: Sequence[Finding], report: Path | None, word: Callab
             lines.append(f"{title}: {f'{place}: ' if place else ''}{finding.text}")
         if len(found) > NUM_SHOWN:
             lines.append(f"{title}: {word('more' if report else 'more_hidden', count=len(found) - NUM_SHOWN)}")
-    counts = Counter(finding.severity for finding in findings)
-    named = [
-        word(f"one_{name}" if counts[name] == 1 else f"{name}s", count=counts[name])
-        for name in ("error", "warning", "note")
-        if counts[name]
-    ]
-    what = ", ".join(named) or word("found_nothing")
+    what = ", ".join(filter(None, (counted(findings, name, word) for name in ("error", "warning", "note"))))
+    what = what or word("found_nothing")
     lines.append(word("found_written", what=what, path=report) if report else word("found", what=what))
     text = "\n".join(lines)
     return text.encode("utf-8", "backslashreplace").decode()  # a file's name may be no UTF-8
 
 
-def estimate_lines(config: Config, estimate: Estimate, word: Callable[..., str]) -> str:
+def counted(findings: Sequence[Finding], severity: str, word: Words) -> str:
+    """Returns how many findings have this severity, "3 errors"; an empty text when none has."""
+    count = sum(finding.severity == severity for finding in findings)
+    return word(f"one_{severity}" if count == 1 else f"some_{severity}", count=count) if count else ""
+
+
+def estimate_lines(config: Config, estimate: Estimate, word: Words) -> str:
     """Returns what a run will take."""
     return "\n".join([
         word("estimate_time", update=estimate.update_seconds, speed=estimate.photos_per_second,

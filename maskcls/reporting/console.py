@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -21,14 +21,13 @@ from maskcls.labels import AGE_GROUPS, ATTRIBUTES, GENDERS, MASKS, class_counts,
 from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
 from maskcls.progress import Progress
-from maskcls.reporting.text import class_name, padded
+from maskcls.reporting.text import padded
 from maskcls.training.experiment import Faces
 from maskcls.training.run_folder import RunFolder
+from maskcls.words import Words
 
 
-def split_table(
-    labels: np.ndarray, splits: Mapping[str, np.ndarray], people: Mapping[str, int], word: Callable[..., str]
-) -> str:
+def split_table(labels: np.ndarray, splits: Mapping[str, np.ndarray], people: Mapping[str, int], word: Words) -> str:
     """Returns the people and the photos per class of each split; labels (N, 3), splits: name -> rows."""
     counts = {
         name: np.bincount(encode_class(*labels[rows].T), minlength=18).reshape(3, 2, 3) for name, rows in splits.items()
@@ -45,9 +44,7 @@ def split_table(
     return "\n".join(lines)
 
 
-def start_lines(
-    config: Config, faces: Faces, accelerator: Accelerator, network: nn.Module, word: Callable[..., str]
-) -> str:
+def start_lines(config: Config, faces: Faces, accelerator: Accelerator, network: nn.Module, word: Words) -> str:
     """Returns what a person wants to see before a run starts: on which photos, what runs where, and how it is split."""
     data, plan, (height, width) = faces.data, faces.plan, config.height_width
     rows = {"train": data.train_rows, "valid": data.valid_rows}
@@ -72,7 +69,7 @@ def start_lines(
     ])  # fmt: skip
 
 
-def passed_over_lines(others: Counter[str], word: Callable[..., str]) -> list[str]:
+def passed_over_lines(others: Counter[str], word: Words) -> list[str]:
     """Returns what was no photo by its name, if anything; photos of kinds that cannot be read have their own line."""
     named = {"hidden": word("kind_hidden"), "folder": word("kind_folder"), "beside": word("kind_beside"),
              "": word("kind_none")}  # fmt: skip
@@ -82,24 +79,22 @@ def passed_over_lines(others: Counter[str], word: Callable[..., str]) -> list[st
     return [*lines, *([word("unread_kinds", kinds=unread)] if unread else [])]
 
 
-def _absent_lines(
-    labels: np.ndarray, splits: Mapping[str, np.ndarray], output: str, word: Callable[..., str]
-) -> list[str]:
+def _absent_lines(labels: np.ndarray, splits: Mapping[str, np.ndarray], output: str, word: Words) -> list[str]:
     """Returns a line for each split that lacks classes of the task; of the 18 only those that its attributes allow."""
     lines = []
     for name, rows in splits.items():
         counts = class_counts(torch.from_numpy(labels[rows]))
         absent = {head: [label for label, count in enumerate(counts[head]) if not count] for head in counts}
         heads = list(ATTRIBUTES) if output in ("all", "class") else [output]
-        named = [class_name(head, label, word) for head in heads for label in absent[head]]
+        named = [word.class_name(head, label) for head in heads for label in absent[head]]
         for code in absent["class"] if output in ("all", "class") else []:
             if not any(label in absent[head] for head, label in zip(ATTRIBUTES, decode_class(code), strict=True)):
-                named.append(class_name("class", code, word))
+                named.append(word.class_name("class", code))
         lines += [word(f"absent_{name}", classes=listed(named))] if named else []
     return lines
 
 
-def _correction_lines(corrected: CorrectedPhotos, path: str | None, word: Callable[..., str]) -> list[str]:
+def _correction_lines(corrected: CorrectedPhotos, path: str | None, word: Words) -> list[str]:
     rows, unmatched = corrected.num_rows, corrected.num_unmatched_rows
     line = word(
         "start_labels", photos=corrected.num_photos, people=corrected.num_people, path=path, unmatched=unmatched
@@ -110,14 +105,14 @@ def _correction_lines(corrected: CorrectedPhotos, path: str | None, word: Callab
 
 
 def epoch_progress(
-    epoch: int, num_epochs: int, num_updates: int, first_update: int, word: Callable[..., str], *, is_shown: bool
+    epoch: int, num_epochs: int, num_updates: int, first_update: int, word: Words, *, is_shown: bool
 ) -> Progress:
     """Returns the progress of one epoch, over its updates; first_update of them are done."""
     title, unit = word("epoch_of", epoch=epoch, epochs=num_epochs), word("update")
     return Progress(title, unit, num_updates, done=first_update, is_shown=is_shown, seconds_between_lines=math.inf)
 
 
-def update_facts(values: Mapping[str, float], word: Callable[..., str]) -> dict[str, str]:
+def update_facts(values: Mapping[str, float], word: Words) -> dict[str, str]:
     """Returns what the progress shows of the last interval, beside time and ETA."""
     return {
         "loss": f"{values['train/loss']:.3f}", "lr": f"{values['train/lr']:.1e}",
@@ -126,7 +121,7 @@ def update_facts(values: Mapping[str, float], word: Callable[..., str]) -> dict[
     }  # fmt: skip
 
 
-def advice(values: Mapping[str, float], accelerator: Accelerator, word: Callable[..., str], *, uses_cache: bool) -> str:
+def advice(values: Mapping[str, float], accelerator: Accelerator, word: Words, *, uses_cache: bool) -> str:
     """Returns a line when the first interval shows time that a setting would save, else nothing."""
     lines = []
     if values["train/waiting_share"] > 0.1:
@@ -140,7 +135,7 @@ def advice(values: Mapping[str, float], accelerator: Accelerator, word: Callable
 
 
 def epoch_line(
-    epoch: int, num_epochs: int, scores: Mapping[str, float], word: Callable[..., str], *, seconds: float, is_best: bool
+    epoch: int, num_epochs: int, scores: Mapping[str, float], word: Words, *, seconds: float, is_best: bool
 ) -> str:
     """Returns one epoch's validation in a line, with the names of metrics.jsonl."""
     numbers = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
@@ -152,7 +147,7 @@ def end_lines(
     run: RunFolder,
     best: BestScore,
     intervals: Mapping[str, Interval],
-    word: Callable[..., str],
+    word: Words,
     *,
     seconds: float,
     notes: Sequence[str],
@@ -171,7 +166,7 @@ def end_lines(
     ])  # fmt: skip
 
 
-def duration(seconds: float, word: Callable[..., str]) -> str:
+def duration(seconds: float, word: Words) -> str:
     """Returns 42 s, 3 min 20 s or 2 h 05 min."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:

@@ -22,6 +22,7 @@ import numpy as np
 from maskcls.config import Config
 from maskcls.errors import Fault, Stopped
 from maskcls.training.run_folder import RunFolder
+from maskcls.words import Words
 
 WANDB_ID = "wandb_id"  # file of the run folder: the same run on the server, whenever it goes on
 SECONDS_TO_REACH = 3.0  # for the connection to the wandb server
@@ -44,7 +45,7 @@ class Tracking:
         return cls([], None, [])
 
     @classmethod
-    def start(cls, config: Config, run: RunFolder, word: Callable[..., str]) -> Tracking:
+    def start(cls, config: Config, run: RunFolder, word: Words) -> Tracking:
         """Returns the trackers that the config asks for, started; files of an earlier start go. In the main process.
 
         word: looks up the language's words, for the notes.
@@ -176,7 +177,7 @@ class _Wandb:
         self.run.finish(exit_code)
 
 
-def _start_wandb(config: Config, run_folder: Path, word: Callable[..., str]) -> tuple[_Wandb | None, str]:
+def _start_wandb(config: Config, run_folder: Path, word: Words) -> tuple[_Wandb | None, str]:
     """Returns the wandb tracker (or None) and what to tell about it."""
     os.environ.setdefault("WANDB_SILENT", "true")  # its own lines would break into the progress bar; ours say the same
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # without it, wandb reports to its makers
@@ -264,7 +265,7 @@ def _leave_wandb(exit_code: int) -> None:
             child.kill()
 
 
-def wandb_mode(wanted: str, settings: Any, word: Callable[..., str]) -> tuple[str, str]:
+def wandb_mode(wanted: str, settings: Any, word: Words) -> tuple[str, str]:
     """Returns online, offline or disabled, and why: the strictest of what the config and wandb's own switches say.
 
     settings: wandb's, of its files and the environment. Takes at most SECONDS_TO_REACH.

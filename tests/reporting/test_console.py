@@ -20,14 +20,15 @@ from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
 from maskcls.reporting import console
 from maskcls.reporting.check import check, finding_lines
-from maskcls.reporting.text import width, words
+from maskcls.reporting.text import width
 from maskcls.training.experiment import open_data, open_faces
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
+from maskcls.words import Words
 from tests.helpers import ROOT, overrides
 from train import train
 
-ENGLISH, KOREAN = words("en"), words("ko")
+ENGLISH, KOREAN = Words("en"), Words("ko")
 
 # What stays as it is in Korean: names of metrics.jsonl and of the config, units, and what is typed.
 NAMES = {

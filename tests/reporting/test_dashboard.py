@@ -31,9 +31,9 @@ from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.reporting import dashboard
 from maskcls.reporting.dashboard import RECALLS, THUMBNAIL, log_results, precisions
 from maskcls.reporting.report.mistakes import worst_mistakes
-from maskcls.reporting.text import words
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
+from maskcls.words import Words
 from tests.helpers import ROOT, of_kind, values_of, wandb_records
 from tests.reporting.made_run import made_run
 from tests.wandb_server import own_wandb
@@ -93,7 +93,7 @@ def log_offline(run: RunFolder, home: Path) -> Logged:
     run = RunFolder(Path(os.path.relpath(run.path)))  # as with the model_dir that configs have: runs
     predictions = Predictions.load(run.predictions)
     intervals = score_intervals(predictions)
-    tracking = Tracking.start(load_config(run.config, ["wandb=offline", "tensorboard=false"]), run, words("en"))
+    tracking = Tracking.start(load_config(run.config, ["wandb=offline", "tensorboard=false"]), run, Words("en"))
     tracking.catch_up()
     log_results(tracking, run, predictions, intervals=intervals, report=run.path / "report.html")
     tracking.finish()

@@ -10,7 +10,6 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from string import Formatter
 
 import numpy as np
 import pytest
@@ -24,8 +23,8 @@ from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.reporting.report import mistakes, page, write_report
 from maskcls.reporting.report.material import Material
 from maskcls.reporting.report.mistakes import worst_mistakes
-from maskcls.reporting.text import TEXT, class_name, language, words
 from maskcls.training.run_folder import RunFolder
+from maskcls.words import Words
 from tests.reporting.made_run import HOSTILE, embedded, made_run
 
 SCRIPT_END = "000002_male_</script><script>alert(2)</script>_30"
@@ -188,8 +187,8 @@ def test_a_person_behind_a_card_has_all_photos_with_their_answers(
             assert photo["image"].startswith("data:image/jpeg;base64,")
             for head, answer in zip(ATTRIBUTES, photo["answers"], strict=True):
                 right = predictions.truth(head)[row] == predictions.predicted(head)[row]
-                assert (answer["head"], answer["isRight"]) == (TEXT[head]["en"], right)
-                assert answer["answer"] == class_name(head, int(predictions.predicted(head)[row]), words("en"))
+                assert (answer["head"], answer["isRight"]) == (Words("en")(head), right)
+                assert answer["answer"] == Words("en").class_name(head, int(predictions.predicted(head)[row]))
 
 
 def test_only_the_first_cards_have_a_picture_of_what_the_model_looked_at(written: str) -> None:
@@ -319,40 +318,8 @@ def test_the_report_speaks_korean(runs: tuple[RunFolder, RunFolder]) -> None:
     assert parsed.elements[0] == ("html", {"lang": "ko"})
     assert "표시할 수 없음" not in text
     for key in ("summary", "confusion", "mistakes", "class_counts", "batch"):
-        assert TEXT[key]["ko"] in parsed.text
-        assert not re.search(rf">{TEXT[key]['en']}<", text)
-
-
-def test_every_word_has_both_languages_and_the_same_gaps() -> None:
-    assert len(TEXT) > 100
-    for key, texts in TEXT.items():
-        fields = [{name for _, name, _, _ in Formatter().parse(text) if name} for text in texts.values()]
-        assert set(texts) == {"en", "ko"}
-        assert fields[0] == fields[1], key
-        assert all(texts.values()), key
-
-
-@pytest.mark.parametrize(
-    ("option", "environment", "expected"),
-    [
-        ("ko", {"LANG": "en_US.UTF-8"}, "ko"), ("en", {"LANG": "ko_KR.UTF-8"}, "en"), (None, {}, "en"),
-        (None, {"LANG": "ko_KR.UTF-8"}, "ko"), (None, {"LC_ALL": "C", "LANG": "ko_KR.UTF-8"}, "en"),
-        (None, {"MASKCLS_LANG": "ko", "LC_ALL": "en_US.UTF-8"}, "ko"), (None, {"LANG": "kok_IN"}, "en"),
-    ],
-)  # fmt: skip
-def test_the_language_is_the_option_or_the_environments(
-    option: str | None, environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("MASKCLS_LANG", "LC_ALL", "LANG"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert language(option) == expected
-
-
-def test_an_unknown_language_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"unknown language 'kor' in --lang\. Did you mean 'ko'\? Known: en, ko"):
-        language("kor")
+        assert Words("ko")(key) in parsed.text
+        assert not re.search(rf">{Words('en')(key)}<", text)
 
 
 def arguments(*words: str) -> argparse.Namespace:

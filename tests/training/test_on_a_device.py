@@ -19,11 +19,11 @@ from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, num_outputs
 from maskcls.modeling.loss import CRITERIA, build_losses
 from maskcls.reporting.check import estimate_lines
-from maskcls.reporting.text import words
 from maskcls.training import processes
 from maskcls.training.experiment import build_learner, open_data
 from maskcls.training.loop import predict
 from maskcls.training.preflight import try_out
+from maskcls.words import Words
 from tests.helpers import ROOT, json_lines, overrides
 from tests.stand_in import META, Watch, epoch, shipped, standing_in
 
@@ -110,7 +110,7 @@ def test_a_check_counts_the_photos_that_a_run_will_keep_on_the_device(
         config, faces, estimate = try_out(config, launch, data, learner, losses)
     kept = int(np.prod(faces.pixels.shape)) / 1e9 if cache_kind == "memory_map" else 0.0
     assert estimate.kept_gb == kept and estimate.memory_gb > 0.05 + kept
-    line = estimate_lines(config, estimate, words("en")).splitlines()[1]
+    line = estimate_lines(config, estimate, Words("en")).splitlines()[1]
     assert line.startswith("memory ") and ("photos that stay on the device" in line) == (cache_kind == "memory_map")
 
 

@@ -25,10 +25,10 @@ from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALA
 
 from maskcls.config import Config
 from maskcls.errors import Fault, Stopped
-from maskcls.reporting.text import words
 from maskcls.training import tracking as tracking_module
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking, sync_command, wandb_mode
+from maskcls.words import Words
 from tests.helpers import of_kind, values_of, wandb_records
 from tests.wandb_server import own_wandb
 
@@ -87,7 +87,7 @@ def run_files(run: RunFolder) -> list[Path]:
 def started(settings: Config, run: RunFolder) -> Tracking:
     """Returns the trackers, and fails when starting them hangs."""
     before = time.monotonic()
-    tracking = Tracking.start(settings, run, words("en"))
+    tracking = Tracking.start(settings, run, Words("en"))
     assert time.monotonic() - before < HANG
     return tracking
 
@@ -96,7 +96,7 @@ def started(settings: Config, run: RunFolder) -> Tracking:
 
 
 def test_every_line_is_in_metrics_jsonl(run: RunFolder) -> None:
-    tracking = Tracking.start(config(wandb="disabled", tensorboard=False), run, words("en"))
+    tracking = Tracking.start(config(wandb="disabled", tensorboard=False), run, Words("en"))
     lines = log_two_epochs(tracking)
     tracking.log_pictures({"valid/batch": PICTURE}, update=6)  # pictures are no lines
     tracking.finish()
@@ -108,7 +108,7 @@ def test_every_line_is_in_metrics_jsonl(run: RunFolder) -> None:
 
 def test_tensorboard_holds_scalars_and_pictures(tmp_path: Path) -> None:
     run = RunFolder.create(str(tmp_path), "my exp")
-    tracking = Tracking.start(config(wandb="disabled"), run, words("en"))
+    tracking = Tracking.start(config(wandb="disabled"), run, Words("en"))
     log_two_epochs(tracking)
     tracking.log_pictures({"valid/batch": PICTURE, "train/batch": PICTURE}, update=6)
     tracking.finish()
@@ -181,7 +181,7 @@ def mode_of(wanted: str) -> tuple[str, str]:
     import wandb
 
     wandb.teardown()
-    return wandb_mode(wanted, wandb.setup().settings, words("en"))
+    return wandb_mode(wanted, wandb.setup().settings, Words("en"))
 
 
 def test_without_a_login_wandb_is_offline_and_says_that_nothing_leaves(run: RunFolder) -> None:
@@ -283,13 +283,13 @@ def test_a_wandb_that_cannot_start_at_all_is_off_and_says_why(run: RunFolder) ->
 
 
 def test_disabled_starts_no_wandb(run: RunFolder) -> None:
-    tracking = Tracking.start(config(wandb="disabled", tensorboard=False), run, words("en"))
+    tracking = Tracking.start(config(wandb="disabled", tensorboard=False), run, Words("en"))
     tracking.finish()
     assert tracking.notes == [] and not (run.path / "wandb").exists()
 
 
 def test_the_notes_are_korean_too() -> None:
-    word = words("ko")
+    word = Words("ko")
     assert "사람 사진이 https://api.wandb.ai에 업로드됨" in word("wandb_online", run="x", server="https://api.wandb.ai")
     for key in ("wandb_offline", "wandb_off"):
         assert "이 컴퓨터 밖으로 나가는 것이 없음" in word(key, reason=word("wandb_no_login"), command="wandb sync x")

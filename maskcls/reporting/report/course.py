@@ -17,7 +17,6 @@ from maskcls.reporting.comparison import RUNTIME_KEYS, flat
 from maskcls.reporting.console import duration
 from maskcls.reporting.report.material import Material
 from maskcls.reporting.report.mistakes import jpeg
-from maskcls.reporting.text import class_name
 
 MAX_POINTS = 400  # of a curve; more than a screen can show
 BATCH_PHOTO_SIZE = 112  # pixels
@@ -85,7 +84,7 @@ def photos(material: Material) -> dict[str, Any]:
     splits = {"train": labels[data.train_rows], "valid": labels[data.valid_rows]}
     counts = {name: np.bincount(encode_class(*part.T), minlength=len(CLASS_NAMES)) for name, part in splits.items()}
     rows = [
-        {"name": class_name("class", label, material.word),
+        {"name": material.word.class_name("class", label),
          **{name: int(count[label]) for name, count in counts.items()}}
         for label in range(len(CLASS_NAMES))
     ]  # fmt: skip
@@ -94,7 +93,7 @@ def photos(material: Material) -> dict[str, Any]:
     faces = as_faces(config, data, pixels, num_devices=1, device=torch.device("cpu"))
     pictures, positions = first_batch(faces.train, faces.transform, faces.plan)
     batch = [
-        {"image": _small(picture), "name": class_name("class", int(encode_class(*label)), material.word)}
+        {"image": _small(picture), "name": material.word.class_name("class", int(encode_class(*label)))}
         for picture, label in zip(pictures, splits["train"][positions], strict=True)
     ]
     return {

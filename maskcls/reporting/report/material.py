@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,8 +14,8 @@ from maskcls.evaluation.intervals import Interval, score_intervals
 from maskcls.evaluation.predictions import Predictions
 from maskcls.evaluation.slices import Gap, Slice, gaps, slices
 from maskcls.labels import ATTRIBUTES
-from maskcls.reporting.text import words
 from maskcls.training.run_folder import RunFolder
+from maskcls.words import Words
 
 NUM_SUSPECTS = 10
 
@@ -30,9 +29,9 @@ class Material:
     language: str
 
     @cached_property
-    def word(self) -> Callable[..., str]:
+    def word(self) -> Words:
         """The words of the report's language."""
-        return words(self.language)
+        return Words(self.language)
 
     @cached_property
     def config(self) -> Config:

@@ -16,7 +16,6 @@ from maskcls.errors import UserError
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES
 from maskcls.reporting.report.material import Material, percent
-from maskcls.reporting.text import class_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,8 +88,8 @@ def mistakes(material: Material, size: Size) -> dict[str, Any]:
         photo = _read(folder, predictions, mistake.row, size.thumbnail)
         cards.append({
             "head": mistake.head, "title": word(mistake.head),
-            "truth": class_name(mistake.head, mistake.truth, material.word),
-            "predicted": class_name(mistake.head, mistake.predicted, material.word),
+            "truth": material.word.class_name(mistake.head, mistake.truth),
+            "predicted": material.word.class_name(mistake.head, mistake.predicted),
             "kind": f"{mistake.head} {mistake.truth} {mistake.predicted}",
             "confidence": percent(mistake.confidence), "profile": str(predictions.people[mistake.row]),
             "file": str(predictions.files[mistake.row]),
@@ -133,15 +132,15 @@ def _people(material: Material, names: list[str], folder: Path | None, size: Siz
             said = []
             for head, (truth, predicted) in answers.items():
                 said.append({
-                    "head": word(head), "answer": class_name(head, int(predicted[row]), material.word),
-                    "truth": class_name(head, int(truth[row]), material.word),
+                    "head": word(head), "answer": material.word.class_name(head, int(predicted[row])),
+                    "truth": material.word.class_name(head, int(truth[row])),
                     "isRight": bool(truth[row] == predicted[row]),
                     "confidence": percent(float(predictions.probabilities[head][row, predicted[row]])),
                 })  # fmt: skip
             photos.append({"file": str(predictions.files[row]), "image": photo and jpeg(photo), "answers": said})
         first = rows[0]
         about = [
-            class_name("gender", int(predictions.labels[first, list(ATTRIBUTES).index("gender")]), material.word),
+            material.word.class_name("gender", int(predictions.labels[first, list(ATTRIBUTES).index("gender")])),
             str(predictions.ages[first]), str(predictions.races[first]),
         ]  # fmt: skip
         people[name] = {"about": " · ".join(about), "photos": photos}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +15,6 @@ from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.reporting import charts
 from maskcls.reporting.report.material import Material, percent
-from maskcls.reporting.text import class_name
 
 # A mean confidence within this distance of the accuracy is called believable.
 BELIEVABLE = 0.03
@@ -75,8 +74,8 @@ def _says_confusion(material: Material) -> list[str]:
     if not count:
         return []
     return [material.word(
-        "says_confusion", head=material.word(head), truth=class_name(head, int(truth), material.word),
-        predicted=class_name(head, int(predicted), material.word), count=f"{count:,}", total=f"{total:,}",
+        "says_confusion", head=material.word(head), truth=material.word.class_name(head, int(truth)),
+        predicted=material.word.class_name(head, int(predicted)), count=f"{count:,}", total=f"{total:,}",
         share=percent(count / total),
     )]  # fmt: skip
 
@@ -159,7 +158,7 @@ def confusion(material: Material) -> dict[str, Any]:
     matrices = []
     for head in heads:
         counts = confusion_counts(material.predictions, head)
-        names = [class_name(head, label, material.word) for label in range(len(counts))]
+        names = [material.word.class_name(head, label) for label in range(len(counts))]
         rows = []
         for truth, row in enumerate(counts):
             total = int(row.sum())
@@ -173,7 +172,7 @@ def confusion(material: Material) -> dict[str, Any]:
         right = float(counts.trace() / max(counts.sum(), 1))
         matrices.append({"head": head, "title": material.word(head), "names": names, "rows": rows,
                          "right": material.word("right_share", share=percent(right))})  # fmt: skip
-    levels = {head: [class_name(head, label, material.word) for label in range(len(ATTRIBUTES[head]))]
+    levels = {head: [material.word.class_name(head, label) for label in range(len(ATTRIBUTES[head]))]
               for head in ATTRIBUTES}  # fmt: skip
     return {"matrices": matrices, "levels": levels}
 
@@ -216,7 +215,7 @@ def _group_title(material: Material, group: str) -> str:
 
 def _value_title(material: Material, group: str, value: str) -> str:
     classes = ATTRIBUTES.get(group, ())
-    return class_name(group, classes.index(value), material.word) if value in classes else value
+    return material.word.class_name(group, classes.index(value)) if value in classes else value
 
 
 def calibration(material: Material) -> dict[str, Any]:
@@ -226,7 +225,7 @@ def calibration(material: Material) -> dict[str, Any]:
          "temperature": found.temperature, "chart": f"reliability_{head}"}
         for head, found in material.calibration.items()
     ]  # fmt: skip
-    word: Callable[..., str] = material.word
+    word = material.word
     return {"rows": rows, "charts": {
         f"reliability_{head}": charts.reliability(f"{word(head)}: {word('calibration')}", found, word)
         for head, found in material.calibration.items()
