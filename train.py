@@ -65,12 +65,13 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     from maskcls.reporting import console, pictures
     from maskcls.reporting.dashboard import log_results
     from maskcls.reporting.report import write_report
-    from maskcls.training.checkpoint import Progress, Saver, newest_state, restore
     from maskcls.training.experiment import build_learner, open_data, open_faces
     from maskcls.training.faults import faults_as_messages
     from maskcls.training.interval import NotFinite
     from maskcls.training.loop import predict, score, train_one_epoch
     from maskcls.training.run_folder import check_outputs
+    from maskcls.training.saver import Saver
+    from maskcls.training.state import RunProgress, newest_state, restore
     from maskcls.training.tracking import Tracking
 
     launch = launch or Launch()
@@ -84,7 +85,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     plan, transform = faces.plan, faces.transform
 
     # Run folder: everything that could be wrong has been looked at, so nothing half-written is left behind.
-    progress = Progress(BestScore(config.best_criterion))
+    progress = RunProgress(BestScore(config.best_criterion))
     if run is None:
         run = launch.on_main(lambda: RunFolder.create(config.model_dir, config.name))
         state = None
@@ -98,10 +99,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
         progress = restore(launch, learner, state, data_key=data.key)
         if progress.epoch > config.epochs:
             say(word("all_trained", epochs=config.epochs, more=config.epochs + 1))
-    saver = Saver(
-        launch, learner, run, progress, config=config, data_key=data.key,
-        every_updates=config.checkpoint_every("updates"), every_minutes=config.checkpoint_every("minutes"),
-    )  # fmt: skip
+    saver = Saver(launch, learner, run, progress, config=config, data_key=data.key)
     tracking = Tracking.off()
     if is_main:
         config.save(run.config)

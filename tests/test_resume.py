@@ -23,9 +23,9 @@ from safetensors.torch import load_file
 from benchmarks import kills
 from maskcls.config import load_config
 from maskcls.errors import Fault
-from maskcls.training.checkpoint import newest_state
 from maskcls.training.interruption import SIGNALS
 from maskcls.training.run_folder import RunFolder
+from maskcls.training.state import newest_state
 from tests.helpers import ROOT, TINY, overrides
 from train import main, train
 
@@ -33,7 +33,7 @@ HANG = 180.0  # seconds: no statement about speed, only that it ends
 LAUNCH_ENDS = 30.0  # seconds after one of its processes has died
 CONFIG = str(ROOT / "configs" / "demo.yaml")
 PRELOADED = [
-    "train", "maskcls.training.experiment", "maskcls.training.checkpoint", "maskcls.training.faults",
+    "train", "maskcls.training.experiment", "maskcls.training.saver", "maskcls.training.faults",
     "maskcls.training.tracking", "maskcls.reporting.console", "maskcls.reporting.pictures", "matplotlib.pyplot",
     "transformers.models.vit.modeling_vit", "datasets", "evaluate", "wandb", "tensorboard.summary",
 ]  # fmt: skip

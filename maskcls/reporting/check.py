@@ -16,11 +16,11 @@ from maskcls.machine import decoding_threads
 from maskcls.progress import Progress
 from maskcls.reporting import console
 from maskcls.reporting.text import padded
-from maskcls.training.checkpoint import newest_state, restore
 from maskcls.training.experiment import build_learner, open_data
 from maskcls.training.preflight import Estimate, try_out
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder, check_outputs
+from maskcls.training.state import newest_state, restore
 from maskcls.words import Words
 
 NUM_SHOWN = 5  # findings of one kind on the screen; --fix-report has all

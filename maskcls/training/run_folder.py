@@ -124,7 +124,7 @@ class RunFolder:
     @property
     def trained(self) -> Path:
         """The config that the newest state was trained with, which nobody edits; without a state, `config`."""
-        kept = (folder / "training.yaml" for folder in (self.last, self.previous))
+        kept = (StateFolder(folder).config for folder in (self.last, self.previous))
         return next((path for path in kept if path.is_file()), self.config)
 
     @property
@@ -275,6 +275,28 @@ class RunFolder:
                 raise UserError(f"{self.metrics}:{number} is no line of a log: delete that line")
             history.append(values)
         return history
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """The files of a state by name, which lie beside the model that transformers saves."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The config that it was trained with, which nobody edits."""
+        return self.path / "training.yaml"
+
+    @property
+    def tensors(self) -> Path:
+        """Weights, their moving average and the optimizer."""
+        return self.path / "training.safetensors"
+
+    @property
+    def numbers(self) -> Path:
+        """Everything else."""
+        return self.path / "training.json"
 
 
 def _with_statistics_of(former: Config, config: Config) -> Config:

@@ -11,10 +11,10 @@ from accelerate.utils import TorchDynamoPlugin
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from maskcls.config import load_config
-from maskcls.training.checkpoint import weights_of
 from maskcls.training.experiment import build_learner, open_data, open_faces
 from maskcls.training.loop import predict, train_one_epoch
 from maskcls.training.processes import Launch
+from maskcls.training.state import weights_of
 from tests.helpers import ROOT, overrides, run
 
 PLUGINS = {

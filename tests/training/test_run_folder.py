@@ -14,33 +14,22 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from pyarrow import parquet
-from safetensors.torch import load_file
 
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.data.profiles import read_profile_list
-from maskcls.errors import Fault, UserError
+from maskcls.errors import UserError
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
-from maskcls.modeling.model import load_model, vit
-from maskcls.training.checkpoint import save_model
 from maskcls.training.run_folder import RunFolder, check_outputs, check_writable, save_answers
 from tests.helpers import as_nobody
 
 
 def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
-
-
-def tiny_model() -> Any:
-    return vit(
-        image_size=(32, 32), id2label={0: "male", 1: "female"}, attention="eager", patch_size=16, hidden_size=8,
-        num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-    )  # fmt: skip
 
 
 def some_config() -> Config:
@@ -102,60 +91,6 @@ def test_a_run_without_a_best_ended_too_early(tmp_path: Path) -> None:
     some_config().save(run.config)
     with pytest.raises(UserError, match=r"exp has no best/: its training ended before the first epoch did$"):
         RunFolder.open(str(run.path))
-
-
-def test_last_and_best_are_both_whole_when_one_state_is_saved_twice(tmp_path: Path) -> None:
-    """transformers empties the state dict that it is given: the second save of it must not be without weights."""
-    run, model = RunFolder(tmp_path), tiny_model()
-    state = model.state_dict()
-    num_weights = len(state)
-    save_model(model, run.last, state)
-    save_model(model, run.best, state)
-    assert len(state) == num_weights > 10
-    for folder in (run.last, run.best):
-        assert names(folder) == ["config.json", "model.safetensors"]
-        assert len(load_file(folder / "model.safetensors")) == num_weights
-        loaded = load_model(str(folder), attention="eager").state_dict()
-        assert all(torch.equal(loaded[name], weight) for name, weight in model.state_dict().items())
-
-
-def test_a_saved_model_takes_the_place_of_the_former_one_and_nothing_is_left_over(tmp_path: Path) -> None:
-    model, x = tiny_model().eval(), torch.ones(1, 3, 32, 32)
-    save_model(model, tmp_path / "best", model.state_dict())
-    (tmp_path / "best" / "stale").touch()
-    with torch.no_grad():
-        model.classifier.bias.fill_(7.0)
-    save_model(model, tmp_path / "best", model.state_dict())
-    assert names(tmp_path) == ["best"] and names(tmp_path / "best") == ["config.json", "model.safetensors"]
-    loaded = load_model(str(tmp_path / "best"), attention="eager").eval()
-    torch.testing.assert_close(loaded(pixel_values=x).logits, model(pixel_values=x).logits, rtol=0, atol=1e-6)
-
-
-def test_what_is_saved_is_the_given_state_and_not_the_models_own(tmp_path: Path) -> None:
-    model = tiny_model()
-    state = {name: torch.full_like(weight, 0.25) for name, weight in model.state_dict().items()}
-    save_model(model, tmp_path / "best", state)
-    saved = load_file(tmp_path / "best" / "model.safetensors")
-    assert len(saved) == len(state) and all((weight == 0.25).all() for weight in saved.values())
-
-
-def test_a_save_that_fails_leaves_the_former_model_whole(tmp_path: Path) -> None:
-    class FullDisk:
-        """Writes half of its files."""
-
-        def save_pretrained(self, folder: Path, state_dict: dict[str, Any]) -> None:
-            folder.mkdir()
-            (folder / "model.safetensors").write_bytes(b"half")
-            raise OSError("No space left on device")
-
-    model = tiny_model()
-    save_model(model, tmp_path / "best", model.state_dict())
-    before = {path.name: path.read_bytes() for path in (tmp_path / "best").iterdir()}
-    with pytest.raises(Fault, match=r"best cannot be written: No space left.*\. The state before it is whole"):
-        save_model(FullDisk(), tmp_path / "best", {})
-    assert {path.name: path.read_bytes() for path in (tmp_path / "best").iterdir()} == before and len(before) == 2
-    save_model(model, tmp_path / "best", model.state_dict())  # what the failed one left is in nobody's way
-    assert names(tmp_path) == ["best"]
 
 
 PARQUET_HEADS = [

@@ -28,12 +28,12 @@ from maskcls.evaluation.selection import BestScore
 from maskcls.labels import id2label, num_outputs
 from maskcls.modeling.loss import HeadLosses
 from maskcls.reporting.check import check
-from maskcls.training.checkpoint import Progress, newest_state, restore, save_state, weights_of
 from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
 from maskcls.training.loop import Learner, predict, train_one_epoch
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.sharding import prepare, prepare_to_predict
+from maskcls.training.state import RunProgress, newest_state, restore, save_state, weights_of
 from tests.helpers import ROOT, overrides, rows, run
 from train import train
 
@@ -209,7 +209,7 @@ def check_model(model: str, launch: Launch, folder: Path, sample: Path) -> None:
     make_updates(accelerator, whole, losses, faces, range(2))
     check_predictions(accelerator, whole, network, faces)
     run_folder = RunFolder(folder / model)
-    save_state(launch, whole, Progress(BestScore("f1")), run_folder, config=config, data_key="faces")
+    save_state(launch, whole, RunProgress(BestScore("f1")), run_folder, config=config, data_key="faces")
     make_updates(accelerator, whole, losses, faces, range(2, 4))
     resumed, _ = built(config, launch, data)
     state, _ = newest_state(run_folder)

@@ -1,4 +1,4 @@
-"""The state of a run on disk: written beside and renamed into place, known to be whole by sizes and hashes.
+"""What a run needs to go on, saved and restored: the state of its learner, and how far it is.
 
 `last/` is the newest state and `previous/` the one before. A state is the model as transformers saves it, plus
 training.safetensors (weights, their moving average, optimizer), training.json (everything that is a number) and
@@ -8,14 +8,8 @@ Nothing in it can execute code. There are no random states: every draw is keyed 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import signal
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,14 +25,12 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from maskcls.config import Config
-from maskcls.errors import Fault, Stopped, UserError, is_out_of_memory, joined
-from maskcls.evaluation.predictions import Predictions
+from maskcls.errors import UserError, is_out_of_memory, joined
 from maskcls.evaluation.selection import BestScore
-from maskcls.paths import command
-from maskcls.training.interruption import StopRequest
+from maskcls.training.durable import damage_of, put_in_place, unfinished_beside, write_manifest
 from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
-from maskcls.training.run_folder import RunFolder
+from maskcls.training.run_folder import RunFolder, StateFolder
 
 FORMAT = 1  # raised when older states cannot be read any more
 # Of a schedule's state: what the config builds, whose epochs may have changed (and what JSON would give other keys).
@@ -47,7 +39,7 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """How far a run is, apart from what its learner holds."""
 
     best: BestScore
@@ -55,83 +47,6 @@ class Progress:
     update: int = 0  # its updates that are done
     seconds: float = 0.0  # that the run has taken, over all its starts
     log_bytes: int = 0  # length of metrics.jsonl
-
-
-class Saver:
-    """Saves a run's state when it is due, when the run is asked to stop, and when it is told to.
-
-    As a context it listens to signals. interval: Config.checkpoint_every by unit.
-    """
-
-    def __init__(
-        self,
-        launch: Launch,
-        learner: Learner,
-        run: RunFolder,
-        progress: Progress,
-        *,
-        config: Config,
-        data_key: str,
-        every_updates: int | None,
-        every_minutes: int | None,
-    ) -> None:
-        self.progress, self._launch, self._learner, self._run = progress, launch, learner, run
-        self._config, self._data_key = config, data_key
-        self._every_updates, self._every_minutes = every_updates, every_minutes
-        self._stop = StopRequest()
-        self._started, self._saved_at = time.time() - progress.seconds, time.monotonic()
-
-    def __enter__(self) -> None:
-        self._stop.listen(may_hang=self._launch.num_processes > 1)
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.ignore()
-
-    def save(self) -> None:
-        """Writes `last/`. Collective; see save_state."""
-        self.progress.seconds = time.time() - self._started
-        save_state(self._launch, self._learner, self.progress, self._run, config=self._config, data_key=self._data_key)
-        self._saved_at = time.monotonic()
-
-    def save_best(self, predictions: Predictions) -> None:
-        """Writes `best/` and what it said about the validation photos. Collective."""
-        with self._learner.averaged():
-            weights = weights_of(self._learner.model)
-
-        def write() -> None:
-            save_model(self._learner.network, self._run.best, weights)
-            with _disk_faults(self._run.predictions):
-                predictions.save(self._run.predictions)
-
-        self._launch.on_main(write)
-
-    def update_done(self) -> None:
-        """Saves when it is due; saves and raises Stopped when any process was asked to stop. Collective."""
-        self.progress.update += 1
-        self._leave_or_save(self._is_due())
-
-    def epoch_done(self) -> None:
-        """Saves the state between two epochs. Raises Stopped as update_done does. Collective."""
-        self.progress.epoch, self.progress.update = self.progress.epoch + 1, 0
-        self._leave_or_save(True)
-
-    def _is_due(self) -> bool:
-        if self._every_updates:
-            return self._learner.num_updates % self._every_updates == 0
-        return self._every_minutes is not None and time.monotonic() - self._saved_at >= 60 * self._every_minutes
-
-    def _leave_or_save(self, is_due: bool) -> None:
-        self._stop.update_done()
-        number, is_due_anywhere = self._launch.largest(self._stop.number, int(is_due))
-        if number:
-            self._stop.update_done()  # once more: a signal since the first may have begun to time what is a save now
-        if number or is_due_anywhere:
-            self.save()
-        if number:
-            raise Stopped(
-                f"stopped by {signal.Signals(number).name} after update {self._learner.num_updates}, everything saved. "
-                f"To go on: {command('train', '--resume', self._run.path)}"
-            )
 
 
 @dataclass(frozen=True)
@@ -161,12 +76,12 @@ def save_model(network: Any, folder: Path, weights: Mapping[str, Tensor]) -> Non
 
     Raises Fault when the disk does not take them; what was in `folder` stays.
     """
-    with _disk_faults(folder):
-        _put_in_place(_written(network, folder, weights), folder, former=None)
+    with put_in_place(folder) as unfinished:
+        _save(network, unfinished, weights)
 
 
 def save_state(
-    launch: Launch, learner: Learner, progress: Progress, run: RunFolder, *, config: Config, data_key: str
+    launch: Launch, learner: Learner, progress: RunProgress, run: RunFolder, *, config: Config, data_key: str
 ) -> None:
     """Writes the run's state to `last/` and keeps the one that was there as `previous/`. Collective.
 
@@ -189,25 +104,28 @@ def save_state(
     def write() -> None:
         from safetensors.torch import save_file
 
-        with _disk_faults(run.last):
+        scaler = launch.accelerator.scaler
+        with put_in_place(run.last, former=run.previous) as unfinished:
             progress.log_bytes = run.log_bytes()
-            unfinished = _written(learner.network, run.last, served)
-            save_file(
-                {name: value.contiguous() for name, value in tensors.items()}, unfinished / "training.safetensors"
-            )
-            scaler = launch.accelerator.scaler
+            _save(learner.network, unfinished, served)
+            files = StateFolder(unfinished)
+            save_file({name: value.contiguous() for name, value in tensors.items()}, files.tensors)
             everything = {
-                "format": FORMAT, "data_key": data_key, "progress": asdict(progress),
-                "num_updates": learner.num_updates, "num_skipped": learner.num_skipped, "interval": sums,
-                "optimizer": numbers, "param_groups": optimizer["param_groups"],
+                "format": FORMAT,
+                "data_key": data_key,
+                "progress": asdict(progress),
+                "num_updates": learner.num_updates,
+                "num_skipped": learner.num_skipped,
+                "interval": sums,
+                "optimizer": numbers,
+                "param_groups": optimizer["param_groups"],
                 "scheduler": _numbers_of(learner.scheduler.state_dict()),
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "average_updates": learner.average.num_updates if learner.average else None,
-            }  # fmt: skip
-            (unfinished / "training.json").write_text(json.dumps(everything), encoding="utf-8")
-            config.save(unfinished / "training.yaml")
-            _write_manifest(unfinished)
-            _put_in_place(unfinished, run.last, former=run.previous)
+            }
+            files.numbers.write_text(json.dumps(everything), encoding="utf-8")
+            config.save(files.config)
+            write_manifest(unfinished)
 
     launch.on_main(write)
 
@@ -221,9 +139,9 @@ def newest_state(run: RunFolder) -> tuple[State | None, list[str]]:
     for folder in (run.last, run.previous, unfinished_beside(run.last)):
         if not folder.exists():
             continue
-        problem = manifest_problem(folder)
+        problem = damage_of(folder)
         if problem is None:
-            states.append(State(folder, json.loads((folder / "training.json").read_text(encoding="utf-8"))))
+            states.append(State(folder, json.loads(StateFolder(folder).numbers.read_text(encoding="utf-8"))))
         elif folder in (run.last, run.previous):  # a kill leaves an unfinished one, which nobody misses
             problems.append(f"{folder} is damaged: {problem}")
     if problems and not states:
@@ -231,7 +149,7 @@ def newest_state(run: RunFolder) -> tuple[State | None, list[str]]:
     return max(states, key=lambda state: state.position, default=None), problems
 
 
-def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) -> Progress:
+def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) -> RunProgress:
     """Puts a state into a learner that was built anew, and returns how far the run was. Collective.
 
     Any number of processes may read what any other number wrote. Raises UserError when model or optimizer are others.
@@ -242,7 +160,7 @@ def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) ->
     if state.numbers["data_key"] != data_key:
         problem = "was learnt from other photos or labels than data_dir and the lists now give"
         raise UserError(f"{state.folder} {problem}").of_launch()
-    tensors: dict[str, Any] = launch.on_each(lambda: _read(state.folder / "training.safetensors"))
+    tensors: dict[str, Any] = launch.on_each(lambda: _read(StateFolder(state.folder).tensors))
     raw, average = (
         {name.removeprefix(kind): tensors.pop(name) for name in list(tensors) if name.startswith(kind)}
         for kind in ("raw|", "average|")
@@ -272,7 +190,7 @@ def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) ->
     learner.interval.restore(numbers["interval"])
     learner.num_updates, learner.num_skipped = numbers["num_updates"], numbers["num_skipped"]
     progress = numbers["progress"]
-    return Progress(**{**progress, "best": BestScore(**progress["best"])})
+    return RunProgress(**{**progress, "best": BestScore(**progress["best"])})
 
 
 def _read(file: Path) -> dict[str, Tensor]:
@@ -285,88 +203,8 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file} is not seen here: model_dir must lie on a disk that all machines share") from None
 
 
-def manifest_problem(folder: Path) -> str | None:
-    """Returns what is wrong with a state's files, or None when all are there with their sizes and hashes."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        for name, (size, digest) in manifest.items():
-            path = folder / name
-            if path.stat().st_size != size:
-                return f"{name} has {path.stat().st_size:,} bytes instead of {size:,}"
-            if _digest(path) != digest:
-                return f"{name} has changed since it was written"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        return f"manifest.json cannot be read: {error}"
-    return None
-
-
-def unfinished_beside(folder: Path) -> Path:
-    """Returns where a folder is written before it is put in place."""
-    return folder.with_name(f".{folder.name}.unfinished")
-
-
-def _written(network: Any, folder: Path, weights: Mapping[str, Tensor]) -> Path:
-    """Returns a new folder beside `folder` with the model in it."""
-    unfinished = unfinished_beside(folder)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    network.save_pretrained(unfinished, state_dict=dict(weights))  # it empties the dict that it is given
-    return unfinished
-
-
-def _write_manifest(folder: Path) -> None:
-    files = {path.name: (path.stat().st_size, _digest(path)) for path in sorted(folder.iterdir())}
-    (folder / "manifest.json").write_text(json.dumps(files, indent=2), encoding="utf-8")
-
-
-def _put_in_place(unfinished: Path, folder: Path, *, former: Path | None) -> None:
-    """Makes the files durable and renames the folder; the one that was there becomes `former`, or goes."""
-    for path in [*unfinished.iterdir(), unfinished]:
-        _sync(path)
-    kept = former or folder.with_name(f".{folder.name}.former")
-    shutil.rmtree(kept, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, kept)
-    os.rename(unfinished, folder)
-    _sync(folder.parent)
-    if former is None:
-        shutil.rmtree(kept, ignore_errors=True)
-
-
-@contextmanager
-def _disk_faults(folder: Path) -> Iterator[None]:
-    """Turns what the disk refuses into a Fault that says what is still good."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, SafetensorError) as error:  # safetensors carries the system's message as text
-        shutil.rmtree(unfinished_beside(folder), ignore_errors=True)
-        reason = getattr(error, "strerror", None) or error
-        raise Fault(
-            f"{folder} cannot be written: {reason}. The state before it is whole. To go on when there is room: "
-            f"{command('train', '--resume', folder.parent)}"
-        ) from None
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows syncs what may be written
-    except PermissionError:
-        if path.is_dir():  # Windows opens none; what it renames in a folder needs no more
-            return
-        raise
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _save(network: Any, folder: Path, weights: Mapping[str, Tensor]) -> None:
+    network.save_pretrained(folder, state_dict=dict(weights))  # it empties the dict that it is given
 
 
 def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
