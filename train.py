@@ -10,7 +10,6 @@ import argparse
 
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError, errors_end_the_program
-from maskcls.paths import maskcls_command
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words, language
@@ -53,131 +52,81 @@ def chosen(config: str | None, resume: str | None, overrides: list[str]) -> tupl
 
 
 def train(config: Config, run: RunFolder | None = None, launch: Launch | None = None, *, lang: str = "en") -> None:
-    """Trains a config to a finished run folder: a new one, or one that goes on where it stopped."""
-    import math
-    import time
-    from contextlib import ExitStack
-
+    """Trains a config to a finished run folder: a new one, or one that resumes where it stopped."""
     from maskcls.evaluation.calibration import calibrate
     from maskcls.evaluation.intervals import score_intervals
     from maskcls.evaluation.predictions import Predictions
     from maskcls.evaluation.selection import BestScore
-    from maskcls.reporting import console, pictures
-    from maskcls.reporting.dashboard import log_results
-    from maskcls.reporting.report import write_report
+    from maskcls.reporting.journal import Journal, NoJournal, state_to_resume
     from maskcls.training.experiment import build_learner, open_data, open_faces
     from maskcls.training.faults import faults_as_messages
-    from maskcls.training.interval import NotFinite
     from maskcls.training.loop import predict, score, train_one_epoch
     from maskcls.training.run_folder import check_outputs
     from maskcls.training.saver import Saver
-    from maskcls.training.state import RunProgress, newest_state, restore
-    from maskcls.training.tracking import Tracking
+    from maskcls.training.state import RunProgress, restore
 
     launch = launch or Launch()
-    accelerator, is_main, say, word = launch.accelerator, launch.is_main, launch.say, Words(lang)
+    accelerator, word = launch.accelerator, Words(lang)
 
     # People, batches, model, losses, optimizer, schedule: what is wrong with them is told before a photo is decoded.
     launch.on_main(lambda: check_outputs(config, run))
     data = open_data(config, launch)
     learner, losses = build_learner(config, launch, data)
     config, faces = open_faces(config, launch, data)
-    plan, transform = faces.plan, faces.transform
 
     # Run folder: everything that could be wrong has been looked at, so nothing half-written is left behind.
-    progress = RunProgress(BestScore(config.best_criterion))
-    if run is None:
-        run = launch.on_main(lambda: RunFolder.create(config.model_dir, config.name))
-        state = None
-    else:
-        state, damages = launch.on_main(lambda: newest_state(run))
-        say("\n".join([*damages, word("going_on", folder=state.folder) if state else word("starting_again")]))
-    held = ExitStack()
-    if warning := launch.on_main(lambda: held.enter_context(run.locked())):
-        say(f"warning: {warning}")
-    if state:
-        progress = restore(launch, learner, state, data_key=data.key)
-        if progress.epoch > config.epochs:
-            say(word("all_trained", epochs=config.epochs, more=config.epochs + 1))
-    saver = Saver(launch, learner, run, progress, config=config, data_key=data.key)
-    tracking = Tracking.off()
-    if is_main:
-        config.save(run.config)
-        run.save_split(data.people(data.train_rows), data.people(data.valid_rows))
-        run.save_environment(num_processes=accelerator.num_processes, mixed_precision=accelerator.mixed_precision)
-        run.finished.unlink(missing_ok=True)
-        if warning := run.cut_log(progress.log_bytes):
-            say(f"warning: {warning}")
-        tracking = Tracking.start(config, run, word)
-        tracking.log_pictures(
-            pictures.batch_pictures(faces.train, faces.valid, transform, plan, config.output), update=0
-        )
-        tracking.catch_up()
-    facts = console.start_lines(config, faces, accelerator, learner.network, word)
-    say("\n".join([facts, word("start_run", path=run.path), *(f"         {note}" for note in tracking.notes)]))
+    is_new, run = run is None, run or launch.on_main(lambda: RunFolder.create(config.model_dir, config.name))
+    with launch.main_holds(run.locked()) as warning:
+        if warning:
+            launch.say(f"warning: {warning}")
+        state = None if is_new else state_to_resume(launch, run, word)
+        progress = RunProgress(BestScore(config.best_criterion))
+        if state:
+            progress = restore(launch, learner, state, data_key=data.key)
+            if progress.epoch > config.epochs:
+                launch.say(word("all_trained", epochs=config.epochs, more=config.epochs + 1))
+        saver = Saver(launch, learner, run, progress, config=config, data_key=data.key)
+        journal: Journal | NoJournal = NoJournal()
+        if launch.is_main:
+            config.save(run.config)
+            run.save_split(data.people(data.train_rows), data.people(data.valid_rows))
+            run.save_environment(num_processes=launch.num_processes, mixed_precision=accelerator.mixed_precision)
+            run.finished.unlink(missing_ok=True)
+            journal = Journal(config, run, accelerator, learner, faces, progress, language=lang)
 
-    best = progress.best
-    with faults_as_messages(accelerator, config, learner, faces, run.path), tracking, saver:
-        for epoch in range(progress.epoch, config.epochs + 1):
-            if config.early_stopping_patience and epoch - 1 - best.epoch >= config.early_stopping_patience:
-                say(word("stopped", criterion=config.best_criterion, epochs=config.early_stopping_patience))
-                break
-            epoch_started = time.time()
-            with console.epoch_progress(
-                epoch, config.epochs, plan.num_updates, progress.update, word, is_shown=is_main
-            ) as bar:
+        best = progress.best
+        with faults_as_messages(accelerator, config, learner, faces, run.path), journal, saver:
+            journal.started()
+            for epoch in range(progress.epoch, config.epochs + 1):
+                if config.early_stopping_patience and epoch - 1 - best.epoch >= config.early_stopping_patience:
+                    journal.stopped_early()
+                    break
                 for values in train_one_epoch(
-                    accelerator, learner, faces.train, transform, losses, plan, epoch=epoch,
+                    accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=epoch,
                     first_update=progress.update, log_interval=config.log_interval, max_grad_norm=config.max_grad_norm,
                     skips_non_finite=config.nan_policy == "skip_update",
                 ):  # fmt: skip
-                    bar.update(1, console.update_facts(values, word) if values else None)
-                    if values:
-                        tracking.log(values, epoch=epoch, update=learner.num_updates)
-                        if learner.num_updates == config.log_interval:
-                            uses_cache = config.cache == "memory_map"
-                            say(console.advice(values, accelerator, word, uses_cache=uses_cache), end="")
+                    journal.update(values)
                     saver.update_done()
 
-            # Every process holds the same gathered logits, so every process takes the same decisions below.
-            with learner.averaged():
-                logits = predict(
-                    accelerator, learner.model, faces.pixels, data.valid_rows, transform,
-                    batch_size=config.valid_batch_size,
-                )  # fmt: skip
-            scores, matrices = score(logits, faces.valid.labels, losses, output=config.output)
-            if not math.isfinite(scores["loss"]):
-                raise NotFinite(learner.num_updates)
-            is_best = best.update(scores, epoch)
-            tracking.log({f"valid/{k}": v for k, v in scores.items()}, epoch=epoch, update=learner.num_updates)
-            if learner.steps_on_score:
-                learner.scheduler.step(scores["loss"])
-            if is_best:
-                saver.save_best(faces.predictions(logits, config.output))
-                if is_main:
-                    confusion = pictures.confusion_picture(matrices)
-                    pictures.save_picture(run.path / "confusion_matrix.png", confusion)
-                    tracking.log_pictures({"valid/confusion_matrix": confusion}, update=learner.num_updates)
-            seconds = time.time() - epoch_started
-            say(console.epoch_line(epoch, config.epochs, scores, word, seconds=seconds, is_best=is_best))
-            saver.epoch_done()
+                # Every process holds the same gathered logits, so every process takes the same decisions below.
+                with learner.averaged():
+                    logits = predict(
+                        accelerator, learner.model, faces.pixels, data.valid_rows, faces.transform,
+                        batch_size=config.valid_batch_size,
+                    )  # fmt: skip
+                scores, matrices = score(logits, faces.valid.labels, losses, output=config.output)
+                learner.validated(scores["loss"])
+                if is_best := best.update(scores, epoch):
+                    saver.save_best(faces.predictions(logits, config.output))
+                journal.epoch(scores, matrices, is_best=is_best)
+                saver.epoch_done()
 
-        if is_main:
-            pictures.save_picture(run.path / "curves.png", pictures.curves_picture(run.history()))
-            predictions = Predictions.load(run.predictions)
-            intervals = score_intervals(predictions)
-            run.finish(best, intervals, calibrate(predictions), seconds=progress.seconds)
-            report = None
-            if config.report:
-                try:
-                    report = write_report(run, language=lang)
-                except UserError as error:  # as when the disk is full: the run is finished all the same
-                    tracking.notes.append(word("no_report", reason=error, command=maskcls_command("report", run.path)))
-            log_results(tracking, run, predictions, intervals=intervals, report=report)
-
-    if is_main:
-        say(console.end_lines(run, best, intervals, word, seconds=progress.seconds, notes=tracking.notes))
-        held.close()
+            if launch.is_main:
+                predictions = Predictions.load(run.predictions)
+                intervals = score_intervals(predictions)
+                run.finish(best, intervals, calibrate(predictions), seconds=progress.seconds)
+                journal.finished(intervals)
     launch.wait()
 
 

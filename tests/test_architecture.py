@@ -72,7 +72,7 @@ def test_the_walk_reads_every_file_and_sees_imports() -> None:
     assert {room(file) for file in FILES} == set(ALLOWED)
     every = {file.relative_to(ROOT).as_posix(): imported(file) for file in [*FILES, *SCRIPTS]}
     assert "maskcls.data.loader.map_ahead" in every["maskcls/training/loop.py"]  # the walk is not blind
-    assert "maskcls.reporting.console" in every["train.py"]  # not even inside a function
+    assert "maskcls.reporting.journal" in every["train.py"]  # not even inside a function
     assert sum(bool(rooms_of(names)) for names in every.values()) > 15
 
 

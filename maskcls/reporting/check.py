@@ -15,12 +15,13 @@ from maskcls.errors import UserError
 from maskcls.machine import decoding_threads
 from maskcls.progress import Progress
 from maskcls.reporting import console
+from maskcls.reporting.journal import state_to_resume
 from maskcls.reporting.text import padded
 from maskcls.training.experiment import build_learner, open_data
 from maskcls.training.preflight import Estimate, try_out
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder, check_outputs
-from maskcls.training.state import newest_state, restore
+from maskcls.training.state import restore
 from maskcls.words import Words
 
 NUM_SHOWN = 5  # findings of one kind on the screen; --fix-report has all
@@ -45,8 +46,7 @@ def check(
     with no_go():
         launch.on_main(lambda: check_outputs(config, run))
         if run is not None:
-            state, damages = launch.on_main(lambda: newest_state(run))
-            say("\n".join([*damages, word("going_on", folder=state.folder) if state else word("starting_again")]))
+            state = state_to_resume(launch, run, word)
     data, problem = None, None
     try:
         data = open_data(config, launch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -53,6 +54,13 @@ class Learner:
     def averaged(self) -> AbstractContextManager[None]:
         """Puts the moving average, if there is one, into the model for as long as the context lasts."""
         return self.average.applied(self.model) if self.average else nullcontext()
+
+    def validated(self, loss: float) -> None:
+        """Steps a schedule that waits for a validation. Raises NotFinite when the loss is no number."""
+        if not math.isfinite(loss):
+            raise NotFinite(self.num_updates)
+        if self.steps_on_score:
+            self.scheduler.step(loss)
 
 
 class EndlessOverflow(Exception):

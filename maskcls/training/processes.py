@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -94,6 +95,12 @@ class Launch:
         if error is not None:
             raise error.of_launch()
         return result  # type: ignore[return-value]
+
+    @contextmanager
+    def main_holds(self, context: AbstractContextManager[Result]) -> Iterator[Result]:
+        """Enters a context on the main process alone, for the whole launch; gives every process what it gives there."""
+        with ExitStack() as held:
+            yield self.on_main(lambda: held.enter_context(context))
 
     def on_each(self, work: Callable[[], Result]) -> Result:
         """Returns work()'s own result on each process: for what every one of them reads.

@@ -33,16 +33,11 @@ SECONDS_TO_LEAVE = 3.0  # for the end of wandb's service
 
 
 class Tracking:
-    """metrics.jsonl and the trackers of a run. `Tracking.off()` does nothing, for every process but the main one."""
+    """metrics.jsonl and the trackers of a run, in the main process."""
 
-    def __init__(self, trackers: list[Any], run: RunFolder | None, notes: list[str]) -> None:
+    def __init__(self, trackers: list[Any], run: RunFolder, notes: list[str]) -> None:
         self._trackers, self._run = trackers, run
         self.notes = notes  # what a person should know: where to look, what fell back
-
-    @classmethod
-    def off(cls) -> Tracking:
-        """Returns the null object."""
-        return cls([], None, [])
 
     @classmethod
     def start(cls, config: Config, run: RunFolder, word: Words) -> Tracking:
@@ -70,7 +65,7 @@ class Tracking:
         """Gives the trackers what metrics.jsonl holds, when a run goes on, so that every step is there once: their
         files are written anew, and a wandb server passes over the steps that it has.
         """
-        for line in self._run.history() if self._run else []:
+        for line in self._run.history():
             self._to_trackers(line)
 
     def __enter__(self) -> None:
@@ -87,8 +82,7 @@ class Tracking:
     def log(self, values: Mapping[str, float], *, epoch: int, update: int) -> None:
         """Logs numbers at an optimizer update counted from the start of the run; epochs count from 1."""
         line = {"epoch": epoch, "update": update, **values}
-        if self._run is not None:
-            self._run.log(line)
+        self._run.log(line)
         self._to_trackers(line)
 
     def log_pictures(self, pictures: Mapping[str, np.ndarray], *, update: int) -> None:
@@ -109,6 +103,7 @@ class Tracking:
     def finish(self, exit_code: int = 0) -> None:
         """Ends the trackers; what cannot be uploaded in time stays in the run folder and can be synced later."""
         self._each(lambda tracker: tracker.finish(exit_code) if tracker.name == "wandb" else tracker.finish())
+        self._trackers.clear()
         _leave_wandb(exit_code)
 
     def _to_trackers(self, line: Mapping[str, float]) -> None:

@@ -364,7 +364,7 @@ def test_without_wandb_nothing_is_done_and_wandb_is_not_imported(logged: Logged)
         "from maskcls.training.run_folder import RunFolder\n"
         "from maskcls.training.tracking import Tracking\n"
         "run = RunFolder(Path(sys.argv[1]))\n"
-        "log_results(Tracking.off(), run, Predictions.load(run.predictions), intervals={}, report=None)\n"
+        "log_results(Tracking([], run, []), run, Predictions.load(run.predictions), intervals={}, report=None)\n"
         "print([name for name in ('wandb', 'matplotlib', 'torch') if name in sys.modules])"
     )
     before = sorted(logged.run.path.rglob("*"))

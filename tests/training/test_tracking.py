@@ -563,12 +563,3 @@ def test_trackers_are_ended_after_a_stop_but_delay_no_message_of_a_fault(
         if raised:
             raise raised
     assert bool(ended) == is_finished
-
-
-def test_tracking_that_is_off_does_nothing(tmp_path: Path) -> None:
-    tracking = Tracking.off()
-    before = sorted(tmp_path.rglob("*"))
-    log_two_epochs(tracking)
-    tracking.log_pictures({"valid/batch": PICTURE}, update=1)
-    tracking.finish()
-    assert tracking.notes == [] and sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,153 @@
+"""What a person sees of a run while it learns and when it is done: lines, bar, pictures, dashboards, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from accelerate import Accelerator
+
+from maskcls.config import Config
+from maskcls.errors import UserError
+from maskcls.evaluation.intervals import Interval
+from maskcls.evaluation.predictions import Predictions
+from maskcls.paths import maskcls_command
+from maskcls.reporting import console, pictures
+from maskcls.reporting.dashboard import log_results
+from maskcls.reporting.report import write_report
+from maskcls.training.experiment import Faces
+from maskcls.training.loop import Learner
+from maskcls.training.processes import Launch
+from maskcls.training.run_folder import RunFolder
+from maskcls.training.state import RunProgress, State, newest_state
+from maskcls.training.tracking import Tracking
+from maskcls.words import Words
+
+
+class Journal:
+    """Tells how a run goes, on the console, in the run folder and in the trackers. In the main process.
+
+    As a context it ends bar and trackers, however the run ends.
+    """
+
+    def __init__(
+        self, config: Config, run: RunFolder, accelerator: Accelerator, learner: Learner, faces: Faces,
+        progress: RunProgress, *, language: str,
+    ) -> None:  # fmt: skip
+        """Cuts the log to what the state knows, and starts the trackers."""
+        self._config, self._run, self._accelerator = config, run, accelerator
+        self._learner, self._faces, self._progress = learner, faces, progress
+        self._language, self._word = language, Words(language)
+        self._has_advised = False
+        if warning := run.cut_log(progress.log_bytes):
+            print(f"warning: {warning}")
+        self._tracking = Tracking.start(config, run, self._word)
+        self._start_epoch(progress.epoch, done=progress.update)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._bar.__exit__()
+        self._tracking.__exit__(kind)
+
+    def started(self) -> None:
+        """Shows what is about to be learnt from which photos."""
+        faces = self._faces
+        first = pictures.batch_pictures(faces.train, faces.valid, faces.transform, faces.plan, self._config.output)
+        self._tracking.log_pictures(first, update=0)
+        self._tracking.catch_up()
+        print(console.start_lines(self._config, faces, self._accelerator, self._learner.network, self._word))
+        print(self._word("start_run", path=self._run.path))
+        for note in self._tracking.notes:
+            print(f"         {note}")
+
+    def update(self, values: Mapping[str, float]) -> None:
+        """Counts an update, and logs the means since the last log line when there are any."""
+        self._bar.update(1, console.update_facts(values, self._word) if values else None)
+        if values:
+            self._tracking.log(values, epoch=self._progress.epoch, update=self._learner.num_updates)
+            if not self._has_advised:
+                is_cached = self._config.cache == "memory_map"
+                print(console.advice(values, self._accelerator, self._word, uses_cache=is_cached), end="")
+                self._has_advised = True
+
+    def epoch(self, scores: Mapping[str, float], matrices: Mapping[str, np.ndarray], *, is_best: bool) -> None:
+        """Logs an epoch's validation, and shows its confusion matrices when it is the best so far."""
+        self._bar.__exit__()
+        epoch, update = self._progress.epoch, self._learner.num_updates
+        self._tracking.log({f"valid/{name}": value for name, value in scores.items()}, epoch=epoch, update=update)
+        if is_best:
+            confusion = pictures.confusion_picture(matrices)
+            pictures.save_picture(self._run.path / "confusion_matrix.png", confusion)
+            self._tracking.log_pictures({"valid/confusion_matrix": confusion}, update=update)
+        seconds = time.time() - self._epoch_started
+        print(console.epoch_line(epoch, self._config.epochs, scores, self._word, seconds=seconds, is_best=is_best))
+        self._start_epoch(epoch + 1)
+
+    def stopped_early(self) -> None:
+        """Says that the best epoch lies too far back."""
+        self._bar.__exit__()
+        patience = self._config.early_stopping_patience
+        print(self._word("stopped", criterion=self._config.best_criterion, epochs=patience))
+
+    def finished(self, intervals: Mapping[str, Interval]) -> None:
+        """Draws the curves, writes the report, adds the results to wandb, and says where everything lies."""
+        self._bar.__exit__()
+        run, word, notes = self._run, self._word, self._tracking.notes
+        pictures.save_picture(run.path / "curves.png", pictures.curves_picture(run.history()))
+        report = None
+        if self._config.report:
+            try:
+                report = write_report(run, language=self._language)
+            except UserError as error:  # as when the disk is full: the run is finished all the same
+                notes.append(word("no_report", reason=error, command=maskcls_command("report", run.path)))
+        predictions = Predictions.load(run.predictions)
+        log_results(self._tracking, run, predictions, intervals=intervals, report=report)
+        self._tracking.finish()
+        progress = self._progress
+        print(console.end_lines(run, progress.best, intervals, word, seconds=progress.seconds, notes=notes))
+
+    def _start_epoch(self, epoch: int, *, done: int = 0) -> None:
+        """Opens the bar of an epoch of which so many updates are done."""
+        num_epochs, num_updates = self._config.epochs, self._faces.plan.num_updates
+        self._bar = console.epoch_progress(
+            epoch, num_epochs, num_updates, done, self._word, is_shown=epoch <= num_epochs
+        )
+        self._epoch_started = time.time()
+
+
+class NoJournal:
+    """The journal of every process but the main one."""
+
+    def __enter__(self) -> NoJournal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def started(self) -> None:
+        """Shows nothing."""
+
+    def update(self, values: Mapping[str, float]) -> None:
+        """Counts nothing."""
+
+    def epoch(self, scores: Mapping[str, float], matrices: Mapping[str, np.ndarray], *, is_best: bool) -> None:
+        """Logs nothing."""
+
+    def stopped_early(self) -> None:
+        """Says nothing."""
+
+    def finished(self, intervals: Mapping[str, Interval]) -> None:
+        """Writes nothing."""
+
+
+def state_to_resume(launch: Launch, run: RunFolder, word: Words) -> State | None:
+    """Returns the newest state of a run (None: it has saved none), and says from where it resumes. Collective.
+
+    Raises UserError as `newest_state` does.
+    """
+    state, damages = launch.on_main(lambda: newest_state(run))
+    launch.say("\n".join([*damages, word("going_on", folder=state.folder) if state else word("starting_again")]))
+    return state
