@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from maskcls.errors import errors_end_the_program
 from maskcls.paths import full_path, written_whole
+from maskcls.program import errors_end_the_program
 from maskcls.words import Words, language
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 
 from maskcls.config import Config, load_config
-from maskcls.errors import UserError, errors_end_the_program
+from maskcls.errors import UserError
+from maskcls.program import errors_end_the_program
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words, language

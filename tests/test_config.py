@@ -629,7 +629,7 @@ def test_a_config_error_ends_training_with_code_2_before_torch_is_imported(write
 
 def test_only_the_first_process_of_a_launch_speaks(write: Write) -> None:
     code = (
-        "from maskcls.errors import *\n"
+        "from maskcls.program import errors_end_the_program\n"
         "from maskcls.config import load_config\n"
         f"with errors_end_the_program(): load_config({str(write('seed: x'))!r})\n"
     )

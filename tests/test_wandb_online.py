@@ -359,7 +359,8 @@ from pathlib import Path
 import psutil
 from accelerate import Accelerator
 from maskcls.config import Config
-from maskcls.errors import Fault, errors_end_the_program
+from maskcls.errors import Fault
+from maskcls.program import errors_end_the_program
 from maskcls.words import Words
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking

@@ -8,8 +8,8 @@ import sys
 from importlib import import_module
 
 from maskcls import __version__
-from maskcls.errors import errors_end_the_program
 from maskcls.paths import top_level
+from maskcls.program import errors_end_the_program
 
 SCRIPTS = {"train": "train a config, as train.py does", "infer": "predict photos with a run's model, as infer.py does"}
 COMMANDS = {

@@ -12,9 +12,10 @@ from accelerate import Accelerator
 
 from maskcls.config import Config
 from maskcls.data.pixels import BadPhotos, DevicePixels
-from maskcls.errors import Fault, is_closed, is_out_of_memory, listed, reason_of
+from maskcls.errors import Fault, is_out_of_memory, listed, reason_of
 from maskcls.machine import peak_memory_gb
 from maskcls.paths import command
+from maskcls.program import is_closed
 from maskcls.training.experiment import Faces
 from maskcls.training.interval import NotFinite
 from maskcls.training.loop import EndlessOverflow, Learner

@@ -11,7 +11,7 @@ import time
 from types import FrameType
 from typing import Any
 
-from maskcls.errors import is_closed, point_at_nothing
+from maskcls.program import is_closed, point_at_nothing
 
 # SIGHUP comes when the terminal is closed, SIGUSR1 from schedulers before the time is up; Windows has neither.
 NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")

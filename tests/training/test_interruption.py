@@ -182,7 +182,8 @@ def test_a_program_started_by_nohup_or_in_the_background_is_not_stopped_by_what_
 def test_a_run_whose_terminal_is_closed_saves_and_ends_although_it_prints(tmp_path: Path) -> None:
     code = (
         "import signal, sys, time\nfrom pathlib import Path\n"
-        "from maskcls.errors import Stopped, errors_end_the_program\n"
+        "from maskcls.errors import Stopped\n"
+        "from maskcls.program import errors_end_the_program\n"
         "from maskcls.training.interruption import StopRequest\n"
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "with errors_end_the_program():\n"

@@ -177,7 +177,8 @@ def main() -> None:
     """What the launched processes do."""
     from torch import distributed
 
-    from maskcls.errors import UserError, errors_end_the_program
+    from maskcls.errors import UserError
+    from maskcls.program import errors_end_the_program
 
     with errors_end_the_program():
         if sys.argv[1] == "unseen":
