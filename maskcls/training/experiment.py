@@ -35,7 +35,7 @@ from maskcls.modeling.model import attention_for
 from maskcls.modeling.optim import build_optimizer
 from maskcls.modeling.scheduler import build_scheduler, steps_on_score
 from maskcls.training.average import WeightAverage
-from maskcls.training.interval import Interval
+from maskcls.training.log_interval import LogInterval
 from maskcls.training.loop import Learner, Photos
 from maskcls.training.processes import Launch
 from maskcls.training.sharding import prepare
@@ -180,7 +180,7 @@ def build_learner(config: Config, launch: Launch, data: FaceData) -> tuple[Learn
     network, losses, optimizer, scheduler = launch.on_each(lambda: _learner_parts(config, launch, data))
     model, optimizer = prepare(launch.accelerator, network, optimizer)
     average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
-    interval = Interval(launch.accelerator.device, headline(config.output))
+    interval = LogInterval(launch.accelerator.device, headline(config.output))
     return Learner(network, model, optimizer, scheduler, steps_on_score(scheduler), average, interval), losses
 
 

@@ -17,7 +17,7 @@ from maskcls.machine import peak_memory_gb
 from maskcls.paths import command
 from maskcls.program import is_closed
 from maskcls.training.experiment import Faces
-from maskcls.training.interval import NotFinite
+from maskcls.training.log_interval import NotFinite
 from maskcls.training.loop import EndlessOverflow, Learner
 from maskcls.training.processes import raise_if_left_alone
 

@@ -22,7 +22,7 @@ from maskcls.labels import OUTPUT_HEADS, head_predictions, head_probabilities, h
 from maskcls.machine import is_accelerator
 from maskcls.modeling.loss import HeadLosses, soft
 from maskcls.training.average import WeightAverage
-from maskcls.training.interval import Interval, NotFinite
+from maskcls.training.log_interval import LogInterval, NotFinite
 from maskcls.training.sharding import share_buffers
 
 MAX_SKIPPED = 10  # updates of one epoch that nan_policy: skip_update leaves out before it gives up
@@ -47,7 +47,7 @@ class Learner:
     scheduler: Any  # not prepared: a prepared one steps once per process
     steps_on_score: bool  # the scheduler waits for a validation score
     average: WeightAverage | None  # moving average of the weights
-    interval: Interval  # since the last log line
+    interval: LogInterval  # since the last log line
     num_updates: int = 0  # optimizer updates since the start of the run, skipped ones among them
     num_skipped: int = 0  # updates of this epoch that were skipped because they were not finite
 

@@ -102,16 +102,29 @@ class Launch:
         with ExitStack() as held:
             yield self.on_main(lambda: held.enter_context(context))
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Raises a UserError of any process inside on all of them at its end, with the ranks that it is about.
+
+        Nothing inside may be collective: a process that has failed takes no part in the rest.
+        """
+        error: UserError | None = None
+        try:
+            yield
+        except UserError as own:
+            error = own
+        errors = self.all_of(error)
+        if any(errors):
+            raise _common(errors).of_launch()
+
     def on_each(self, work: Callable[[], Result]) -> Result:
         """Returns work()'s own result on each process: for what every one of them reads.
 
         A UserError of any process is raised on all, with the ranks that it is about.
         """
-        result, error = _attempt(work)
-        errors = self.all_of(error)
-        if any(errors):
-            raise _common(errors).of_launch()
-        return result  # type: ignore[return-value]
+        with self.together():
+            result = work()
+        return result
 
     def on_each_machine(self, work: Callable[[], Result]) -> Result | None:
         """Returns work()'s result on the first process of every machine, and None on the others, which wait for it."""

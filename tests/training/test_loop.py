@@ -31,7 +31,7 @@ from maskcls.modeling.loss import build_losses, cross_entropy
 from maskcls.modeling.model import MODELS
 from maskcls.training import loop
 from maskcls.training.average import WeightAverage
-from maskcls.training.interval import Interval, NotFinite
+from maskcls.training.log_interval import LogInterval, NotFinite
 from maskcls.training.loop import EndlessOverflow, Learner, Photos, predict, score, seed_dropout, train_one_epoch
 
 CPU = torch.device("cpu")
@@ -294,7 +294,7 @@ def trained(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: 1 / (1 + update))
     optimizer = accelerator.prepare(optimizer)
     average = WeightAverage(model, average_decay) if average_decay else None
-    interval = Interval(torch.device("cpu"), headline(output))
+    interval = LogInterval(torch.device("cpu"), headline(output))
     learner = Learner(model, model, optimizer, scheduler, steps_on_score, average, interval)
     yields: list[dict[str, float]] = []
     for epoch in range(1, num_epochs + 1):
@@ -317,7 +317,7 @@ def test_every_update_is_in_a_log_line_the_leftovers_too(
     photos = Photos(MemoryPixels(37), np.arange(37), labels(37))  # type: ignore[arg-type]
     optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.1))
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer.optimizer, 1.0)
-    interval = Interval(torch.device("cpu"), "mask")
+    interval = LogInterval(torch.device("cpu"), "mask")
     learner = Learner(model, model, optimizer, scheduler, False, None, interval)
     for values in train_one_epoch(
         accelerator, learner, photos, transform(), own_losses("mask"), BatchPlan(37, 5, 7), epoch=1,
@@ -459,7 +459,7 @@ def test_an_epoch_goes_on_with_the_photos_that_it_has_not_had(accelerator: Accel
     plan = BatchPlan(23, 5, 7)
     optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.1))
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer.optimizer, 1.0)
-    learner = Learner(model, model, optimizer, scheduler, False, None, Interval(torch.device("cpu"), "mask"), 9, 2)
+    learner = Learner(model, model, optimizer, scheduler, False, None, LogInterval(torch.device("cpu"), "mask"), 9, 2)
     yields = list(train_one_epoch(
         accelerator, learner, photos, transform(), own_losses("mask"), plan, epoch=3, first_update=first_update,
         log_interval=100, max_grad_norm=None,

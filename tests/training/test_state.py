@@ -27,7 +27,7 @@ from maskcls.training import durable
 from maskcls.training import state as state_module
 from maskcls.training.durable import unfinished_beside
 from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
-from maskcls.training.interval import NotFinite
+from maskcls.training.log_interval import NotFinite
 from maskcls.training.loop import Learner, train_one_epoch
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder

@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from maskcls.training.interval import Idle, Interval, NotFinite
+from maskcls.training.log_interval import Idle, LogInterval, NotFinite
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +18,12 @@ def accelerator() -> Accelerator:
 
 
 def test_an_interval_that_is_put_in_again_has_the_means_of_all_its_updates(accelerator: Accelerator) -> None:
-    def add(interval: Interval, seed: int) -> None:
+    def add(interval: LogInterval, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         truth, predicted = torch.randint(3, (2, 6), generator=generator)
         interval.add(torch.rand((), generator=generator) * 6, {"mask": predicted}, {"mask": truth})
 
-    whole, first, second = (Interval(torch.device("cpu"), "mask") for _ in range(3))
+    whole, first, second = (LogInterval(torch.device("cpu"), "mask") for _ in range(3))
     for seed in (1, 2):
         add(whole, seed)
     add(first, 1)
@@ -38,7 +38,7 @@ def test_an_interval_that_is_put_in_again_has_the_means_of_all_its_updates(accel
 
 
 def test_the_first_number_that_is_not_finite_is_the_one_that_is_named(accelerator: Accelerator) -> None:
-    interval = Interval(torch.device("cpu"), "mask")
+    interval = LogInterval(torch.device("cpu"), "mask")
     for update, number in enumerate([1.0, -3.0, torch.inf, torch.nan, 2.0, -torch.inf], start=41):
         interval.watch(update, torch.tensor(number))
     with pytest.raises(NotFinite) as caught:
@@ -47,7 +47,10 @@ def test_the_first_number_that_is_not_finite_is_the_one_that_is_named(accelerato
 
 
 def test_the_sum_of_many_losses_is_as_exact_as_in_float64(accelerator: Accelerator) -> None:
-    interval, losses = Interval(torch.device("cpu"), "mask"), np.float32(1000) + np.arange(3000, dtype=np.float32) / 7
+    interval, losses = (
+        LogInterval(torch.device("cpu"), "mask"),
+        np.float32(1000) + np.arange(3000, dtype=np.float32) / 7,
+    )
     for loss in losses:
         interval.add(torch.tensor(loss), {"mask": torch.tensor([0])}, {"mask": torch.tensor([0])})
     assert interval.sums(accelerator)[:2] == [pytest.approx(float(losses.astype(np.float64).sum()), rel=1e-15), 3000]
@@ -56,7 +59,7 @@ def test_the_sum_of_many_losses_is_as_exact_as_in_float64(accelerator: Accelerat
 
 def test_a_sum_is_put_in_as_it_was_taken_out(accelerator: Accelerator) -> None:
     """2 ** 24 + 1 is no float32."""
-    interval = Interval(torch.device("cpu"), "gender")
+    interval = LogInterval(torch.device("cpu"), "gender")
     interval.restore([1 / 3, 2.0**24 + 1, 0, 2, 3])
     assert interval.sums(accelerator) == [1 / 3, 2**24 + 1, 0, 2, 3]
 

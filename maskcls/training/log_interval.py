@@ -56,7 +56,7 @@ class Idle:
         return event
 
 
-class Interval:
+class LogInterval:
     """Means over the updates since the last log line.
 
     The device keeps a loss for each pass and counts whole photos; the sum of the losses is taken in float64 on the CPU,
