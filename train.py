@@ -21,12 +21,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="YAML of the experiment")
     parser.add_argument(
-        "--resume",
-        metavar="RUN",
-        help="run folder to go on with; auto: the newest unfinished one of this config, if any",
+        "--resume", metavar="RUN", help="run folder to resume; auto: the newest unfinished one of this config, if any"
     )
     parser.add_argument(
-        "--check", action="store_true", help="look at config, photos and one update, and do not train, or not go on"
+        "--check", action="store_true", help="look at config, photos and one update, and neither train nor resume"
     )
     parser.add_argument(
         "--lang", help="en or ko: language of console and report; default: as MASKCLS_LANG or LANG says"

@@ -2,7 +2,7 @@
 # A run that outlives its time limit: sbatch docs/slurm.sh
 #
 # Three minutes before the end Slurm sends SIGUSR1 to every process of the step. train.py finishes its update, saves and
-# ends with 75; the job is queued again and `--resume auto` goes on with the run of this config (the first time, when
+# ends with 75; the job is queued again and `--resume auto` resumes the run of this config (the first time, when
 # there is none, it starts one). Any other code ends the job. One process per GPU, started by srun itself, because
 # launchers between srun and Python do not pass the exit code on.
 #SBATCH --job-name=maskcls

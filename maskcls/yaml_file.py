@@ -148,6 +148,6 @@ def _duplicate_keys(root: yaml.Node | None, place: Path | str) -> list[str]:
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
             line = key.start_mark.line + 1
             if str(key.value) in seen:
-                problems.append(f"{place}:{line}: {key.value!r} stands already in line {seen[str(key.value)]}")
+                problems.append(f"{place}:{line}: duplicate key {key.value!r}, first in line {seen[str(key.value)]}")
             seen[str(key.value)] = line
     return problems

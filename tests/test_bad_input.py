@@ -243,7 +243,7 @@ def test_a_duplicate_key_in_the_file(
     with pytest.raises(SystemExit) as ended:
         train.main()
     assert ended.value.code == 2
-    assert f"{config}:3: 'data_dir' stands already in line 1" in capsys.readouterr().err
+    assert f"{config}:3: duplicate key 'data_dir', first in line 1" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +300,7 @@ INFERENCE: dict[str, tuple[Callable[[Path, Path], list[str]], list[str]]] = {
     "cut weights": (cut_weights, ["is not a whole model"]),
     "missing weights": (no_weights, ["is not a whole model"]),
     "no ImageID": (info("name,ans\n{first},0\n"), ["has no column ImageID"]),
-    "duplicates": (info("ImageID,ans\n{first},0\n{first},0\n"), ["line 3", "stands already in line 2"]),
+    "duplicates": (info("ImageID,ans\n{first},0\n{first},0\n"), ["line 3", "duplicate", "first in line 2"]),
     "climbing out": (info("ImageID,ans\n../{first},0\n/etc/passwd,0\n"), ["2 problems", "is not the name of a file"]),
     "missing files": (info("ImageID,ans\nx.jpg,0\n{first},0\ny.jpg,0\n"), ["2 problems", "has no 'x.jpg'", "has no 'y.jpg'"]),
     "no rows": (info("ImageID,ans\n"), ["has no rows"]),
@@ -346,7 +346,7 @@ def test_inference_tells_what_it_leaves_out_and_which_photos_show_nothing(
     Image.new("RGB", (30, 40)).save(images / "black.png")
     infer.infer(str(finished_run), str(people / "eval"), batch_size=None, output_dir=str(tmp_path / "out"))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "passed over 4 entries that are no photos by their names: 2 .heic, 1 hidden, 1 .txt"
+    assert lines[0] == "ignored 4 entries that are no photos by their names: 2 .heic, 1 hidden, 1 .txt"
     assert lines[1].startswith("warning  photos of a kind that cannot be read are left out: 2 .heic. Convert them")
     assert lines[2] == "warning  1 photos show nothing, all their pixels have one colour: black.png"
     assert lines[3].startswith("4 photos in")

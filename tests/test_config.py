@@ -298,14 +298,16 @@ def test_missing_keys_are_named_with_what_they_mean(write: Write) -> None:
 
 
 def test_a_key_that_stands_twice_is_refused_with_both_lines(write: Write) -> None:
-    assert message(write(f"{MINIMAL}seed: 1\nlr: 0.1\nseed: 2\n")) == "exp.yaml:5: 'seed' stands already in line 3"
+    assert (
+        message(write(f"{MINIMAL}seed: 1\nlr: 0.1\nseed: 2\n")) == "exp.yaml:5: duplicate key 'seed', first in line 3"
+    )
 
 
 def test_a_nested_key_that_stands_twice_is_refused_with_both_lines(write: Write) -> None:
     text = "data_dir: x\ndataset_args:\n  output: class\n  mean: null\n  output: all\n"
-    assert message(write(text)) == "exp.yaml:5: 'output' stands already in line 3"
+    assert message(write(text)) == "exp.yaml:5: duplicate key 'output', first in line 3"
     terms = "criterion_args:\n  terms:\n    - criterion: f1\n      factor: 1\n      factor: 2\n"
-    assert message(write(WEIGHTED + terms)) == "exp.yaml:8: 'factor' stands already in line 7"
+    assert message(write(WEIGHTED + terms)) == "exp.yaml:8: duplicate key 'factor', first in line 7"
 
 
 def test_all_problems_come_in_one_message(write: Write) -> None:
@@ -317,7 +319,7 @@ def test_all_problems_come_in_one_message(write: Write) -> None:
     for words in [
         "exp.yaml:3: unknown key 'sede'",
         "exp.yaml:5: unknown model 'vitt'",
-        "exp.yaml:6: 'lr' stands already in line 4",
+        "exp.yaml:6: duplicate key 'lr', first in line 4",
         "exp.yaml:7: optimizer_args: AdamW takes no 'beta'",
         "exp.yaml:8: num_workers is -1",
         "override 'seed' is not of the form key=value",
@@ -421,7 +423,7 @@ def test_an_override_repairs_what_the_file_says(write: Write) -> None:
         ("--fold=5", "override --fold=5: fold is 5, but num_folds is 5: folds count from 0"),
         ("model=vitt", "override model=vitt: unknown model 'vitt'. Did you mean 'vit'?"),
         ("model_args.widht=3", "override model_args.widht=3: model_args: vit takes no 'widht'."),
-        ("dataset_args={output: all, output: mask}", "'output' stands already"),
+        ("dataset_args={output: all, output: mask}", "duplicate key 'output'"),
     ],
 )
 def test_each_bad_override_has_its_words(override: str, words: str, write: Write) -> None:

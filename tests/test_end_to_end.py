@@ -287,8 +287,8 @@ def test_folders_may_be_called_anything_and_are_found_from_anywhere(
     assert {path.name for path in (tmp_path / "out:1").iterdir()} >= {"output.csv", "probabilities.parquet"}
     monkeypatch.chdir(tmp_path / "home")
     monkeypatch.setenv("HOME", "/nowhere")
-    going_on, config = RunFolder.resume("s3:a::b c/exp", None, ["epochs=2"])
-    assert going_on is not None and config.cache_dir == str(tmp_path / "work" / "http:cache")
-    train(config, going_on)
+    resumed, config = RunFolder.resume("s3:a::b c/exp", None, ["epochs=2"])
+    assert resumed is not None and config.cache_dir == str(tmp_path / "work" / "http:cache")
+    train(config, resumed)
     assert len(json_lines(made / "metrics.jsonl")) > 3 and (made / "finished.json").exists()
     assert not [path.name for path in tmp_path.rglob("*") if path.name in ("~", "nowhere")]

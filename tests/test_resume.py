@@ -184,7 +184,7 @@ def test_a_run_that_everything_happens_to_ends_as_if_nothing_had(
 ) -> None:
     arguments = settings(photos, folder, cache="none")  # the same pixels, read from the photos in every update
     run = folder / "runs" / "exp"
-    how_to_go_on = f"To go on: python train.py --resume {run}"
+    how_to_resume = f"To resume: python train.py --resume {run}"
     order = sorted((photos / "images").rglob("normal.*"))
     photo = next(path for path in order if path.parent.name in (photos / "train_profiles.txt").read_text())
 
@@ -195,7 +195,7 @@ def test_a_run_that_everything_happens_to_ends_as_if_nothing_had(
     assert text.strip().splitlines()[-1] == f"error: {run} is being trained by another process"
     start.send(signal.SIGTERM)
     text = start.ends(75)
-    assert f"everything saved. {how_to_go_on}" in text and "stopped by SIGTERM after update" in text
+    assert f"everything saved. {how_to_resume}" in text and "stopped by SIGTERM after update" in text
     stopped = int(text.rpartition("after update ")[2].split(",")[0])
     state, _ = newest_state(RunFolder(run))
     assert state is not None and state.numbers["num_updates"] == stopped  # not the last one that was due
@@ -205,8 +205,8 @@ def test_a_run_that_everything_happens_to_ends_as_if_nothing_had(
     goes_on(run, start)
     photo.rename(photos / "vanished")
     text = start.ends(3)
-    assert f"going on from {run}/last" in text
-    assert f"error: {photo}: " in text and "No such file" in text and how_to_go_on in text
+    assert f"resumed from {run}/last" in text
+    assert f"error: {photo}: " in text and "No such file" in text and how_to_resume in text
     (photos / "vanished").rename(photo)
 
     # An update does not end, here because the network drive with a photo hangs: Ctrl-C, and again.
@@ -231,7 +231,9 @@ def test_a_run_that_everything_happens_to_ends_as_if_nothing_had(
     goes_on(run, start)
     resource.prlimit(start.pid, resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
     text = start.ends(3)
-    assert "cannot be written" in text and "File too large" in text and "The state before it is whole. To go on" in text
+    assert (
+        "cannot be written" in text and "File too large" in text and "The state before it is whole. To resume" in text
+    )
     before = position(run)
     assert before > state.position
 
@@ -240,14 +242,14 @@ def test_a_run_that_everything_happens_to_ends_as_if_nothing_had(
     goes_on(run, start)
     start.send(signal.SIGINT)
     text = start.ends(75)
-    assert f"going on from {run}" in text and "stopped by SIGINT after update" in text
+    assert f"resumed from {run}" in text and "stopped by SIGINT after update" in text
     weights = bytearray((run / "last" / "training.safetensors").read_bytes())
     weights[-1] ^= 1
     (run / "last" / "training.safetensors").write_bytes(weights)
     start = launch("--resume", run)
     text = start.ends(0)
     assert f"{run}/last is damaged: training.safetensors has changed since it was written" in text
-    assert f"going on from {run}/previous" in text
+    assert f"resumed from {run}/previous" in text
 
     assert differences(run, reference) == []
     assert sorted(path.name for path in (folder / "runs").iterdir()) == ["exp"]
@@ -336,7 +338,7 @@ def test_two_processes_stop_together_and_go_on_as_two_and_as_one(launch: Launch,
     launched.terminate()
     text, _ = launched.communicate(timeout=HANG)
     assert "devices  2 x cpu" in text and launched.returncode != 0
-    assert text.count("stopped by SIGTERM after update") == 1 and f"To go on: python train.py --resume {run}" in text
+    assert text.count("stopped by SIGTERM after update") == 1 and f"To resume: python train.py --resume {run}" in text
     state, problems = newest_state(RunFolder(run))
     assert state is not None and not problems
     assert f"after update {state.numbers['num_updates']}," in text

@@ -299,7 +299,7 @@ def _image_ids(info: Path, images: Path) -> list[str]:
             problems.append(f"line {line}: {name!r} is not the name of a file in images/")
             continue
         if name in seen:
-            problems.append(f"line {line}: {name} stands already in line {seen[name]}")
+            problems.append(f"line {line}: duplicate {name}, first in line {seen[name]}")
         elif name not in present:
             problems.append(f"line {line}: images/ has no {name!r}{_likest(name, present)}")
         seen.setdefault(name, line)

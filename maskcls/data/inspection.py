@@ -172,7 +172,9 @@ def _in_folder(name: str, images: list[str], unread: str, place: str | None) -> 
         if problem := stem_problem(image):
             findings.append(Finding("error", "stem", name, image, problem))
         elif stems[stem] > 1:
-            findings.append(Finding("error", "stem_twice", name, image, f"one of {stems[stem]} photos called {stem}"))
+            findings.append(
+                Finding("error", "stem_duplicate", name, image, f"one of {stems[stem]} photos called {stem}")
+            )
     counts = Counter(MASK_OF_STEM[stem] for stem in stems.elements() if stem in MASK_OF_STEM)
     if counts != USUAL_COUNTS:
         has, usual = (", ".join(f"{c[mask]} {MASKS[mask]}" for mask in USUAL_COUNTS) for c in (counts, USUAL_COUNTS))
@@ -268,7 +270,7 @@ def _counted(photos: list[_Photo], others: Counter[str]) -> list[Finding]:
     texts = {}
     if others:
         kinds = listed(f"{count} {kind or 'without extension'}" for kind, count in others.most_common())
-        texts["passed_over"] = f"entries passed over (hidden, or not images by their extension): {kinds}"
+        texts["ignored"] = f"entries ignored (hidden, or not images by their extension): {kinds}"
     if tiny:
         texts["tiny"] = f"photos less than {MIN_PIXELS} pixels wide or high: {len(tiny)}, for example {tiny[0]}"
     if turned:

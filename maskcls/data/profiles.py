@@ -118,7 +118,7 @@ def profile_lines(path: str | Path) -> dict[str, str]:
         raise UserError(f"profile list {path} is empty")
     twice = [name for name, count in Counter(name for name, _ in lines).items() if count > 1]
     if twice:
-        raise UserError(f"profile list {path} names twice: {listed(twice)}")
+        raise UserError(f"profile list {path} has duplicates: {listed(twice)}")
     return {name: f"{path}, line {number}" for name, number in lines}
 
 

@@ -63,7 +63,7 @@ def start_lines(config: Config, faces: Faces, accelerator: Accelerator, network:
              output=config.output),
         word("start_devices", count=plan.num_devices, kind=accelerator.device.type,
              precision=accelerator.mixed_precision),
-        word("start_update", photos=plan.batch_size, devices=plan.num_devices, passes=plan.num_accumulated,
+        word("start_update", photos=plan.batch_size, processes=plan.num_devices, micro_batches=plan.num_accumulated,
              share=share, updates=plan.num_updates, epochs=config.epochs),
         *([word("long_warmup", warmup=warmup, total=total, lr=config.lr)] if warmup >= total else []),
     ])  # fmt: skip

@@ -149,5 +149,5 @@ def state_to_resume(launch: Launch, run: RunFolder, word: Words) -> State | None
     Raises UserError as `newest_state` does.
     """
     state, damages = launch.on_main(lambda: newest_state(run))
-    launch.say("\n".join([*damages, word("going_on", folder=state.folder) if state else word("starting_again")]))
+    launch.say("\n".join([*damages, word("resumed", folder=state.folder) if state else word("starting_again")]))
     return state

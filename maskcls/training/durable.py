@@ -53,7 +53,7 @@ def disk_faults(path: Path) -> Iterator[None]:
         shutil.rmtree(unfinished_beside(path), ignore_errors=True)
         reason = getattr(error, "strerror", None) or error
         raise Fault(
-            f"{path} cannot be written: {reason}. The state before it is whole. To go on when there is room: "
+            f"{path} cannot be written: {reason}. The state before it is whole. To resume when there is room: "
             f"{command('train', '--resume', path.parent)}"
         ) from None
 

@@ -32,7 +32,7 @@ def faults_as_messages(
 
     Raises Fault, is_shared for what every process sees.
     """
-    go_on = f" To go on: {command('train', '--resume', run_folder)}" if run_folder else ""
+    go_on = f" To resume: {command('train', '--resume', run_folder)}" if run_folder else ""
     try:
         yield
     except NotFinite as error:

@@ -206,5 +206,5 @@ def _common(errors: Sequence[UserError | None]) -> UserError:
     first = found[0][1]
     if len({str(error) for _, error in found}) == 1 and (len(found) == len(errors) or found[0][0] == 0):
         return first
-    message = joined([f"rank {rank}: {error}" for rank, error in found], "processes cannot go on")
+    message = joined([f"rank {rank}: {error}" for rank, error in found], "processes cannot continue")
     return (Fault if isinstance(first, Fault) else UserError)(message)

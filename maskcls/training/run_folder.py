@@ -94,7 +94,7 @@ class RunFolder:
             edited = "" if config_path or overrides else f"\n{run.config} has been edited since"
             raise UserError(
                 joined(
-                    [f"{run.path} cannot go on with another config: {problem}" for problem in problems], "differences"
+                    [f"{run.path} cannot resume with another config: {problem}" for problem in problems], "differences"
                 )
                 + f"{edited}\nMay change: {', '.join(sorted(MAY_CHANGE))}"
             )

@@ -79,5 +79,5 @@ class Saver:
         if number:
             raise Stopped(
                 f"stopped by {signal.Signals(number).name} after update {self._learner.num_updates}, everything saved. "
-                f"To go on: {command('train', '--resume', self._run.path)}"
+                f"To resume: {command('train', '--resume', self._run.path)}"
             )

@@ -145,7 +145,7 @@ def newest_state(run: RunFolder) -> tuple[State | None, list[str]]:
         elif folder in (run.last, run.previous):  # a kill leaves an unfinished one, which nobody misses
             problems.append(f"{folder} is damaged: {problem}")
     if problems and not states:
-        raise UserError(joined(problems, f"problems: {run.path} has no whole state to go on from"))
+        raise UserError(joined(problems, f"problems: {run.path} has no whole state to resume from"))
     return max(states, key=lambda state: state.position, default=None), problems
 
 

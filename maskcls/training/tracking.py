@@ -119,7 +119,7 @@ class Tracking:
                 what = f"{tracker.name} stopped: {_in_a_line(error)}"
                 later = f". To upload it later: {sync_command(tracker)}" if tracker.name == "wandb" else ""
                 self.notes.append(what + later)
-                print(f"warning: {what}. The run goes on; metrics.jsonl holds everything.")
+                print(f"warning: {what}. The run continues; metrics.jsonl holds everything.")
 
 
 def within(seconds: float, action: Callable[[], None]) -> bool:

@@ -88,7 +88,7 @@ def test_a_run_that_shall_go_on_is_checked_and_not_trained(
     assert typed("--config", str(CONFIG), *overrides(sample, tmp_path, model="convnext"))[0] == 0
     files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     code, lines, _ = typed("--check", "--resume", str(run), "epochs=2")
-    assert (code, lines[0], lines[-1][:2]) == (0, f"going on from {run}/last", "go")
+    assert (code, lines[0], lines[-1][:2]) == (0, f"resumed from {run}/last", "go")
     (run / "last" / "training.safetensors").write_bytes(b"cut")
     code, lines, error = typed("--resume", str(run), "--check")
     assert (code, lines) == (2, []) and error.startswith(f"error: no go: {run}/last is damaged: training.safetensors")

@@ -438,7 +438,7 @@ def test_all_bad_rows_of_info_are_told_in_one_message(evaluation: Path, tmp_path
         f"  - {path}, line 3: '../x.jpg' is not the name of a file in images/",
         f"  - {path}, line 4: 'sub/b.jpg' is not the name of a file in images/",
         f"  - {path}, line 5: images/ has no 'gone.jpg'",
-        f"  - {path}, line 6: a.PNG stands already in line 2",
+        f"  - {path}, line 6: duplicate a.PNG, first in line 2",
         f"  - {path}, line 7: '' is not the name of a file in images/",
         f"  - {path}, line 8: '..' is not the name of a file in images/",
         f"  - {path}, line 9: '.' is not the name of a file in images/",

@@ -89,9 +89,9 @@ def test_sound_photos_give_only_notes_and_every_photo_is_counted_once(
     assert [(finding.severity, finding.kind) for finding in findings] == [
         ("warning", "tiny_group"),
         ("warning", "tiny_group"),
-        ("note", "passed_over"),
+        ("note", "ignored"),
     ]
-    assert findings[-1].text == "entries passed over (hidden, or not images by their extension): 2 hidden"
+    assert findings[-1].text == "entries ignored (hidden, or not images by their extension): 2 hidden"
     assert sum(counts) == 12 * 7
 
 
@@ -150,7 +150,7 @@ def test_photos_of_a_kind_that_cannot_be_read_are_named_with_what_to_do(data: Da
     name = data.train[0]
     for file in ("mask1.HEIC", "mask2.heic", "normal.dng", "notes.txt"):
         (data.folder / name / file).touch()
-    warning, note = data.found("unread_kind", "passed_over")
+    warning, note = data.found("unread_kind", "ignored")
     text = "photos of a kind that cannot be read are left out: 2 .heic, 1 .dng. Convert them to JPEG or PNG"
     assert warning == Finding("warning", "unread_kind", name, "", text)
     assert set(note.text.partition(": ")[2].split(", ")) == {"2 hidden", "2 .heic", "1 .dng", "1 .txt"}
@@ -171,10 +171,10 @@ def test_wrong_doubled_and_missing_stems_are_told(data: Data) -> None:
     for stem in ("incorrect_mask", "normal"):
         data.photo(short, stem).unlink()
     twice = sorted(path.name for path in (data.folder / doubled).glob("mask2.*"))
-    *errors, few, many, fewest = data.found("stem", "stem_twice", "stem_count")
+    *errors, few, many, fewest = data.found("stem", "stem_duplicate", "stem_count")
     assert errors == [
         Finding("error", "stem", odd, "selfie.jpg", f"a photo is called {STEMS}, exactly so"),
-        *(Finding("error", "stem_twice", doubled, file, "one of 2 photos called mask2") for file in twice),
+        *(Finding("error", "stem_duplicate", doubled, file, "one of 2 photos called mask2") for file in twice),
     ]
     usual = "usual are 5 worn, 1 incorrect, 1 not_worn"
     assert [few, many, fewest] == [

@@ -154,7 +154,7 @@ def test_a_list_keeps_its_order_and_names_beyond_ascii(tmp_path: Path) -> None:
         (b"", "train.txt is empty"),
         (b" \r\n\t\n", "train.txt is empty"),
         ("\ufeff".encode(), "train.txt is empty"),
-        (f"{ANNA}\n{BERT}\n{CARL}\n{ANNA} \n{CARL}\n".encode(), f"train.txt names twice: {ANNA}, {CARL}"),
+        (f"{ANNA}\n{BERT}\n{CARL}\n{ANNA} \n{CARL}\n".encode(), f"train.txt has duplicates: {ANNA}, {CARL}"),
         (b"\xff\xfea\0", "train.txt cannot be read as UTF-8 text: 'utf-8' codec can't decode byte 0xff"),
         ("é_male_Asian_3".encode("latin-1"), "train.txt cannot be read as UTF-8 text"),
     ],

@@ -138,7 +138,7 @@ def test_photos_that_show_nothing_and_kinds_that_are_left_out_are_told(
     told = lines_at_start(data, tmp_path, cache=cache)
     assert f"warning  1 photos show nothing, all their pixels have one colour: {person}/normal.png" in told["en"]
     assert f"경고     모든 픽셀이 한 가지 색인 사진 1장: {person}/normal.png" in told["ko"]
-    assert "passed over 5 entries that are no photos by their names: 2 hidden, 2 .heic, 1 .txt" in told["en"]
+    assert "ignored 5 entries that are no photos by their names: 2 hidden, 2 .heic, 1 .txt" in told["en"]
     assert (
         "warning  photos of a kind that cannot be read are left out: 2 .heic. Convert them to JPEG or PNG" in told["en"]
     )

@@ -113,7 +113,7 @@ def test_a_disk_that_takes_no_more_is_a_fault_and_the_folder_stays_as_it_was(fol
     before = contents(folder)
     with (
         pytest.raises(
-            Fault, match=r"last cannot be written: No space left.*\. The state before it is whole\. To go on"
+            Fault, match=r"last cannot be written: No space left.*\. The state before it is whole\. To resume"
         ),
         put_in_place(folder) as unfinished,
     ):

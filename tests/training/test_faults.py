@@ -113,7 +113,7 @@ def test_a_loss_that_is_not_finite_names_its_update_and_its_photos(
     assert str(caught.value) == (
         "the loss or gradient of update 8 (epoch 2, update 3 of 5) is not finite. "
         f"Its photos: {named}, and 2 more, all in {file}. The saved state is from before it. Lower lr, or set "
-        f"max_grad_norm=1, or nan_policy=skip_update. To go on: python train.py --resume {tmp_path}"
+        f"max_grad_norm=1, or nan_policy=skip_update. To resume: python train.py --resume {tmp_path}"
     )
     assert caught.value.is_shared and caught.value.exit_code == 3
 
@@ -164,7 +164,7 @@ def test_at_most_ten_updates_of_an_epoch_are_skipped(
     assert MAX_SKIPPED == 10
     assert capsys.readouterr().out.count("skipped update") == 10
     assert str(caught.value).startswith("the loss or gradient of update 13 (epoch 1, update 13 of 17) is not finite. ")
-    assert "Lower lr, or set max_grad_norm=1. To go on" in str(caught.value)  # what is set already is not advised
+    assert "Lower lr, or set max_grad_norm=1. To resume" in str(caught.value)  # what is set already is not advised
 
 
 def test_every_epoch_may_skip_its_ten(sample: Path, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_endless_overflow_of_fp16_says_what_to_train_with(sample: Path, tmp_path
             pass
     assert str(caught.value) == (
         "fp16 overflowed in update 3 and before, however little the loss was scaled up. Start with --mixed_precision "
-        "bf16 (or no, on GPUs without bf16), or lower lr. To go on: python train.py --resume " + str(tmp_path)
+        "bf16 (or no, on GPUs without bf16), or lower lr. To resume: python train.py --resume " + str(tmp_path)
     )
     assert caught.value.is_shared
 
@@ -218,7 +218,7 @@ def test_memory_that_is_not_there_says_where_how_many_photos_and_what_to_set(
     assert message == (
         "cpu ran out of memory in update 1, with 12 photos at once, after a peak of X GB. Set "
         "max_device_batch_size=6: the updates stay the same. "
-        f"To go on: python train.py --resume {trial.folder} max_device_batch_size=6"
+        f"To resume: python train.py --resume {trial.folder} max_device_batch_size=6"
     )
     assert 0.05 < float(re.search(r"peak of ([\d.]+)", str(caught.value))[1]) < 1000  # type: ignore[index]
 
@@ -242,13 +242,13 @@ def test_memory_that_a_prediction_lacks_is_told_as_such(trial: Trial) -> None:
         trial.learner.model.train()
     num_valid = len(trial.faces.valid.rows)
     assert f"ran out of memory in the prediction after update 0, with {num_valid} photos at once" in str(caught.value)
-    assert f" Set valid_batch_size={num_valid // 2}: the answers stay the same. To go on: " in str(caught.value)
+    assert f" Set valid_batch_size={num_valid // 2}: the answers stay the same. To resume: " in str(caught.value)
     assert str(caught.value).endswith(f"valid_batch_size={num_valid // 2}")
 
 
 def test_where_one_photo_is_too_much_other_things_are_named(sample: Path, tmp_path: Path) -> None:
     trial = Trial(sample, tmp_path, max_device_batch_size=1)
-    advice = r"GB\. Set a smaller image_size or a smaller model\. To go on: .*exp$"
+    advice = r"GB\. Set a smaller image_size or a smaller model\. To resume: .*exp$"
     with pytest.raises(Fault, match=advice) as caught, trial.faults(run_folder=tmp_path / "exp"):
         allocate_too_much()
     assert "with 1 photo at once" in str(caught.value) and "max_device_batch_size" not in str(caught.value)
@@ -277,13 +277,13 @@ def test_a_photo_that_vanishes_is_named(sample: Path, tmp_path: Path) -> None:
     with pytest.raises(Fault) as caught, trial.faults(two_processes(1)):
         next(updates)
     assert re.match(rf"{re.escape(str(gone))}: .*No such file or directory", str(caught.value))
-    assert str(caught.value).endswith(f". To go on: python train.py --resume {tmp_path}")
+    assert str(caught.value).endswith(f". To resume: python train.py --resume {tmp_path}")
 
 
 @pytest.mark.parametrize("is_shared", [False, True])  # seen by one process while it trains, by all in a validation
 def test_bad_photos_that_all_processes_know_of_are_told_once(is_shared: bool, trial: Trial) -> None:
     bad = BadPhotos("a.jpg: is not an image")
-    with pytest.raises(Fault, match=r"^a\.jpg: is not an image\. To go on: ") as caught, trial.faults():
+    with pytest.raises(Fault, match=r"^a\.jpg: is not an image\. To resume: ") as caught, trial.faults():
         raise bad.of_launch() if is_shared else bad
     assert caught.value.is_shared is is_shared
 
@@ -294,7 +294,7 @@ def test_a_file_of_the_run_that_cannot_be_written_is_named(trial: Trial, tmp_pat
         (tmp_path / "metrics.jsonl").open("a")
     assert str(caught.value) == (
         f"{tmp_path}/metrics.jsonl: Is a directory. "  # and nothing of a saved state: there is none
-        f"To go on: python train.py --resume {tmp_path}"
+        f"To resume: python train.py --resume {tmp_path}"
     )
 
 
@@ -312,7 +312,7 @@ def test_a_reader_that_has_left_is_no_fault_of_the_run_folder(
     read, write = os.pipe()
     os.close(read)  # as `| head -1` does
     monkeypatch.setattr("sys.stdout", os.fdopen(write, "w"))
-    with pytest.raises(Fault, match=r"^standard output: Broken pipe\. To go on: "), trial.faults(run_folder=tmp_path):
+    with pytest.raises(Fault, match=r"^standard output: Broken pipe\. To resume: "), trial.faults(run_folder=tmp_path):
         print("epoch", flush=True)
     os.dup2(os.open(os.devnull, os.O_WRONLY), write)  # takes what the closing file still holds
 

@@ -321,9 +321,9 @@ def test_anything_else_is_refused_with_all_differences_and_what_may_change(yaml:
     *lines, last = str(caught.value).splitlines()
     assert lines == [
         "3 differences:",
-        f"  - {run.path} cannot go on with another config: seed is 7, in the run 42",
-        f"  - {run.path} cannot go on with another config: ema_decay is None, in the run 0.9",
-        f"  - {run.path} cannot go on with another config: lr is 0.5, in the run 0.001",
+        f"  - {run.path} cannot resume with another config: seed is 7, in the run 42",
+        f"  - {run.path} cannot resume with another config: ema_decay is None, in the run 0.9",
+        f"  - {run.path} cannot resume with another config: lr is 0.5, in the run 0.001",
     ]
     assert last == f"May change: {', '.join(sorted(MAY_CHANGE))}" and "epochs" in last and "log_interval" in last
 
@@ -338,7 +338,7 @@ def test_a_config_that_was_edited_since_a_state_was_saved_is_refused(yaml: str) 
     with pytest.raises(UserError) as caught:
         RunFolder.resume(str(run.path), None, [])
     first, second, third = str(caught.value).splitlines()
-    assert first == f"{run.path} cannot go on with another config: lr is 0.01, in the run 0.001"
+    assert first == f"{run.path} cannot resume with another config: lr is 0.01, in the run 0.001"
     assert second == f"{run.config} has been edited since" and third.startswith("May change: ")
     run.config.write_text(edited.replace("lr: 0.01", "lr: 0.001"), encoding="utf-8")
     assert RunFolder.resume(str(run.path), None, [])[1].epochs == 12  # which may change

@@ -360,7 +360,7 @@ def test_a_run_whose_states_are_all_damaged_is_refused(run: RunFolder) -> None:
     with pytest.raises(UserError) as caught:
         newest_state(run)
     title, *lines = str(caught.value).splitlines()
-    assert title == f"2 problems: {run.path} has no whole state to go on from:"
+    assert title == f"2 problems: {run.path} has no whole state to resume from:"
     assert lines[0].startswith(f"  - {run.last} is damaged: {first}")
     assert lines[1] == f"  - {run.previous} is damaged: {second}"
 

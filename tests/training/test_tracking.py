@@ -437,7 +437,7 @@ def test_a_tracker_that_raises_is_dropped_with_a_note_and_the_others_go_on(
     assert note.startswith("wandb stopped: the disk of the tracker is full")
     assert note.endswith("wandb sync --include-online /runs/exp/wandb/run-1-abc")
     assert capsys.readouterr().out == (
-        "warning: wandb stopped: the disk of the tracker is full. The run goes on; metrics.jsonl holds everything.\n"
+        "warning: wandb stopped: the disk of the tracker is full. The run continues; metrics.jsonl holds everything.\n"
     )
     assert len(run.history()) == 2
 
@@ -485,7 +485,7 @@ def test_a_wandb_whose_service_is_killed_in_the_middle_does_not_stop_the_run(
     assert [line["update"] for line in run.history()] == list(range(1, 40))
     warned = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert len(warned) == 1 and warned[0].startswith("warning: wandb stopped: ")
-    assert warned[0].endswith("The run goes on; metrics.jsonl holds everything.")
+    assert warned[0].endswith("The run continues; metrics.jsonl holds everything.")
     assert tracking.notes[-1].startswith("wandb stopped: ")
     (folder,) = run.path.glob("wandb/offline-run-*")
     assert tracking.notes[-1].endswith(f". To upload it later: wandb sync {folder}")
