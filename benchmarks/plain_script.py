@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from maskcls.data import profiles
-from maskcls.labels import age_group, encode_class
+from maskcls.labels import class_of
 
 
 class Photos(Dataset):
@@ -35,7 +35,7 @@ class Photos(Dataset):
         else:
             image = Image.open(path).convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
             pixels = ((np.asarray(image, np.float32) / 255 - MEAN) / STD).transpose(2, 0, 1)
-        label = encode_class(photo.mask, photo.gender, age_group(photo.age))
+        label = class_of(photo.labels)
         return {"pixel_values": torch.from_numpy(pixels), "labels": torch.tensor(label)}
 
 

@@ -76,7 +76,7 @@ def _plant(images: Path, *, num_errors: int, seed: int) -> list[Row]:
 
 
 def _print_found(rows: Sequence[dict[str, str]], planted: Sequence[Row], num_people: int, seed: int) -> None:
-    head_of = {label: head for head, labels in ATTRIBUTES.items() for label in labels}
+    head_of = {label: head for head, attribute in ATTRIBUTES.items() for label in attribute.classes}
     ranks = {(row["profile"], row["stem"], head_of[row["label"]]): rank for rank, row in enumerate(rows)}
     num_proposals = sum(bool(row["mask"] or row["gender"] or row["age"]) for row in rows)
     print(f"{num_people} people, seed {seed}, {NUM_FOLDS} folds; {machine()}")

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -68,6 +68,15 @@ def _with_local_folder(arguments: dict[str, Any]) -> dict[str, Any]:
     return arguments | {"pretrained": _absolute(text)} if is_path else arguments
 
 
+if TYPE_CHECKING:
+    AttributeName: TypeAlias = str
+    Sampling: TypeAlias = str
+    Criterion: TypeAlias = str
+else:  # names that follow from the tables of the task and of the metrics
+    AttributeName = Literal[tuple(labels.ATTRIBUTES)]
+    Sampling = Literal[("shuffle", *(f"balanced_{head}" for head in labels.HEAD_CLASSES))]
+    Criterion = Literal[("f1", "acc", "loss")]
+
 Positive = Annotated[int, Field(gt=0)]
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]  # as written -> absolute, `~` expanded
 CachePath = Annotated[str, Field(min_length=1), AfterValidator(_absolute_or_at_home)]
@@ -99,7 +108,9 @@ class Config(BaseModel):
     )
     fold: int = setting(0, "without valid_profile: the fold that validates, from 0", ge=0)
     num_classes: int | None = setting(
-        None, "classes of the metric: 18 for all and class, 3 mask, 2 gender, 3 age; null: from output"
+        None,
+        f"classes of the metric: {labels.num_classes('all')} for all and class, "
+        f"{', '.join(f'{labels.num_classes(name)} {name}' for name in labels.ATTRIBUTES)}; null: from output",
     )
     train_batch_size: Positive = setting(64, "photos of one optimizer update, over all devices")
     valid_batch_size: Positive = setting(256, "photos that one device takes at once in validation and inference")
@@ -107,7 +118,7 @@ class Config(BaseModel):
         None, "photos that one device takes at once in training; more are accumulated; null: no bound"
     )
 
-    sampling: Literal["shuffle", "balanced_class", "balanced_mask", "balanced_gender", "balanced_age"] = setting(
+    sampling: Sampling = setting(
         "shuffle",
         "order of the training photos; balanced: an epoch takes equally many photos of each class of that head",
     )
@@ -148,15 +159,17 @@ class Config(BaseModel):
     # model save
     model_dir: FilePath = setting("runs", "folder of the run folders")
     name: str = setting("exp", "name of the run folder: exp, then exp1, exp2, ...")
-    best_criterion: Literal["f1", "acc", "loss"] = setting("f1", "validation score that decides which epoch is best/")
+    best_criterion: Criterion = setting("f1", "validation score that decides which epoch is best/")
 
     # dataset
     dataset: str = setting("CustomDatasetSplitByProfile", "dataset class by name (maskcls/data/dataset.py)")
     dataset_args: Arguments = setting(
-        ..., "its arguments: output (all | class | mask | gender | age); mean, std (null: computed)"
+        ..., f"its arguments: output ({' | '.join(labels.OUTPUT_HEADS)}); mean, std (null: computed)"
     )
     label_fixes: FilePath | None = setting(
-        None, "CSV of corrected labels (profile, stem, mask, gender, age); null: labels as the folder names say"
+        None,
+        f"CSV of corrected labels (profile, stem, {', '.join(labels.ATTRIBUTES)}); "
+        "null: labels as the folder names say",
     )
     image_size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] = setting(
         224, "pixels that the model sees: one number, or [height, width]"
@@ -185,7 +198,7 @@ class Config(BaseModel):
     # loss
     criterion: str = setting("cross_entropy", "loss by name (maskcls/modeling/loss.py)")
     criterion_args: Arguments = setting({}, "its arguments")
-    head_weights: dict[Literal["mask", "gender", "age"], float] = setting(
+    head_weights: dict[AttributeName, float] = setting(
         {}, "output all: factor of each head's loss in the sum; 1 when left out"
     )
 
@@ -220,7 +233,7 @@ class Config(BaseModel):
 
     @property
     def output(self) -> str:
-        """The output mode: all, class, mask, gender or age."""
+        """The output mode, one of labels.OUTPUT_HEADS."""
         return self.dataset_args["output"]
 
     @property
@@ -326,10 +339,42 @@ def _table_problems(file: YamlFile) -> list[str]:
         name = file.values.get(key, Config.model_fields[key].default)
         arguments = file.values.get(f"{key}_args", {})
         if isinstance(name, str) and isinstance(arguments, dict):
+            place = file.place(key)
+            arguments_place = file.places.get(f"{key}_args", place)
             for problem in table.problems(name, arguments):
-                place = problem.key if problem.key in file.places else key
-                problems.append(f"{file.place(place)}: {problem.text}")
+                problems.append(f"{arguments_place if problem.startswith(f'{key}_args') else place}: {problem}")
+    arguments = file.values.get("criterion_args")
+    if file.values.get("criterion") == "weighted_sum" and isinstance(arguments, dict):
+        problems += _term_problems(arguments.get("terms"), file.place("criterion_args"))
     return problems
+
+
+def _term_problems(terms: Any, place: str) -> list[str]:
+    """Returns the problems of a weighted_sum's terms."""
+    form = "a list of {criterion: name, factor: number, criterion_args: {...}}"
+    if not isinstance(terms, list) or not terms:
+        return [f"{place}: terms of weighted_sum is {form}"]
+    problems = []
+    for term in terms:
+        if not _is_term(term):
+            problems.append(f"{place}: terms of weighted_sum is {form}, not {term!r}")
+            continue
+        arguments = term.get("criterion_args") or {}
+        found = TABLES["criterion"].problems(term["criterion"], arguments)
+        problems += [f"{place}: {problem}" for problem in found]
+        if term["criterion"] == "weighted_sum" and "terms" in arguments:
+            problems += _term_problems(arguments["terms"], place)
+    return problems
+
+
+def _is_term(term: Any) -> bool:
+    return (
+        isinstance(term, dict)
+        and {"criterion"} <= term.keys() <= {"criterion", "factor", "criterion_args"}
+        and isinstance(term["criterion"], str)
+        and isinstance(term.get("factor", 1), int | float)
+        and isinstance(term.get("criterion_args") or {}, dict)
+    )
 
 
 def _contradictions(config: Config, file: YamlFile) -> list[str]:
@@ -364,7 +409,7 @@ def _contradictions(config: Config, file: YamlFile) -> list[str]:
         problems.append(
             problem("fold", f"fold is {config.fold}, but num_folds is {config.num_folds}: folds count from 0")
         )
-    allowed = {labels.num_outputs(output)} | ({1} if output == "gender" else set())
+    allowed = {labels.num_outputs(output)} | ({1} if labels.num_outputs(output) == 2 else set())
     if (given := config.model_args.get("num_labels")) not in (None, *allowed):
         problems.append(problem("model_args", f"num_labels is {given!r}, but output {output!r} needs "
                                               f"{' or '.join(map(str, sorted(allowed)))}"))  # fmt: skip
@@ -375,7 +420,7 @@ def _contradictions(config: Config, file: YamlFile) -> list[str]:
             problems.append(
                 problem("head_weights", f"head_weights.{head} is {weight}; it is a finite number, 0 or more")
             )
-    if len(config.head_weights) == 3 and not any(config.head_weights.values()):
+    if len(config.head_weights) == len(labels.ATTRIBUTES) and not any(config.head_weights.values()):
         problems.append(problem("head_weights", "head_weights are all 0, so nothing would be learnt"))
     if config.crop_box and not (
         0 <= config.crop_box[0] < config.crop_box[2] <= 1 and 0 <= config.crop_box[1] < config.crop_box[3] <= 1

@@ -1,11 +1,16 @@
-"""What the labels mean: mask x gender x age <-> 18 classes, the output modes, and any head form -> the same heads.
+"""The task as a table: what is learnt about a photo, and all that follows from it.
 
-Nothing here reads files or knows a model; tensors are only ever passed in, so importing this costs no torch.
+Classes and their codes, heads, joint and marginal probabilities, one tie rule. Nothing here reads files or knows a
+model; tensors are only ever passed in, so importing this costs no torch.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import product
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -13,75 +18,156 @@ if TYPE_CHECKING:
     import torch
 
 Label = TypeVar("Label", int, "np.ndarray", "torch.Tensor")
+Array = TypeVar("Array", "np.ndarray", "torch.Tensor")
 
-MASKS = ("worn", "incorrect", "not_worn")
-GENDERS = ("male", "female")
-AGE_GROUPS = ("<30", "30-59", ">=60")
 
-MASK_OF_STEM = {**{f"mask{i}": 0 for i in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
+@dataclass(frozen=True)
+class Attribute:
+    """One thing that is learnt about a photo."""
 
-ATTRIBUTES: dict[str, tuple[str, ...]] = {"mask": MASKS, "gender": GENDERS, "age": AGE_GROUPS}
-CLASS_NAMES = tuple(f"{m}, {g}, {a}" for m in MASKS for g in GENDERS for a in AGE_GROUPS)
-HEAD_CLASSES: dict[str, tuple[str, ...]] = {"class": CLASS_NAMES, **ATTRIBUTES}
+    name: str  # of the head, and of the part of a folder's name that tells it
+    classes: tuple[str, ...]
+    column: str  # of the dataset's table and of a run's predictions
+    stems: Mapping[str, int] = field(default_factory=dict)  # part of a photo's stem -> label; empty: the folder tells
+    first_years: tuple[int, ...] = ()  # of each class, where the folder tells an age in years
 
-# The heads that a model has in each output mode; their logits stand side by side in this order.
-OUTPUT_HEADS: dict[str, tuple[str, ...]] = {
-    "all": ("mask", "gender", "age"),
-    "class": ("class",),
-    "mask": ("mask",),
-    "gender": ("gender",),
-    "age": ("age",),
+    @property
+    def of_person(self) -> bool:
+        """Whether all photos of a person have the same label, which the folder's name tells."""
+        return not self.stems
+
+
+# A class counts up through the last attribute first, a stem is its attributes' parts one after the other.
+ATTRIBUTES: dict[str, Attribute] = {
+    attribute.name: attribute
+    for attribute in (
+        Attribute(
+            "mask",
+            ("worn", "incorrect", "not_worn"),
+            column="mask",
+            stems={**{f"mask{number}": 0 for number in range(1, 6)}, "incorrect_mask": 1, "normal": 2},
+        ),
+        Attribute("gender", ("male", "female"), column="gender"),
+        Attribute("age", ("<30", "30-59", ">=60"), column="age_group", first_years=(0, 30, 60)),
+    )
+}
+OF_PERSON = tuple(name for name, attribute in ATTRIBUTES.items() if attribute.of_person)
+OF_PHOTO = tuple(name for name, attribute in ATTRIBUTES.items() if not attribute.of_person)
+STEMS: dict[str, dict[str, int]] = {
+    "".join(part for part, _ in parts): {name: label for name, (_, label) in zip(OF_PHOTO, parts, strict=True)}
+    for parts in product(*(ATTRIBUTES[name].stems.items() for name in OF_PHOTO))
 }
 
-
-def age_group(age: int) -> int:
-    """Returns 0 below 30 years, 1 from 30 to 59, 2 from 60 on."""
-    return 0 if age < 30 else 1 if age < 60 else 2
-
-
-def encode_class(mask: Label, gender: Label, age: Label) -> Label:
-    """Returns the class 0..17 = mask * 6 + gender * 3 + age group. Works elementwise on arrays and tensors too."""
-    return mask * 6 + gender * 3 + age
+NUM_LABELS = tuple(len(attribute.classes) for attribute in ATTRIBUTES.values())
+HEAD_CLASSES: dict[str, tuple[str, ...]] = {
+    "class": tuple(map(", ".join, product(*(attribute.classes for attribute in ATTRIBUTES.values())))),
+    **{name: attribute.classes for name, attribute in ATTRIBUTES.items()},
+}
+# The heads that a model has in each output mode; their logits stand side by side in this order.
+OUTPUT_HEADS: dict[str, tuple[str, ...]] = {"all": tuple(ATTRIBUTES), **{head: (head,) for head in HEAD_CLASSES}}
 
 
-def decode_class(code: Label) -> tuple[Label, Label, Label]:
-    """Returns (mask, gender, age group) of a class 0..17. Works elementwise on arrays and tensors too."""
-    return code // 6, code // 3 % 2, code % 3
+def age_group(years: int) -> int:
+    """Returns the class of an age: 0 below 30 years, 1 from 30 to 59, 2 from 60 on."""
+    return bisect_right(ATTRIBUTES["age"].first_years, years) - 1
+
+
+def encode_class(*labels: Label) -> Label:
+    """Returns the class of one label for each attribute: (mask * 2 + gender) * 3 + age. Elementwise on arrays too."""
+    code = labels[0]
+    for label, num_labels in zip(labels[1:], NUM_LABELS[1:], strict=True):
+        code = code * num_labels + label
+    return code
+
+
+def decode_class(code: Label) -> tuple[Label, ...]:
+    """Returns the label of each attribute that a class stands for. Works elementwise on arrays and tensors too."""
+    labels: list[Label] = []
+    for num_labels in reversed(NUM_LABELS[1:]):
+        labels.append(code % num_labels)
+        code = code // num_labels
+    return (code, *reversed(labels))
+
+
+def class_of(labels: Mapping[str, int]) -> int:
+    """Returns the class of a photo from the label of each attribute."""
+    return encode_class(*(labels[name] for name in ATTRIBUTES))
+
+
+def classes_of_people() -> dict[tuple[int, ...], list[int]]:
+    """Returns the labels of a person (of the attributes OF_PERSON) -> the classes that photos of them can have."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for code in range(len(HEAD_CLASSES["class"])):
+        labels = dict(zip(ATTRIBUTES, decode_class(code), strict=True))
+        found.setdefault(tuple(labels[name] for name in OF_PERSON), []).append(code)
+    return found
+
+
+def joint(attributes: Mapping[str, Array]) -> Array:
+    """Returns the probabilities of the classes (N, K): the product of the attributes', each (N, its classes).
+
+    They are independent given the picture by construction of a model with one head for each.
+    """
+
+    def times(product: Array, other: Array) -> Array:
+        return (product[:, :, None] * other[:, None, :]).reshape(len(product), -1)
+
+    return reduce(times, (attributes[name] for name in ATTRIBUTES))
+
+
+def marginals(joint: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Returns each attribute's probabilities (N, its classes) from those of the classes (N, K)."""
+    cells = joint.unflatten(1, NUM_LABELS)  # (N, mask, gender, age)
+    axes = set(range(1, cells.dim()))
+    return {name: cells.sum(sorted(axes - {axis})) for axis, name in enumerate(ATTRIBUTES, start=1)}
+
+
+def likeliest(values: Array) -> Array:
+    """Returns the label (N,) int64 of the highest of logits or probabilities (N, K).
+
+    A tie between two classes goes to the second: a probability of one half is female.
+    """
+    return (values[:, 1] >= values[:, 0]) * 1 if values.shape[1] == 2 else values.argmax(1)
 
 
 def headline(output: str) -> str:
-    """Returns the head that the main score is about: the 18 classes for `all` and `class`, else the attribute."""
+    """Returns the head that the main score is about: the classes for `all` and `class`, else the attribute."""
     return "class" if output in ("all", "class") else output
 
 
 def num_classes(output: str) -> int:
-    """Returns the number of classes of the headline task: 18, 3, 2 or 3."""
+    """Returns the number of classes of the headline task."""
     return len(HEAD_CLASSES[headline(output)])
 
 
 def num_outputs(output: str) -> int:
-    """Returns the usual number of logits: 8 for `all`, otherwise the classes (`gender` may also have one logit)."""
+    """Returns the usual number of logits: those of all heads (one of two classes may also have one logit)."""
     return sum(len(HEAD_CLASSES[head]) for head in OUTPUT_HEADS[output])
 
 
-def targets_of(labels: torch.Tensor, output: str) -> dict[str, torch.Tensor]:
-    """Returns each head's integer target (N,), the headline's among them, from labels (N, 3) = mask, gender, age."""
-    mask, gender, age = labels.unbind(1)
-    targets = {"class": encode_class(mask, gender, age), "mask": mask, "gender": gender, "age": age}
-    return targets if output in ("all", "class") else {output: targets[output]}
+def targets_of(labels: Array, output: str) -> dict[str, Array]:
+    """Returns each head's integer target (N,), the headline's among them, from labels (N, attributes)."""
+    columns = dict(zip(ATTRIBUTES, labels.T, strict=True))
+    return (
+        {"class": encode_class(*columns.values()), **columns}
+        if headline(output) == "class"
+        else {output: columns[output]}
+    )
 
 
-def class_counts(labels: torch.Tensor) -> dict[str, list[int]]:
-    """Returns each head's number of photos per class, from labels (N, 3) = mask, gender, age group."""
+def class_counts(labels: np.ndarray) -> dict[str, list[int]]:
+    """Returns each head's number of photos per class, from labels (N, attributes)."""
+    import numpy as np
+
     targets = targets_of(labels, "all")
-    return {head: targets[head].bincount(minlength=len(classes)).tolist() for head, classes in HEAD_CLASSES.items()}
+    return {head: np.bincount(targets[head], minlength=len(HEAD_CLASSES[head])).tolist() for head in HEAD_CLASSES}
 
 
 def split_heads(logits: torch.Tensor, output: str) -> dict[str, torch.Tensor]:
     """Returns each head's own logits (N, K) from the model's logits (N, C).
 
-    One logit z (gender with BCELoss) becomes the pair (0, z): softmax of the pair is (1 - sigmoid(z), sigmoid(z)), so
-    nothing behind this line has to know about the one-output form.
+    One logit z (two classes with BCELoss) becomes the pair (0, z): softmax of the pair is (1 - sigmoid(z), sigmoid(z)),
+    so nothing behind this line has to know about the one-output form.
     """
     heads = OUTPUT_HEADS[output]
     if logits.shape[1] == 1:
@@ -94,14 +180,11 @@ def split_heads(logits: torch.Tensor, output: str) -> dict[str, torch.Tensor]:
 def head_predictions(logits: torch.Tensor, output: str) -> dict[str, torch.Tensor]:
     """Returns the predicted label (N,) of every head that `output` speaks about, the headline's among them.
 
-    `all`: three argmaxes, encoded to the 18 classes. `class`: one argmax, decoded to the attributes. A tie between two
-    classes goes to the second (probability >= 0.5 is female).
+    `all`: the likeliest label of each attribute, encoded to the class. `class`: the likeliest, decoded.
     """
-    predicted = {}
-    for head, values in split_heads(logits, output).items():
-        predicted[head] = (values[:, 1] >= values[:, 0]).long() if values.shape[1] == 2 else values.argmax(1)
+    predicted = {head: likeliest(values) for head, values in split_heads(logits, output).items()}
     if output == "all":
-        predicted = {"class": encode_class(predicted["mask"], predicted["gender"], predicted["age"]), **predicted}
+        predicted = {"class": encode_class(*predicted.values()), **predicted}
     elif output == "class":
         predicted |= dict(zip(ATTRIBUTES, decode_class(predicted["class"]), strict=True))
     return predicted
@@ -110,24 +193,20 @@ def head_predictions(logits: torch.Tensor, output: str) -> dict[str, torch.Tenso
 def head_probabilities(logits: torch.Tensor, output: str) -> dict[str, torch.Tensor]:
     """Returns the probabilities (N, K) float32 of every head that `output` speaks about.
 
-    `class`: the attributes' are marginals of the 18. `all`: the 18 are the product of the three heads (which are
-    independent given the picture by construction of the model).
+    `class`: the attributes' are marginals of the classes'. `all`: the classes' are the attributes' product.
     """
     probabilities = {head: values.float().softmax(1) for head, values in split_heads(logits, output).items()}
     if output == "class":
-        joint = probabilities["class"].unflatten(1, (3, 2, 3))  # (N, mask, gender, age)
-        probabilities |= {"mask": joint.sum((2, 3)), "gender": joint.sum((1, 3)), "age": joint.sum((1, 2))}
+        probabilities |= marginals(probabilities["class"])
     elif output == "all":
-        mask, gender, age = probabilities.values()
-        joint = mask[:, :, None, None] * gender[:, None, :, None] * age[:, None, None, :]
-        probabilities = {"class": joint.flatten(1), **probabilities}
+        probabilities = {"class": joint(probabilities), **probabilities}
     return probabilities
 
 
 def id2label(output: str, num_labels: int) -> dict[int, str]:
     """Returns the names that a saved model carries for its logits."""
+    heads = OUTPUT_HEADS[output]
     if num_labels == 1:
-        return {0: "female"}
-    heads: Mapping[str, tuple[str, ...]] = {head: HEAD_CLASSES[head] for head in OUTPUT_HEADS[output]}
-    names = [f"{head}: {name}" if len(heads) > 1 else name for head, classes in heads.items() for name in classes]
+        return {0: HEAD_CLASSES[heads[0]][1]}
+    names = [f"{head}: {name}" if len(heads) > 1 else name for head in heads for name in HEAD_CLASSES[head]]
     return dict(enumerate(names))

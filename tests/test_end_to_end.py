@@ -16,7 +16,7 @@ from transformers import AutoModelForImageClassification
 from infer import infer
 from maskcls.config import load_config
 from maskcls.data.profiles import parse_profile
-from maskcls.labels import MASK_OF_STEM, age_group
+from maskcls.labels import STEMS
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, TINY, files_of_at_most, json_lines, overrides, rows, run
 from train import train
@@ -71,7 +71,7 @@ def photo_label(name: str, head: str) -> int:
     """Returns what the path of a photo says: its mask state, gender or age group."""
     profile, file = name.split("/")
     person = parse_profile(profile)
-    return {"mask": MASK_OF_STEM[Path(file).stem], "gender": person.gender, "age": age_group(person.age)}[head]
+    return {**STEMS[Path(file).stem], **person.labels}[head]
 
 
 @pytest.mark.parametrize("ema_decay", ["null", 0.99])

@@ -40,8 +40,8 @@ def test_codes_by_hand() -> None:
     assert encode_class(1, 1, 0) == 9  # incorrect, female, below 30
     assert encode_class(2, 0, 2) == 14  # not worn, male, from 60
     assert encode_class(2, 1, 2) == 17
-    assert labels.CLASS_NAMES[9] == "incorrect, female, <30"
-    assert labels.CLASS_NAMES[14] == "not_worn, male, >=60"
+    assert labels.HEAD_CLASSES["class"][9] == "incorrect, female, <30"
+    assert labels.HEAD_CLASSES["class"][14] == "not_worn, male, >=60"
 
 
 @pytest.mark.parametrize("make", [np.arange, torch.arange])
@@ -61,10 +61,11 @@ def test_age_groups_begin_at_30_and_60(age: int, group: int) -> None:
 
 
 def test_seven_stems_have_a_mask_state() -> None:
-    assert labels.MASK_OF_STEM == {
+    assert {stem: said["mask"] for stem, said in labels.STEMS.items()} == {
         "mask1": 0, "mask2": 0, "mask3": 0, "mask4": 0, "mask5": 0, "incorrect_mask": 1, "normal": 2
     }  # fmt: skip
-    assert (labels.MASKS[0], labels.MASKS[2], labels.GENDERS) == ("worn", "not_worn", ("male", "female"))
+    assert labels.HEAD_CLASSES["mask"] == ("worn", "incorrect", "not_worn")
+    assert labels.HEAD_CLASSES["gender"] == ("male", "female")
 
 
 # Output modes
@@ -166,7 +167,7 @@ def test_targets_are_the_columns_and_their_code() -> None:
 
 def test_class_counts_count_every_class_of_every_head() -> None:
     rows = torch.tensor([[0, 1, 2], [0, 1, 2], [2, 0, 1]])
-    counts = labels.class_counts(rows)
+    counts = labels.class_counts(rows.numpy())
     assert {head: len(values) for head, values in counts.items()} == {"class": 18, "mask": 3, "gender": 2, "age": 3}
     assert (counts["mask"], counts["gender"], counts["age"]) == ([2, 0, 1], [1, 2], [0, 1, 2])
     assert {code: count for code, count in enumerate(counts["class"]) if count} == {5: 2, 13: 1}

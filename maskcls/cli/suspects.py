@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from maskcls.labels import ATTRIBUTES, OF_PERSON, OF_PHOTO
 from maskcls.paths import full_path
 
 HELP = "write a table of the labels that are probably wrong, most suspicious first, for label_fixes"
-DESCRIPTION = """\
+DESCRIPTION = f"""\
 Writes a table of the labels that are probably wrong, most suspicious first.
 
-Every person (gender, age) and every photo (mask) that the runs validated has a row. Rows with a suspicion of 0.5 or
-more propose another label in the columns mask, gender, age; the others change nothing. Look at the photos, delete the
-rows that are wrong, fill in what you know better, and train with label_fixes=suspects.csv. Give all folds of a
-cross-validation to cover everybody.
+Every person ({", ".join(OF_PERSON)}) and every photo ({", ".join(OF_PHOTO)}) that the runs validated has a row.
+Rows with a suspicion of 0.5 or more propose another label in the columns {", ".join(ATTRIBUTES)};
+the others change nothing. Look at the photos, delete the rows that are wrong, fill in what you know better,
+and train with label_fixes=suspects.csv. Give all folds of a cross-validation to cover everybody.
 """
-COLUMNS = ("profile", "stem", "mask", "gender", "age", "suspicion", "label", "prediction", "num_photos", "reason")
+COLUMNS = ("profile", "stem", *ATTRIBUTES, "suspicion", "label", "prediction", "num_photos", "reason")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,6 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.errors import UserError
     from maskcls.evaluation.consistency import contradictions, suspects
     from maskcls.evaluation.predictions import Predictions, joined_people
-    from maskcls.labels import ATTRIBUTES
     from maskcls.tables import write_table
 
     if arguments.top is not None and arguments.top < 1:

@@ -73,8 +73,9 @@ class FaceData:
 
 
 def table_labels(table: Dataset) -> np.ndarray:
-    """Returns (N, 3) int64: mask, gender and age group of every row."""
-    return np.stack([np.asarray(table[column]) for column in ("mask", "gender", "age_group")], axis=1).astype(np.int64)
+    """Returns (N, attributes) int64: the label of each attribute, of every row."""
+    columns = [np.asarray(table[attribute.column]) for attribute in labels.ATTRIBUTES.values()]
+    return np.stack(columns, axis=1).astype(np.int64)
 
 
 def custom_dataset_split_by_profile(
@@ -103,8 +104,7 @@ def custom_dataset_split_by_profile(
         corrected = correct_labels(photos, source.label_fixes, profiles.profile_folders(source.data_dir))
         photos = corrected.photos
     if not source.valid_profile:
-        people = {photo.profile: profiles.Profile(photo.profile, photo.gender, photo.race, photo.age)
-                  for photo in photos}  # fmt: skip
+        people = {photo.profile: photo.person for photo in photos}
         _, valid = profiles.split_by_person(
             list(people.values()), num_folds=source.num_folds, fold=source.fold, seed=source.seed
         )
@@ -126,10 +126,8 @@ def features() -> Features:
 
     return Features({
         "image": Image(),
-        "mask": ClassLabel(names=list(labels.MASKS)),
-        "gender": ClassLabel(names=list(labels.GENDERS)),
-        "age_group": ClassLabel(names=list(labels.AGE_GROUPS)),
-        "class": ClassLabel(names=list(labels.CLASS_NAMES)),
+        **{a.column: ClassLabel(names=list(a.classes)) for a in labels.ATTRIBUTES.values()},
+        "class": ClassLabel(names=list(labels.HEAD_CLASSES["class"])),
         "profile": Value("string"),
         "stem": Value("string"),
         "age": Value("int32"),
@@ -151,18 +149,16 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
     except OSError as error:
         raise UserError(f"photo {error.filename} cannot be read: {reason_of(error)}") from None
     signs = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
-    labels_read = [(photo.mask, photo.gender, photo.age) for photo in photos]
+    labels_read = [(labels.class_of(photo.labels), photo.age) for photo in photos]
     file = full_path(cache_dir) / "tables" / f"{content_key(signs, labels_read, sorted(features()))}.arrow"
-    groups = [labels.age_group(photo.age) for photo in photos]
     columns = {
         "image": [{"path": path, "bytes": None} for path in paths],
-        "age_group": groups,
-        "class": [labels.encode_class(p.mask, p.gender, group) for p, group in zip(photos, groups, strict=True)],
+        **{a.column: [photo.labels[a.name] for photo in photos] for a in labels.ATTRIBUTES.values()},
+        "class": [labels.class_of(photo.labels) for photo in photos],
         "path": paths,
         "size": [size for _, size, _ in signs],
         "mtime_ns": [mtime for _, _, mtime in signs],
-        **{name: [getattr(photo, name) for photo in photos]
-           for name in ("mask", "gender", "profile", "stem", "age", "race")},
+        **{name: [getattr(photo, name) for photo in photos] for name in ("profile", "stem", "age", "race")},
     }  # fmt: skip
     table = pyarrow.table({name: columns[name] for name in features()}, schema=features().arrow_schema)
     if not _holds(file, table):

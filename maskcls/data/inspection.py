@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, fields, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast
@@ -24,6 +23,7 @@ from maskcls.data.loader import map_ahead
 from maskcls.data.photo import PhotoError, decoded, is_on_its_side, opened, orientation
 from maskcls.data.profiles import (
     Profile,
+    cell_name,
     folder_files,
     is_image,
     parse_profile,
@@ -32,7 +32,7 @@ from maskcls.data.profiles import (
     unread_kinds,
 )
 from maskcls.errors import UserError, listed, reason_of
-from maskcls.labels import AGE_GROUPS, CLASS_NAMES, GENDERS, MASK_OF_STEM, MASKS, age_group, encode_class
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, STEMS, class_of, classes_of_people
 from maskcls.paths import encoding_problem, folder_problem
 from maskcls.tables import write_table
 
@@ -40,7 +40,7 @@ SEVERITIES = ("error", "warning", "note")
 # With fewer people one person is more than a tenth of a group's score: a person's photos are right or wrong together.
 MIN_PEOPLE = 10
 MIN_PIXELS = 32  # of the shorter side
-USUAL_COUNTS = Counter(MASK_OF_STEM.values())  # photos of one person in each mask state: 5, 1, 1
+USUAL_COUNTS = Counter(ATTRIBUTES["mask"].stems.values())  # photos of one person in each mask state: 5, 1, 1
 # Two photos look the same when their hashes differ in at most MAX_BITS of 64 and their thumbnails correlate by at least
 # MIN_CORRELATION. The hash alone will not do, for portraits are alike: of 18,900 drawn (9,240 real) photos 7,705 (84)
 # pairs of different people lie within 6 bits and 92 (0) within 2; the likest correlate by 0.977 (0.908). A photo saved
@@ -175,9 +175,9 @@ def _in_folder(name: str, images: list[str], unread: str, place: str | None) -> 
             findings.append(
                 Finding("error", "stem_duplicate", name, image, f"one of {stems[stem]} photos called {stem}")
             )
-    counts = Counter(MASK_OF_STEM[stem] for stem in stems.elements() if stem in MASK_OF_STEM)
+    counts, states = Counter(STEMS[stem]["mask"] for stem in stems.elements() if stem in STEMS), HEAD_CLASSES["mask"]
     if counts != USUAL_COUNTS:
-        has, usual = (", ".join(f"{c[mask]} {MASKS[mask]}" for mask in USUAL_COUNTS) for c in (counts, USUAL_COUNTS))
+        has, usual = (", ".join(f"{c[mask]} {states[mask]}" for mask in USUAL_COUNTS) for c in (counts, USUAL_COUNTS))
         findings.append(Finding("warning", "stem_count", name, "", f"photos by mask state: {has}; usual are {usual}"))
     return findings
 
@@ -185,21 +185,19 @@ def _in_folder(name: str, images: list[str], unread: str, place: str | None) -> 
 def _tiny_groups(split: str, names: Sequence[str], photos: list[_Photo]) -> list[Finding]:
     """Returns one finding: the gender x age cells of a split with few people, and such classes of the other cells."""
     profiles = {profile.name: profile for profile in _parsed(set(names))}
-    people: dict[int, set[str]] = defaultdict(set)  # of each of the 18 classes
+    people: dict[int, set[str]] = defaultdict(set)  # of each class
     for photo in photos:
-        profile, mask = profiles.get(photo.profile), MASK_OF_STEM.get(Path(photo.file).stem)
-        if profile is not None and mask is not None:
-            people[encode_class(mask, profile.gender, age_group(profile.age))].add(photo.profile)
+        profile, of_photo = profiles.get(photo.profile), STEMS.get(Path(photo.file).stem)
+        if profile is not None and of_photo is not None:
+            people[class_of({**of_photo, **profile.labels})].add(photo.profile)
     small = []
-    for gender, age in product(range(len(GENDERS)), range(len(AGE_GROUPS))):
-        codes = [encode_class(mask, gender, age) for mask in range(len(MASKS))]
+    for cell, codes in classes_of_people().items():
         num_people = len(set().union(*(people[code] for code in codes)))
         if num_people < MIN_PEOPLE:
-            small.append(f"{GENDERS[gender]} {AGE_GROUPS[age]} has {num_people}")
+            small.append(f"{cell_name(cell)} has {num_people}")
         else:
-            small += [
-                f"{CLASS_NAMES[code]} has {len(people[code])}" for code in codes if len(people[code]) < MIN_PEOPLE
-            ]
+            names_of = HEAD_CLASSES["class"]
+            small += [f"{names_of[code]} has {len(people[code])}" for code in codes if len(people[code]) < MIN_PEOPLE]
     if not small:
         return []
     about = {"train": "training groups: hard to learn", "valid": "validation groups: their scores are uncertain"}[split]

@@ -11,11 +11,10 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from maskcls.data.profiles import MAX_AGE, Photo, is_age
 from maskcls.errors import UserError, did_you_mean, joined, listed, shortened
-from maskcls.labels import AGE_GROUPS, ATTRIBUTES, MASK_OF_STEM, age_group
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PERSON, STEMS, age_group
 from maskcls.paths import file_problem
 from maskcls.tables import unshielded
 
@@ -29,7 +28,7 @@ class LabelFix:
     line: int
     profile: str  # whole folder name, or its id part
     stem: str  # empty: every photo of the person
-    values: dict[str, str]  # mask, gender, age as they are written; only those that are given
+    values: dict[str, str]  # of each attribute as it is written; only those that are given
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class CorrectedPhotos:
     """The photos with their true labels, and how many that changed."""
 
     photos: list[Photo]
-    num_photos: int  # whose mask, gender or age is another one now
+    num_photos: int  # of which something is another one now
     people: list[str]  # theirs, sorted
     num_rows: int
     num_unmatched_rows: int  # about people without a folder
@@ -83,11 +82,11 @@ def correct_labels(photos: Sequence[Photo], path: str | Path, folders: Sequence[
             num_unmatched += 1
     corrected = [_corrected(photo, said.get(row, {})) for row, photo in enumerate(photos)]
     for person in sorted({photos[row].profile for row in said}):
-        if len({(corrected[row].gender, corrected[row].age) for row in rows_of[person]}) > 1:
-            speakers = {said[row][name].line for row in rows_of[person] for name in said[row] if name != "mask"}
+        if len({(*corrected[row].person.labels.values(), corrected[row].age) for row in rows_of[person]}) > 1:
+            speakers = {said[row][name].line for row in rows_of[person] for name in said[row] if name in OF_PERSON}
             problems.append(
-                f"line {listed(sorted(speakers))}: gender or age of only some photos of {person}, "
-                "but a person has one gender and one age: leave stem empty"
+                f"line {listed(sorted(speakers))}: {' or '.join(OF_PERSON)} of only some photos of {person}, "
+                f"but a person has one {' and one '.join(OF_PERSON)}: leave stem empty"
             )
     if problems:
         # Two rows about all photos of a person contradict each other at each of them: that is one problem.
@@ -117,19 +116,18 @@ def _say(said: dict[str, LabelFix], fix: LabelFix, person: str) -> list[str]:
 
 
 def _corrected(photo: Photo, said: Mapping[str, LabelFix]) -> Photo:
-    labels: dict[str, Any] = {attribute: _label(attribute, fix, photo) for attribute, fix in said.items()}
-    return replace(photo, **labels)
+    texts = {attribute: fix.values[attribute] for attribute, fix in said.items()}
+    age = _years(texts.get("age", str(photo.age)), photo.age)
+    labels = {name: HEAD_CLASSES[name].index(text) for name, text in texts.items() if name != "age"}
+    return replace(photo, labels={**photo.labels, **labels, "age": age_group(age)}, age=age)
 
 
-def _label(attribute: str, fix: LabelFix, photo: Photo) -> int:
-    """Returns the label that a fix gives a photo: of an age group the year that is nearest to the photo's."""
-    text = fix.values[attribute]
-    if attribute != "age":
-        return ATTRIBUTES[attribute].index(text)
-    if text not in AGE_GROUPS:
+def _years(text: str, age: int) -> int:
+    """Returns what is written of an age: of an age group, the year that is nearest to `age`."""
+    if is_age(text):
         return int(text)
-    years = [year for year in range(MAX_AGE + 1) if AGE_GROUPS[age_group(year)] == text]
-    return min(years, key=lambda year: abs(year - photo.age))
+    years = [year for year in range(MAX_AGE + 1) if HEAD_CLASSES["age"][age_group(year)] == text]
+    return min(years, key=lambda year: abs(year - age))
 
 
 def _read(path: Path) -> tuple[list[LabelFix], list[str]]:
@@ -166,7 +164,7 @@ def _read(path: Path) -> tuple[list[LabelFix], list[str]]:
 
 def _problems(row: dict[str, str]) -> list[str]:
     problems = [] if row["profile"] else ["profile is empty; it is a folder's name, or its id part"]
-    for column, known in {"stem": list(MASK_OF_STEM), **ATTRIBUTES}.items():
+    for column, known in {"stem": tuple(STEMS), **{name: HEAD_CLASSES[name] for name in ATTRIBUTES}}.items():
         text = row[column]
         if text and text not in known and not (column == "age" and is_age(text)):
             years = f", or years from 0 to {MAX_AGE}" if column == "age" else ""

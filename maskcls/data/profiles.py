@@ -10,13 +10,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 
 import numpy as np
 
 from maskcls.errors import UserError, joined, listed
-from maskcls.labels import AGE_GROUPS, GENDERS, MASK_OF_STEM, age_group
+from maskcls.labels import HEAD_CLASSES, OF_PERSON, STEMS, age_group
 from maskcls.paths import encoding_problem, file_problem, folder_problem
 
 IMAGE_EXTENSIONS = {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -29,26 +29,34 @@ MAX_AGE = 120  # years
 
 
 @dataclass(frozen=True)
+class Profile:
+    """What a folder name says about a person."""
+
+    name: str
+    labels: Mapping[str, int]  # of each attribute of the person
+    race: str
+    age: int  # years
+
+
+@dataclass(frozen=True)
 class Photo:
     """One photo of one person, as its path says."""
 
     profile: str
     file: str  # name inside the profile folder
-    stem: str  # mask1..mask5, incorrect_mask or normal
-    mask: int
-    gender: int
-    age: int  # years
-    race: str
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What a folder name says about a person."""
-
-    name: str
-    gender: int
+    labels: Mapping[str, int]  # of each attribute
     race: str
     age: int  # years
+
+    @property
+    def stem(self) -> str:
+        """One of labels.STEMS."""
+        return PurePath(self.file).stem
+
+    @property
+    def person(self) -> Profile:
+        """What is known of the person."""
+        return Profile(self.profile, {name: self.labels[name] for name in OF_PERSON}, self.race, self.age)
 
 
 def is_image(file: str) -> bool:
@@ -84,11 +92,12 @@ def parse_profile(name: str) -> Profile:
         hint = " (there is no _ inside id, gender, race or age: South-Asian)" if len(parts) > 4 else ""
         raise UserError(f"{name!r} is not id_gender_race_age, for example 000001_female_Asian_45{hint}")
     _, gender, race, age = parts
-    if gender not in GENDERS:
-        raise UserError(f"{name!r}: gender {gender!r} is neither male nor female")
+    genders = HEAD_CLASSES["gender"]
+    if gender not in genders:
+        raise UserError(f"{name!r}: gender {gender!r} is neither {' nor '.join(genders)}")
     if not is_age(age):
         raise UserError(f"{name!r}: age {age!r} is not a number of years from 0 to 120")
-    return Profile(name, GENDERS.index(gender), race, int(age))
+    return Profile(name, {"gender": genders.index(gender), "age": age_group(int(age))}, race, int(age))
 
 
 def is_age(text: str) -> bool:
@@ -189,11 +198,11 @@ def folder_files(data_dir: Path, name: str) -> list[str]:
 def stem_problem(file: str) -> str | None:
     """Returns why an image's name says no mask state, with what is perhaps meant, or None."""
     stem = Path(file).stem
-    if stem in MASK_OF_STEM:
+    if stem in STEMS:
         return None
-    meant = {_letters(known): known for known in MASK_OF_STEM}.get(_letters(stem))
+    meant = {_letters(known): known for known in STEMS}.get(_letters(stem))
     hint = f". Rename it to {meant}{Path(file).suffix}" if meant else ""
-    return f"a photo is called {', '.join(MASK_OF_STEM)}, exactly so{hint}"
+    return f"a photo is called {', '.join(STEMS)}, exactly so{hint}"
 
 
 def _letters(text: str) -> str:
@@ -213,7 +222,7 @@ def _photos_of(data_dir: Path, profile: Profile) -> tuple[list[Photo], Counter[s
     if twice:
         raise UserError(f"profile {profile.name} has several photos called {listed(twice)}")
     photos = [
-        Photo(profile.name, file, stem, MASK_OF_STEM[stem], profile.gender, profile.age, profile.race)
+        Photo(profile.name, file, {**STEMS[stem], **profile.labels}, profile.race, profile.age)
         for file, stem in zip(images, stems, strict=True)
     ]
     return photos, others
@@ -234,17 +243,13 @@ def check_disjoint(train: Iterable[str], valid: Iterable[str]) -> None:
 def split_by_person(people: Sequence[Profile], *, num_folds: int, fold: int, seed: int) -> tuple[list[str], list[str]]:
     """Returns (training, validation) names: validation is fold `fold`, with people of every gender and age group.
 
-    Each of the six cells is shuffled by the seed and dealt to the folds in turn; every cell goes on where the last one
+    Each of these cells is shuffled by the seed and dealt to the folds in turn; every cell goes on where the last one
     stopped, so that folds differ by one person at most. Raises UserError when a cell has fewer people than folds.
     """
-    cells: dict[tuple[int, int], list[str]] = defaultdict(list)
+    cells: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for person in people:
-        cells[person.gender, age_group(person.age)].append(person.name)
-    small = [
-        f"{GENDERS[gender]} {AGE_GROUPS[age]} has {len(names)}"
-        for (gender, age), names in sorted(cells.items())
-        if len(names) < num_folds
-    ]
+        cells[tuple(person.labels.values())].append(person.name)
+    small = [f"{cell_name(cell)} has {len(names)}" for cell, names in sorted(cells.items()) if len(names) < num_folds]
     if small:
         raise UserError(
             f"not enough people to deal every gender and age group to {num_folds} folds: {', '.join(small)}. "
@@ -254,3 +259,8 @@ def split_by_person(people: Sequence[Profile], *, num_folds: int, fold: int, see
     dealt = [name for _, names in sorted(cells.items()) for name in random.permutation(sorted(names)).tolist()]
     valid = set(dealt[fold::num_folds])
     return sorted(set(dealt) - valid), sorted(valid)
+
+
+def cell_name(labels: Iterable[int]) -> str:
+    """Returns the name of the people with these labels of the person's attributes: female 30-59."""
+    return " ".join(HEAD_CLASSES[name][label] for name, label in zip(OF_PERSON, labels, strict=True))

@@ -13,12 +13,12 @@ import numpy as np
 
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import ATTRIBUTES
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PERSON
 
 LIKELY = 0.5  # the suspicion from which on another label is proposed
 SWAP_ODDS = 10  # how much better two exchanged labels must explain two photos than the labels do
 SURE_YEARS = 5  # a face gives away the age to some five years; nearer to a cut, a label is hard rather than wrong
-_FIRST_YEARS = np.array([0, 30, 60, 1000])  # of each age group, and of none
+_FIRST_YEARS = np.array([*ATTRIBUTES["age"].first_years, 1000])  # of each age group, and of none
 _LEAST_PROBABILITY = 1e-3  # below it, one photo that is sure would outvote six that are less so
 
 
@@ -28,7 +28,7 @@ class Suspect:
 
     profile: str
     stem: str  # empty: all photos of the person
-    head: str  # mask, gender or age
+    head: str
     label: str
     prediction: str  # the most probable other label
     suspicion: float  # 0..1; orders the rows, is not a calibrated probability
@@ -42,14 +42,14 @@ class Suspect:
 
 
 def contradictions(predictions: Predictions) -> dict[str, Interval]:
-    """Returns the share of people whose photos get different answers, by head: gender, age, and `any` of them.
+    """Returns the share of people whose photos get different answers, by head, and `any` of them.
 
     People are independent of each other, so the interval is Wilson's: a bootstrap gives nearly the same but for
-    shares near 0 and 1, where it claims to be certain. Empty when the model speaks about neither.
+    shares near 0 and 1, where it claims to be certain. Empty when the model speaks about none of the person's.
     """
     names, person = np.unique(predictions.people, return_inverse=True)
     differs = {}
-    for head in ("gender", "age"):
+    for head in OF_PERSON:
         if head in predictions.probabilities:
             answers = np.unique(np.stack([person, predictions.predicted(head)]), axis=1)[0]
             differs[head] = np.bincount(answers, minlength=len(names)) > 1
@@ -81,10 +81,8 @@ def suspects(predictions: Predictions) -> list[Suspect]:
     """
     found: list[Suspect] = []
     for head in predictions.probabilities:
-        if head == "mask":
-            found += _mask_suspects(predictions)
-        elif head in ATTRIBUTES:
-            found += _person_suspects(predictions, head)
+        if head in ATTRIBUTES:
+            found += (_person_suspects if head in OF_PERSON else _photo_suspects)(predictions, head)
     return sorted(found, key=lambda suspect: (-suspect.suspicion, suspect.profile, suspect.head, suspect.stem))
 
 
@@ -96,7 +94,7 @@ def _person_suspects(predictions: Predictions, head: str) -> list[Suspect]:
     other, suspicion = _best_other(pooled, labels)
     votes = np.bincount(person, predictions.predicted(head) == other[person]).astype(np.int64)
     suspicion = suspicion * votes / num_photos
-    classes = ATTRIBUTES[head]
+    classes = HEAD_CLASSES[head]
     notes = [""] * len(names)
     if head == "age":
         ages = predictions.ages[first]
@@ -114,12 +112,12 @@ def _person_suspects(predictions: Predictions, head: str) -> list[Suspect]:
     ]  # fmt: skip
 
 
-def _mask_suspects(predictions: Predictions) -> list[Suspect]:
-    labels, classes = predictions.truth("mask"), ATTRIBUTES["mask"]
-    logs = _log_probabilities(predictions, "mask")
+def _photo_suspects(predictions: Predictions, head: str) -> list[Suspect]:
+    labels, classes = predictions.truth(head), HEAD_CLASSES[head]
+    logs = _log_probabilities(predictions, head)
     other, suspicion = _best_other(logs, labels)
     stems = [PurePath(file).stem for file in predictions.files.tolist()]
-    said = predictions.probabilities["mask"][np.arange(len(other)), other]
+    said = predictions.probabilities[head][np.arange(len(other)), other]
     reasons = [f"probability of {classes[to]} {value:.2f}" for to, value in zip(other, said, strict=True)]
     num_photos = np.ones(len(labels), np.int64)
     for one, two, gain in _swaps(predictions.people, labels, logs):
@@ -131,7 +129,7 @@ def _mask_suspects(predictions: Predictions) -> list[Suspect]:
                 f"{np.exp(gain):,.0f} times better"
             )
     return [
-        Suspect(profile, stem, "mask", classes[label], classes[to], float(value), int(speak), reason)
+        Suspect(profile, stem, head, classes[label], classes[to], float(value), int(speak), reason)
         for profile, stem, label, to, value, speak, reason in zip(
             predictions.people.tolist(), stems, labels, other, suspicion, num_photos, reasons, strict=True
         )

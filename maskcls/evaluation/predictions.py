@@ -6,16 +6,17 @@ Reports, comparisons and the search for wrong labels read only this, so that all
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from maskcls.errors import UserError
-from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, decode_class, encode_class
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, decode_class, joint, likeliest, targets_of
 from maskcls.paths import replacing
 
-LABEL_COLUMNS = ("mask", "gender", "age_group")
+LABEL_COLUMNS = tuple(attribute.column for attribute in ATTRIBUTES.values())
+FACTS = ("people", "files", "labels", "ages", "races")  # of each photo, beside the probabilities
 
 
 @dataclass(frozen=True)
@@ -24,32 +25,32 @@ class Predictions:
 
     people: np.ndarray  # (N,) str: profile folder names
     files: np.ndarray  # (N,) str: file names inside them
-    labels: np.ndarray  # (N, 3) int64: mask, gender, age group
+    labels: np.ndarray  # (N, attributes) int64
     ages: np.ndarray  # (N,) int64 years
     races: np.ndarray  # (N,) str
-    probabilities: Mapping[str, np.ndarray]  # head (class, mask, gender, age) -> (N, K) float32
+    probabilities: Mapping[str, np.ndarray]  # head -> (N, K) float32
 
     def __len__(self) -> int:
         return len(self.people)
 
     @property
     def headline(self) -> str:
-        """The head that the main score is about: the 18 classes when the model speaks about all attributes."""
+        """The head that the main score is about: the classes when the model speaks about all attributes."""
         return next(iter(self.probabilities)) if len(self.probabilities) == 1 else "class"
 
     def truth(self, head: str) -> np.ndarray:
         """Returns the true labels (N,) of a head."""
-        return encode_class(*self.labels.T) if head == "class" else self.labels[:, list(ATTRIBUTES).index(head)]
+        return targets_of(self.labels, head)[head]
 
     def predicted(self, head: str) -> np.ndarray:
         """Returns the predicted labels (N,) of a head: those of metrics.jsonl.
 
-        With 18 classes an attribute is the one of the most probable class, so that all answers fit together.
+        Where there are classes, an attribute is the one of the likeliest class, so that all answers fit together.
         """
         if head in ATTRIBUTES and "class" in self.probabilities:
-            return decode_class(self.probabilities["class"].argmax(1))[list(ATTRIBUTES).index(head)]
-        values = self.probabilities[head]
-        return (values[:, 1] >= values[:, 0]).astype(np.int64) if values.shape[1] == 2 else values.argmax(1)
+            answers = decode_class(likeliest(self.probabilities["class"]))
+            return dict(zip(ATTRIBUTES, answers, strict=True))[head]
+        return likeliest(self.probabilities[head])
 
     def score_name(self, head: str, score: str) -> str:
         """Returns the name of a head's score as in metrics.jsonl: f1, mask_f1, ..."""
@@ -58,12 +59,10 @@ class Predictions:
     def rows(self, which: np.ndarray) -> Predictions:
         """Returns the photos that `which` selects: (N,) bool, or row numbers."""
         chosen = {head: values[which] for head, values in self.probabilities.items()}
-        return Predictions(
-            self.people[which], self.files[which], self.labels[which], self.ages[which], self.races[which], chosen
-        )
+        return Predictions(**{name: getattr(self, name)[which] for name in FACTS}, probabilities=chosen)
 
     def save(self, path: Path) -> None:
-        """Writes Parquet: profile, file, mask, gender, age_group, age, race, then {head}_{label} columns, float32."""
+        """Writes Parquet: profile, file, LABEL_COLUMNS, age, race, then {head}_{label} columns, float32."""
         import pyarrow
         from pyarrow import parquet
 
@@ -98,10 +97,13 @@ class Predictions:
                 if f"{head}_0" in columns
             }
             return cls(
-                columns["profile"].astype(str), columns["file"].astype(str),
-                np.stack([columns[name] for name in LABEL_COLUMNS], axis=1).astype(np.int64),
-                columns["age"].astype(np.int64), columns["race"].astype(str), probabilities,
-            )  # fmt: skip
+                people=columns["profile"].astype(str),
+                files=columns["file"].astype(str),
+                labels=np.stack([columns[name] for name in LABEL_COLUMNS], axis=1).astype(np.int64),
+                ages=columns["age"].astype(np.int64),
+                races=columns["race"].astype(str),
+                probabilities=probabilities,
+            )
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(
                 f"{path} does not exist: the run has not finished an epoch, or is of an older version"
@@ -123,37 +125,26 @@ def joined_people(parts: Sequence[Predictions]) -> Predictions:
     keys = [key for part in parts for key in zip(part.people, part.files, strict=True)]
     if len(set(keys)) < len(keys):
         raise UserError("the runs validated some of the same photos; to join runs, each must have its own people")
-
-    def below(values: Sequence[np.ndarray]) -> np.ndarray:
-        return np.concatenate(values)
-
-    return Predictions(
-        below([part.people for part in parts]), below([part.files for part in parts]),
-        below([part.labels for part in parts]), below([part.ages for part in parts]),
-        below([part.races for part in parts]),
-        {head: below([part.probabilities[head] for part in parts]) for head in parts[0].probabilities},
-    )  # fmt: skip
+    facts = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FACTS}
+    probabilities = {
+        head: np.concatenate([part.probabilities[head] for part in parts]) for head in parts[0].probabilities
+    }
+    return Predictions(**facts, probabilities=probabilities)
 
 
 def combined_attributes(parts: Sequence[Predictions]) -> Predictions:
-    """Returns three single-attribute models' predictions of the same photos as one: attributes and the 18 classes.
+    """Returns single-attribute models' predictions of the same photos as one: attributes and, as their joint, classes.
 
-    The 18 are the product of the three, as for output `all`. Raises UserError unless mask, gender and age come once
-    each and for the same photos.
+    Raises UserError unless every attribute comes once, and for the same photos.
     """
     by_head = {head: part for part in parts for head in part.probabilities}
-    if len(parts) != 3 or set(by_head) != set(ATTRIBUTES):
-        raise UserError("to be combined, three runs predict mask, gender and age, one each")
+    if len(parts) != len(ATTRIBUTES) or set(by_head) != set(ATTRIBUTES):
+        raise UserError(f"to be combined, runs predict {', '.join(ATTRIBUTES)}, one each")
     keys = {head: np.char.add(np.char.add(part.people, "/"), part.files) for head, part in by_head.items()}
     orders = {head: np.argsort(values) for head, values in keys.items()}
-    in_order = {head: keys[head][orders[head]] for head in ATTRIBUTES}
-    if any(not np.array_equal(in_order["mask"], in_order[head]) for head in ATTRIBUTES):
-        raise UserError("the three runs validated different photos")
+    in_order = [keys[head][orders[head]] for head in ATTRIBUTES]
+    if any(not np.array_equal(in_order[0], other) for other in in_order):
+        raise UserError("the runs to be combined validated different photos")
     attributes = {head: by_head[head].probabilities[head][orders[head]] for head in ATTRIBUTES}
-    mask, gender, age = attributes.values()
-    joint = mask[:, :, None, None] * gender[:, None, :, None] * age[:, None, None, :]
-    first = by_head["mask"].rows(orders["mask"])
-    return Predictions(
-        first.people, first.files, first.labels, first.ages, first.races,
-        {"class": joint.reshape(len(joint), -1), **attributes},
-    )  # fmt: skip
+    first = next(iter(ATTRIBUTES))
+    return replace(by_head[first].rows(orders[first]), probabilities={"class": joint(attributes), **attributes})

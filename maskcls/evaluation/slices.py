@@ -16,10 +16,10 @@ import numpy as np
 
 from maskcls.evaluation.intervals import SCORES, Draws, Interval, headline_first, resampled_score
 from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import ATTRIBUTES
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 
-BOUNDARY_YEARS = {"age 27-32": range(27, 33), "age 57-62": range(57, 63)}
-GAP_GROUPS = ("mask", "gender", "age", "race")
+BOUNDARY_YEARS = {f"age {cut - 3}-{cut + 2}": range(cut - 3, cut + 3) for cut in ATTRIBUTES["age"].first_years[1:]}
+GAP_GROUPS = (*ATTRIBUTES, "race")
 MIN_PEOPLE = 20  # smaller groups are listed but not compared: their few mistakes say little about other people
 
 
@@ -27,7 +27,7 @@ MIN_PEOPLE = 20  # smaller groups are listed but not compared: their few mistake
 class Slice:
     """The scores of the photos that share a value."""
 
-    group: str  # mask, gender, age, race, or the years around an age boundary
+    group: str  # an attribute, race, or the years around an age boundary
     value: str
     num_photos: int
     num_people: int
@@ -47,7 +47,7 @@ class Gap:
 
 
 def slices(predictions: Predictions, *, num_resamples: int = 2000, seed: int = 0) -> list[Slice]:
-    """Returns the scores by mask state, gender, age group, race and year around the age boundaries, in this order.
+    """Returns the scores by each attribute, race and year around the age boundaries, in this order.
 
     Values without photos are left out.
     """
@@ -66,7 +66,7 @@ def slices(predictions: Predictions, *, num_resamples: int = 2000, seed: int = 0
 
 
 def gaps(predictions: Predictions, *, num_resamples: int = 2000, seed: int = 0) -> list[Gap]:
-    """Returns a gap for each group (mask, gender, age, race) with two values of at least MIN_PEOPLE, and each head.
+    """Returns a gap for each group (attributes, race) with two values of at least MIN_PEOPLE, and each head.
 
     Intervals are corrected for choosing a pair among a group's values, not for the number of groups and heads: of 20
     gaps that are none, one is called clear.
@@ -94,9 +94,9 @@ def gaps(predictions: Predictions, *, num_resamples: int = 2000, seed: int = 0) 
 
 def _parts(predictions: Predictions) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yields (group, value, which photos (N,) bool) of every part that has photos."""
-    for column, (group, names) in enumerate(ATTRIBUTES.items()):
-        for label, name in enumerate(names):
-            yield from _part(group, name, predictions.labels[:, column] == label)
+    for group in ATTRIBUTES:
+        for label, name in enumerate(HEAD_CLASSES[group]):
+            yield from _part(group, name, predictions.truth(group) == label)
     for race in np.unique(predictions.races):
         yield from _part("race", str(race), predictions.races == race)
     for group, years in BOUNDARY_YEARS.items():

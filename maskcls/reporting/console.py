@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -17,7 +16,16 @@ from maskcls.data.profiles import unread_kinds
 from maskcls.errors import listed
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
-from maskcls.labels import AGE_GROUPS, ATTRIBUTES, GENDERS, MASKS, class_counts, decode_class, encode_class
+from maskcls.labels import (
+    ATTRIBUTES,
+    HEAD_CLASSES,
+    OF_PERSON,
+    OF_PHOTO,
+    class_counts,
+    classes_of_people,
+    decode_class,
+    headline,
+)
 from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
 from maskcls.progress import Progress
@@ -28,20 +36,25 @@ from maskcls.words import Words
 
 
 def split_table(labels: np.ndarray, splits: Mapping[str, np.ndarray], people: Mapping[str, int], word: Words) -> str:
-    """Returns the people and the photos per class of each split; labels (N, 3), splits: name -> rows."""
-    counts = {
-        name: np.bincount(encode_class(*labels[rows].T), minlength=18).reshape(3, 2, 3) for name, rows in splits.items()
-    }
-    groups = [f"{word(f'gender_{gender}')} {age}" for gender in range(len(GENDERS)) for age in AGE_GROUPS]
+    """Returns the people and the photos per class of each split; labels (N, attributes), splits: name -> rows."""
+    groups = [" ".join(_group(name, label, word) for name, label in zip(OF_PERSON, person, strict=True))
+              for person in classes_of_people()]  # fmt: skip
     lines = [padded(word("photos"), 22, right=True) + "".join(padded(group, 14, right=True) for group in groups)]
-    for name, count in counts.items():
-        split = padded(word(name), 11, right=True)
-        for mask in range(len(MASKS)):
-            cells = "".join(f"{number:>14,}" for number in count[mask].flatten())
-            lines.append(f"{split} {padded(word(f'count_mask_{mask}'), 10, right=True)}{cells}")
+    for name, rows in splits.items():
+        count, split = class_counts(labels[rows])["class"], padded(word(name), 11, right=True)
+        for codes in zip(*classes_of_people().values(), strict=True):  # of photos alike, of all people
+            said = dict(zip(ATTRIBUTES, decode_class(codes[0]), strict=True))
+            photo = " ".join(word(f"count_{name}_{said[name]}") for name in OF_PHOTO)
+            cells = "".join(f"{count[code]:>14,}" for code in codes)
+            lines.append(f"{split} {padded(photo, 10, right=True)}{cells}")
         total = word("split_sum", people=people[name], photos=len(splits[name]))
         lines.append(f"{split} {padded(word('all'), 10, right=True)}  {total}")
     return "\n".join(lines)
+
+
+def _group(name: str, label: int, word: Words) -> str:
+    """Returns a label of a person as short as it can be: the name of an age group is the same in all languages."""
+    return HEAD_CLASSES[name][label] if ATTRIBUTES[name].first_years else word(f"{name}_{label}")
 
 
 def start_lines(config: Config, faces: Faces, accelerator: Accelerator, network: nn.Module, word: Words) -> str:
@@ -80,14 +93,14 @@ def passed_over_lines(others: Counter[str], word: Words) -> list[str]:
 
 
 def _absent_lines(labels: np.ndarray, splits: Mapping[str, np.ndarray], output: str, word: Words) -> list[str]:
-    """Returns a line for each split that lacks classes of the task; of the 18 only those that its attributes allow."""
+    """Returns a line for each split that lacks classes of the task; of all, those that its attributes allow."""
     lines = []
     for name, rows in splits.items():
-        counts = class_counts(torch.from_numpy(labels[rows]))
+        counts = class_counts(labels[rows])
         absent = {head: [label for label, count in enumerate(counts[head]) if not count] for head in counts}
-        heads = list(ATTRIBUTES) if output in ("all", "class") else [output]
+        heads = list(ATTRIBUTES) if headline(output) == "class" else [output]
         named = [word.class_name(head, label) for head in heads for label in absent[head]]
-        for code in absent["class"] if output in ("all", "class") else []:
+        for code in absent["class"] if headline(output) == "class" else []:
             if not any(label in absent[head] for head, label in zip(ATTRIBUTES, decode_class(code), strict=True)):
                 named.append(word.class_name("class", code))
         lines += [word(f"absent_{name}", classes=listed(named))] if named else []

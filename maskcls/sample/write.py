@@ -8,19 +8,21 @@ from __future__ import annotations
 import csv
 import hashlib
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from maskcls.errors import UserError
-from maskcls.labels import AGE_GROUPS, GENDERS, MASK_OF_STEM, age_group, encode_class
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, age_group, class_of
+from maskcls.labels import STEMS as LABELS_OF_STEM
 from maskcls.sample.people import Person, make_person
 from maskcls.sample.photo import draw_photos, make_noise
 
-STEMS = tuple(MASK_OF_STEM)
+STEMS = tuple(ATTRIBUTES["mask"].stems)
 _EXTENSIONS = {".jpg": 0.83, ".jpeg": 0.08, ".JPG": 0.08, ".png": 0.01}  # shares; a PNG takes 40 times a JPEG's time
-_CELLS = tuple((gender, group) for gender in GENDERS for group in range(len(AGE_GROUPS)))
+_CELLS = tuple(product(HEAD_CLASSES["gender"], range(len(HEAD_CLASSES["age"]))))
 # First key of the random generators, one for each purpose: what a person looks like depends on nothing else.
 _PROFILES, _EVALUATION, _SPLIT, _SHUFFLE, _NOISE = range(5)
 
@@ -122,14 +124,15 @@ def _write_profile(images: Path, number: int, seed: int, noise: np.ndarray) -> s
 
 
 def _write_eval_person(images: Path, number: int, seed: int, noise: np.ndarray) -> list[tuple[str, int]]:
-    """Writes the photos of an evaluation person and returns (file name, class 0..17) for each."""
+    """Writes the photos of an evaluation person and returns (file name, class) for each."""
     generator = np.random.default_rng([seed, _EVALUATION, number])
     person = _make_person(number, generator)
     answers = []
     for stem, photo in zip(STEMS, draw_photos(person, STEMS, noise, generator), strict=True):
         name = hashlib.sha1(f"{seed} {number} {stem}".encode()).hexdigest() + ".jpg"
         _save(photo, images / name, generator)
-        answers.append((name, encode_class(MASK_OF_STEM[stem], GENDERS.index(person.gender), age_group(person.age))))
+        said = {"gender": HEAD_CLASSES["gender"].index(person.gender), "age": age_group(person.age)}
+        answers.append((name, class_of({**LABELS_OF_STEM[stem], **said})))
     return answers
 
 

@@ -162,8 +162,8 @@ def plan_of(config: Config, data: FaceData, *, num_devices: int) -> tuple[Augmen
     augmentation = TABLES["augmentation"].builder(config.augmentation)(**config.augmentation_args)
     balanced_over = None
     if config.sampling != "shuffle":
-        targets = targets_of(torch.from_numpy(data.labels()[data.train_rows]), "all")
-        balanced_over = targets[config.sampling.removeprefix("balanced_")].numpy()
+        targets = targets_of(data.labels()[data.train_rows], "all")
+        balanced_over = targets[config.sampling.removeprefix("balanced_")]
     return augmentation, BatchPlan(
         len(data.train_rows), config.train_batch_size, config.seed,
         num_devices=num_devices, max_device_batch_size=config.max_device_batch_size,
@@ -191,15 +191,15 @@ def _learner_parts(
     accelerator, output = launch.accelerator, config.output
     _, plan = plan_of(config, data, num_devices=launch.num_processes)
     torch.manual_seed(config.seed)
-    uses_one_logit = output == "gender" and config.criterion == "BCELoss"
-    num_labels = config.model_args.get("num_labels") or (1 if uses_one_logit else num_outputs(output))
+    usual = 1 if config.criterion == "BCELoss" and num_outputs(output) == 2 else num_outputs(output)
+    num_labels = config.model_args.get("num_labels") or usual
     network = TABLES["model"].builder(config.model)(
         **config.model_args, image_size=config.height_width, id2label=id2label(output, num_labels),
         attention=attention_for(accelerator.device),
     )  # fmt: skip
     losses = build_losses(
         TABLES["criterion"].builder(config.criterion), config.criterion_args, output=output,
-        num_per_class=class_counts(torch.from_numpy(data.labels()[data.train_rows])),
+        num_per_class=class_counts(data.labels()[data.train_rows]),
         head_weights=config.head_weights, device=accelerator.device,
     )  # fmt: skip
     optimizer = build_optimizer(

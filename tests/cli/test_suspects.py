@@ -11,11 +11,10 @@ import pytest
 from maskcls import cli
 from maskcls.data.label_fixes import correct_labels
 from maskcls.data.profiles import Photo
-from maskcls.labels import ATTRIBUTES, MASK_OF_STEM, age_group
-from tests import made
+from maskcls.evaluation.predictions import Predictions
+from maskcls.labels import STEMS, age_group
 from tests.helpers import rows
 
-STEMS = list(MASK_OF_STEM)
 GENDER_WRONG, SWAPPED, AGE_WRONG = "000003_male_Asian_45", "000005_female_White_50", "000007_female_Black_70"
 NAMES = [
     "000000_male_Asian_40", "000001_female_Asian_25", "000002_male_White_65", GENDER_WRONG, "000004_female_Indian_33",
@@ -29,16 +28,26 @@ def a_run(folder: Path, names: list[str]) -> list[Photo]:
     for name in names:
         _, gender, race, age = name.split("_")
         for stem in STEMS:
-            photos.append(Photo(name, f"{stem}.png", stem, MASK_OF_STEM[stem], int(gender == "female"), int(age), race))
+            labels = {**STEMS[stem], "gender": int(gender == "female"), "age": age_group(int(age))}
+            photos.append(Photo(name, f"{stem}.png", labels, race, int(age)))
             swap = {"normal": "incorrect_mask", "incorrect_mask": "normal"} if name == SWAPPED else {}
             truths.append((
-                MASK_OF_STEM[swap.get(stem, stem)],
+                STEMS[swap.get(stem, stem)]["mask"],
                 int(gender == "female") ^ (name == GENDER_WRONG),
                 0 if name == AGE_WRONG else age_group(int(age)),
             ))  # fmt: skip
-    answers = dict(zip(ATTRIBUTES, np.transpose(truths), strict=True))
-    files = [f"{stem}.png" for stem in STEMS]
-    made.run_folder(folder, made.predictions(names, files=files, heads=list(ATTRIBUTES), answers=answers, sure=0.94))
+    probabilities = {
+        head: np.where(np.eye(size)[list(labels)] == 1, 0.94, 0.06 / (size - 1)).astype(np.float32)
+        for (head, size), labels in zip(
+            {"mask": 3, "gender": 2, "age": 3}.items(), zip(*truths, strict=True), strict=True
+        )
+    }
+    folder.mkdir(parents=True)
+    Predictions(
+        np.array([photo.profile for photo in photos]), np.array([photo.file for photo in photos]),
+        np.array([list(photo.labels.values()) for photo in photos]),
+        np.array([photo.age for photo in photos]), np.array([photo.race for photo in photos]), probabilities,
+    ).save(folder / "valid_predictions.parquet")  # fmt: skip
     return photos
 
 
@@ -70,9 +79,9 @@ def test_the_table_of_two_folds_is_read_by_label_fixes_and_corrects_the_planted_
     corrected = correct_labels(photos, written, NAMES)
     assert corrected.num_people == 3 and corrected.num_photos == 7 + 7 + 2
     after = {(photo.profile, photo.stem): photo for photo in corrected.photos}
-    assert {after[GENDER_WRONG, stem].gender for stem in STEMS} == {1}
+    assert {after[GENDER_WRONG, stem].labels["gender"] for stem in STEMS} == {1}
     assert {after[AGE_WRONG, stem].age for stem in STEMS} == {29}
-    assert (after[SWAPPED, "normal"].mask, after[SWAPPED, "incorrect_mask"].mask) == (1, 2)
+    assert [after[SWAPPED, stem].labels["mask"] for stem in ("normal", "incorrect_mask")] == [1, 2]
 
     said = capsys.readouterr().out
     assert "8 people, 56 photos" in said
@@ -116,4 +125,4 @@ def test_the_help_says_what_to_do_with_the_table(
         command(monkeypatch, "--help")
     assert exit_.value.code == 0
     said = capsys.readouterr().out
-    assert "delete the\nrows that are wrong" in said and "label_fixes=suspects.csv" in said
+    assert "delete the rows that are wrong" in said and "label_fixes=suspects.csv" in said

@@ -11,7 +11,7 @@ import pytest
 from maskcls.data.label_fixes import CorrectedPhotos, correct_labels
 from maskcls.data.profiles import Photo, parse_profile
 from maskcls.errors import UserError
-from maskcls.labels import MASK_OF_STEM
+from maskcls.labels import STEMS
 from maskcls.tables import write_table
 from tests.helpers import ROOT
 
@@ -26,9 +26,9 @@ def photos_of(*names: str) -> list[Photo]:
     """Returns the seven photos of each person, with the labels that the names say."""
     people = [parse_profile(name) for name in names]
     return [
-        Photo(person.name, f"{stem}.jpg", stem, mask, person.gender, person.age, person.race)
+        Photo(person.name, f"{stem}.jpg", {**said, **person.labels}, person.race, person.age)
         for person in people
-        for stem, mask in MASK_OF_STEM.items()
+        for stem, said in STEMS.items()
     ]
 
 
@@ -51,7 +51,7 @@ def correct(tmp_path: Path) -> Correct:
 def changes(result: CorrectedPhotos) -> dict[tuple[str, str], tuple[int, int, int]]:
     """Returns (profile, stem) -> (mask, gender, age) of the photos that are not as they were."""
     return {
-        (new.profile, new.stem): (new.mask, new.gender, new.age)
+        (new.profile, new.stem): (new.labels["mask"], new.labels["gender"], new.age)
         for old, new in zip(PHOTOS, result.photos, strict=True)
         if old != new
     }
@@ -70,7 +70,7 @@ def refusal(correct: Correct, rows: str = "", *, file: str | bytes = "") -> list
 
 def test_a_row_without_a_stem_is_about_every_photo_of_the_person(correct: Correct) -> None:
     result = correct(f"{ANNA},,,male,\n")
-    assert changes(result) == {(ANNA, stem): (mask, 0, 45) for stem, mask in MASK_OF_STEM.items()}
+    assert changes(result) == {(ANNA, stem): (said["mask"], 0, 45) for stem, said in STEMS.items()}
     assert (result.num_photos, result.num_people, result.num_unmatched_rows) == (7, 1, 0)
 
 
@@ -80,13 +80,15 @@ def test_a_row_with_a_stem_is_about_that_photo_and_two_rows_swap_two(correct: Co
         (ANNA, "normal"): (1, 1, 45), (ANNA, "incorrect_mask"): (2, 1, 45), (BERT, "mask3"): (2, 0, 20)
     }  # fmt: skip
     assert (result.num_photos, result.num_people) == (3, 2)
-    unchanged = [replace(photo, mask=0) for photo in result.photos]
-    assert unchanged == [replace(photo, mask=0) for photo in PHOTOS]  # file, stem, race: as they were
+    unchanged = [replace(photo, labels={**photo.labels, "mask": 0}) for photo in result.photos]
+    assert unchanged == [
+        replace(photo, labels={**photo.labels, "mask": 0}) for photo in PHOTOS
+    ]  # file, stem, race: as they were
 
 
 def test_several_rows_about_one_photo_add_up(correct: Correct) -> None:
     result = correct(f"{BERT},mask1,incorrect,,\n{BERT},,,female,\n000002,,,,61\n{BERT},mask1,,female,61\n")
-    expected = {(BERT, stem): (mask, 1, 61) for stem, mask in MASK_OF_STEM.items()} | {(BERT, "mask1"): (1, 1, 61)}
+    expected = {(BERT, stem): (said["mask"], 1, 61) for stem, said in STEMS.items()} | {(BERT, "mask1"): (1, 1, 61)}
     assert changes(result) == expected
 
 
@@ -123,7 +125,7 @@ def test_only_photos_that_differ_afterwards_are_counted(correct: Correct) -> Non
 
 
 def test_every_photo_of_a_person_may_be_named_one_by_one(correct: Correct) -> None:
-    result = correct("".join(f"{BERT},{stem},,female,<30\n" for stem in MASK_OF_STEM))
+    result = correct("".join(f"{BERT},{stem},,female,<30\n" for stem in STEMS))
     assert (result.num_photos, result.num_people) == (7, 1)
 
 
@@ -259,11 +261,11 @@ def test_the_shipped_file_corrects_the_people_that_are_known_to_be_wrong() -> No
     for old, new in zip(photos, result.photos, strict=True):
         expected = old
         if old.profile in women_by_name:
-            expected = replace(old, gender=0)
+            expected = replace(old, labels={**old.labels, "gender": 0})
         elif old.profile in men_by_name:
-            expected = replace(old, gender=1)
-        elif old.profile in swapped and old.mask > 0:
-            expected = replace(old, mask=3 - old.mask)
+            expected = replace(old, labels={**old.labels, "gender": 1})
+        elif old.profile in swapped and old.labels["mask"] > 0:
+            expected = replace(old, labels={**old.labels, "mask": 3 - old.labels["mask"]})
         assert new == expected
 
 

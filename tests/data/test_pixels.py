@@ -71,7 +71,7 @@ def images(tmp_path: Path) -> Path:
     """Returns a folder with one person and her seven photos of noise, 30 x 40 pixels."""
     random = np.random.default_rng(0)
     (tmp_path / "images" / PERSON).mkdir(parents=True)
-    for stem in profiles.MASK_OF_STEM:
+    for stem in profiles.STEMS:
         noise = random.integers(0, 256, (40, 30, 3), np.uint8)
         Pillow.fromarray(noise).save(tmp_path / "images" / PERSON / f"{stem}.png")
     return tmp_path / "images"
@@ -440,7 +440,7 @@ def test_photos_that_cannot_be_read_are_all_named_in_one_message(images: Path, t
 def test_no_shard_is_written_after_a_bad_photo(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They would hold the pixels of the wrong photos, and a later launch would take them for finished."""
     monkeypatch.setattr(pixels, "SHARD_PHOTOS", 2)
-    names = sorted(f"{stem}.png" for stem in profiles.MASK_OF_STEM)
+    names = sorted(f"{stem}.png" for stem in profiles.STEMS)
     (images / PERSON / names[2]).write_text("not a photo")
     table = table_of(images, tmp_path)
     with pytest.raises(BadPhotos):

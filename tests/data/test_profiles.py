@@ -25,7 +25,7 @@ from maskcls.data.profiles import (
     split_by_person,
 )
 from maskcls.errors import UserError
-from maskcls.labels import MASK_OF_STEM, age_group
+from maskcls.labels import STEMS, age_group
 
 ANNA, BERT, CARL = "000001_female_Asian_45", "000002_male_Asian_29", "000003_male_Asian_60"
 quickly = settings(
@@ -65,8 +65,10 @@ ALL_CELLS = {
 
 
 def test_a_folder_name_says_gender_race_and_age() -> None:
-    assert parse_profile(ANNA) == Profile(ANNA, 1, "Asian", 45)
-    assert parse_profile("001498-1_male_Asian_0") == Profile("001498-1_male_Asian_0", 0, "Asian", 0)
+    assert parse_profile(ANNA) == Profile(ANNA, {"gender": 1, "age": 1}, "Asian", 45)
+    assert parse_profile("001498-1_male_Asian_0") == Profile(
+        "001498-1_male_Asian_0", {"gender": 0, "age": 0}, "Asian", 0
+    )
     assert parse_profile("x_male_Pacific islander_120").age == 120
 
 
@@ -117,7 +119,7 @@ def test_any_name_is_a_person_or_a_message(name: str) -> None:
     except UserError as error:
         assert repr(name) in str(error)
     else:
-        assert (profile.name, profile.gender in (0, 1), 0 <= profile.age <= 120) == (name, True, True)
+        assert (profile.name, profile.labels["gender"] in (0, 1), 0 <= profile.age <= 120) == (name, True, True)
 
 
 # Lists
@@ -200,12 +202,12 @@ def test_the_sample_is_found_whole(sample: Path) -> None:
     photos, others = find_photos(sample / "images", names)
     assert len(photos) == 12 * 7
     assert others == {"hidden": len(list((sample / "images").glob("*/.*")))} == {"hidden": 2}
-    assert Counter(photo.mask for photo in photos) == {0: 12 * 5, 1: 12, 2: 12}
+    assert Counter(photo.labels["mask"] for photo in photos) == {0: 12 * 5, 1: 12, 2: 12}
     assert [(photo.profile, photo.file) for photo in photos] == sorted((p.profile, p.file) for p in photos)
     for photo in photos:
         assert (sample / "images" / photo.profile / photo.file).is_file()
-        assert MASK_OF_STEM[Path(photo.file).stem] == photo.mask
-        assert photo.profile.split("_")[1:] == [["male", "female"][photo.gender], photo.race, str(photo.age)]
+        assert STEMS[Path(photo.file).stem] == {"mask": photo.labels["mask"]}
+        assert photo.profile.split("_")[1:] == [["male", "female"][photo.labels["gender"]], photo.race, str(photo.age)]
 
 
 def test_a_folder_without_profiles_is_refused(tmp_path: Path) -> None:
@@ -234,7 +236,7 @@ def test_one_numeric_id_may_belong_to_two_people(tmp_path: Path) -> None:
     for name in names:
         put(tmp_path / name, "mask1.jpg")
     photos, _ = find_photos(tmp_path, names)
-    assert [(photo.profile, photo.gender, photo.age) for photo in photos] == [
+    assert [(photo.profile, photo.labels["gender"], photo.age) for photo in photos] == [
         (names[0], 0, 23), (names[1], 1, 59), (names[2], 0, 59)
     ]  # fmt: skip
     check_disjoint(names[:1], names[1:])
@@ -253,12 +255,12 @@ def test_extensions_may_be_any_images_in_any_case(tmp_path: Path) -> None:
     files = ["mask1.jpg", "mask2.JFIF", "mask3.Png", "mask4.AVIF", "mask5.WEBP", "incorrect_mask.tif", "normal.GIF"]
     put(tmp_path / ANNA, *files)
     photos, others = find_photos(tmp_path, [ANNA])
-    assert {photo.file: (photo.stem, photo.mask) for photo in photos} == {
-        file: (stem, mask) for file, (stem, mask) in zip(files, MASK_OF_STEM.items(), strict=True)
+    assert {photo.file: (photo.stem, photo.labels["mask"]) for photo in photos} == {
+        file: (stem, said["mask"]) for file, (stem, said) in zip(files, STEMS.items(), strict=True)
     }
     assert others == {}
     assert {Path(file).suffix.lower() for file in files} < IMAGE_EXTENSIONS
-    assert photos[0] == Photo(ANNA, "incorrect_mask.tif", "incorrect_mask", 1, 1, 45, "Asian")
+    assert photos[0] == Photo(ANNA, "incorrect_mask.tif", {"mask": 1, "gender": 1, "age": 1}, "Asian", 45)
 
 
 def test_all_bad_folders_are_told_in_one_message(tmp_path: Path) -> None:
@@ -416,15 +418,15 @@ def test_the_split_is_the_same_for_any_order_of_the_names() -> None:
 def test_the_split_goes_by_what_is_known_of_a_person_and_not_by_the_name() -> None:
     names = people(ALL_CELLS)
     profiles = [parse_profile(name) for name in names]
-    women = [replace(person, gender=1) for person in profiles if person.gender == 0]
+    women = [replace(p, labels={**p.labels, "gender": 1}) for p in profiles if p.labels["gender"] == 0]
     with pytest.raises(UserError, match="female >=60 has 5"):
         split_by_person(women, num_folds=6, fold=0, seed=0)
     as_named = [split_by_person(profiles, num_folds=3, fold=fold, seed=0)[1] for fold in range(3)]
-    profiles[0] = replace(profiles[0], age=60)
+    profiles[0] = replace(profiles[0], age=60, labels={**profiles[0].labels, "age": 2})
     corrected = [split_by_person(profiles, num_folds=3, fold=fold, seed=0)[1] for fold in range(3)]
     assert corrected != as_named
     assert sorted(sum(corrected, [])) == sorted(names)
-    counts = [Counter((p.gender, age_group(p.age)) for p in profiles if p.name in valid) for valid in corrected]
+    counts = [Counter(tuple(p.labels.values()) for p in profiles if p.name in valid) for valid in corrected]
     assert [count[0, 2] for count in counts] == [2, 2, 2]  # five men of 60, and the one who is not 20
     assert sorted(count[0, 0] for count in counts) == [3, 3, 4]
 
@@ -465,4 +467,4 @@ def test_any_crowd_is_dealt_evenly_or_refused(counts: list[int], num_folds: int,
 
 def cell(name: str) -> tuple[int, int]:
     profile = parse_profile(name)
-    return profile.gender, age_group(profile.age)
+    return profile.labels["gender"], age_group(profile.age)

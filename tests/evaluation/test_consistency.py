@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +11,7 @@ from scipy.stats import binomtest
 
 from maskcls.evaluation.consistency import Suspect, contradictions, suspects
 from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import MASK_OF_STEM, age_group
-from tests import made
-
-STEMS = list(MASK_OF_STEM)
+from maskcls.labels import STEMS, age_group
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -25,16 +21,21 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def table(
     num_people: int,
     *,
-    stems: Sequence[str] = STEMS,
+    stems: Sequence[str] = tuple(STEMS),
     genders: Sequence[int] | None = None,
     ages: Sequence[int] | None = None,
     **probabilities: np.ndarray,
 ) -> Predictions:
     """Returns predictions (num_people, num_photos, K) by head as a table; every person is male and 45 by default."""
-    who = zip(range(num_people), genders or [0] * num_people, ages or [45] * num_people, strict=True)
-    names = [made.named(number, gender=gender, age=age) for number, gender, age in who]
-    said = made.predictions(names, files=[f"{stem}.jpg" for stem in stems], probabilities=probabilities)
-    return replace(said, people=said.people.astype("U6"))  # the number alone
+    num_photos = len(stems)
+    genders = genders or [0] * num_people
+    ages = ages or [45] * num_people
+    labels = [[STEMS[stem]["mask"], g, age_group(a)] for g, a in zip(genders, ages, strict=True) for stem in stems]
+    return Predictions(
+        np.repeat([f"{number:06d}" for number in range(num_people)], num_photos),
+        np.tile([f"{stem}.jpg" for stem in stems], num_people), np.asarray(labels), np.repeat(ages, num_photos),
+        np.full(len(labels), "Asian"), {k: v.reshape(len(labels), -1) for k, v in probabilities.items()},
+    )  # fmt: skip
 
 
 def simulated(num_people: int, seed: int) -> tuple[Predictions, set[tuple[str, str, str]]]:
@@ -51,13 +52,13 @@ def simulated(num_people: int, seed: int) -> tuple[Predictions, set[tuple[str, s
         return random.normal(0, 1, (num_people, 1, size)) + random.normal(0, 1, (num_people, len(STEMS), size))
 
     groups = np.array([age_group(age) for age in ages])
-    masks = np.broadcast_to([MASK_OF_STEM[stem] for stem in STEMS], (num_people, len(STEMS))).copy()
+    masks = np.broadcast_to([STEMS[stem]["mask"] for stem in STEMS], (num_people, len(STEMS))).copy()
     swapped = range(num_errors, 2 * num_errors)
     pairs = [("normal", "incorrect_mask"), ("mask2", "normal"), ("incorrect_mask", "mask4")]
     planted = set()
     for person in swapped:
         stems = pairs[person % 3]
-        one, two = map(STEMS.index, stems)
+        one, two = map(list(STEMS).index, stems)
         masks[person, [one, two]] = masks[person, [two, one]]
         planted |= {(f"{person:06d}", stem, "mask") for stem in stems}
     labelled = genders.copy()
@@ -181,14 +182,14 @@ def test_an_age_near_the_other_group_is_hard_rather_than_wrong(age: int, to: int
 def mask_people(*people: dict[str, list[float]]) -> Predictions:
     """Returns people whose photos look as labelled, except those that are given."""
     usual = {0: [0.96, 0.03, 0.01], 1: [0.04, 0.9, 0.06], 2: [0.01, 0.04, 0.95]}
-    rows = [[person.get(stem, usual[MASK_OF_STEM[stem]]) for stem in STEMS] for person in ({}, {}, *people)]
+    rows = [[person.get(stem, usual[STEMS[stem]["mask"]]) for stem in STEMS] for person in ({}, {}, *people)]
     return table(len(rows), mask=np.array(rows))
 
 
 @pytest.mark.parametrize("pair", [("incorrect_mask", "normal"), ("mask3", "normal"), ("incorrect_mask", "mask1")])
 def test_a_swap_gives_both_rows_next_to_each_other(pair: tuple[str, str]) -> None:
     looks = dict(zip(pair, ([0.02, 0.02, 0.02], [0.02, 0.02, 0.02]), strict=True))
-    looks[pair[0]][MASK_OF_STEM[pair[1]]] = looks[pair[1]][MASK_OF_STEM[pair[0]]] = 0.96
+    looks[pair[0]][STEMS[pair[1]]["mask"]] = looks[pair[1]][STEMS[pair[0]]["mask"]] = 0.96
     one, two, third = suspects(mask_people(looks))[:3]
     assert {one.stem, two.stem} == set(pair) and {one.profile, two.profile} == {"000002"}
     assert (one.label, one.prediction) == (two.prediction, two.label)

@@ -19,7 +19,7 @@ from maskcls.cli import sample_data
 from maskcls.cli.sample_data import demo_command
 from maskcls.config import load_config
 from maskcls.errors import UserError
-from maskcls.labels import GENDERS, age_group, decode_class
+from maskcls.labels import HEAD_CLASSES, age_group, decode_class
 from maskcls.sample.people import make_person
 from maskcls.sample.write import STEMS, SampleDataSummary, write_sample_data
 from tests.helpers import ROOT
@@ -49,7 +49,7 @@ def test_the_layout_and_the_counts_are_exact(sample: tuple[Path, SampleDataSumma
     for profile in profiles:
         assert sorted(photo.stem for photo in visible(profile)) == sorted(STEMS)
         identity, gender, _, age = profile.name.split("_")
-        assert len(identity) == 6 and identity.isdigit() and gender in GENDERS and 18 <= int(age) <= 82
+        assert len(identity) == 6 and identity.isdigit() and gender in HEAD_CLASSES["gender"] and 18 <= int(age) <= 82
     assert (summary.num_train_people, summary.num_valid_people, summary.num_eval_people) == (10, 2, 2)
     assert (summary.num_profile_photos, summary.num_eval_photos) == (NUM_PEOPLE * 7, 2 * 7)
 

@@ -11,7 +11,7 @@ import numpy as np
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError
 from maskcls.evaluation.selection import best_line
-from maskcls.labels import ATTRIBUTES, CLASS_NAMES, encode_class
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, encode_class
 from maskcls.reporting import charts
 from maskcls.reporting.comparison import RUNTIME_KEYS, flat
 from maskcls.reporting.console import duration
@@ -82,11 +82,12 @@ def photos(material: Material) -> dict[str, Any]:
     data = read_data(config)
     labels = data.labels()
     splits = {"train": labels[data.train_rows], "valid": labels[data.valid_rows]}
-    counts = {name: np.bincount(encode_class(*part.T), minlength=len(CLASS_NAMES)) for name, part in splits.items()}
+    num_classes = len(HEAD_CLASSES["class"])
+    counts = {name: np.bincount(encode_class(*part.T), minlength=num_classes) for name, part in splits.items()}
     rows = [
         {"name": material.word.class_name("class", label),
          **{name: int(count[label]) for name, count in counts.items()}}
-        for label in range(len(CLASS_NAMES))
+        for label in range(num_classes)
     ]  # fmt: skip
 
     pixels = DecodedPixels(data.table, geometry_of(config))

@@ -14,7 +14,6 @@ import numpy as np
 
 from maskcls.errors import UserError
 from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import ATTRIBUTES
 from maskcls.reporting.report.material import Material, percent
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def _people(material: Material, names: list[str], folder: Path | None, size: Siz
             photos.append({"file": str(predictions.files[row]), "image": photo and jpeg(photo), "answers": said})
         first = rows[0]
         about = [
-            material.word.class_name("gender", int(predictions.labels[first, list(ATTRIBUTES).index("gender")])),
+            material.word.class_name("gender", int(predictions.truth("gender")[first])),
             str(predictions.ages[first]), str(predictions.races[first]),
         ]  # fmt: skip
         people[name] = {"about": " · ".join(about), "photos": photos}

@@ -172,7 +172,7 @@ def confusion(material: Material) -> dict[str, Any]:
         right = float(counts.trace() / max(counts.sum(), 1))
         matrices.append({"head": head, "title": material.word(head), "names": names, "rows": rows,
                          "right": material.word("right_share", share=percent(right))})  # fmt: skip
-    levels = {head: [material.word.class_name(head, label) for label in range(len(ATTRIBUTES[head]))]
+    levels = {head: [material.word.class_name(head, label) for label in range(len(HEAD_CLASSES[head]))]
               for head in ATTRIBUTES}  # fmt: skip
     return {"matrices": matrices, "levels": levels}
 
@@ -214,7 +214,7 @@ def _group_title(material: Material, group: str) -> str:
 
 
 def _value_title(material: Material, group: str, value: str) -> str:
-    classes = ATTRIBUTES.get(group, ())
+    classes = HEAD_CLASSES.get(group, ())
     return material.word.class_name(group, classes.index(value)) if value in classes else value
 
 
