@@ -51,10 +51,11 @@ def infer(
     from maskcls.modeling.model import attention_for, load_model
     from maskcls.progress import Progress
     from maskcls.reporting import console, pictures
+    from maskcls.training.answers import Answers
     from maskcls.training.experiment import decoded_pixels
     from maskcls.training.loop import predict, score
     from maskcls.training.processes import Launch
-    from maskcls.training.run_folder import RunFolder, check_writable, save_answers, write_json
+    from maskcls.training.run_folder import RunFolder
     from maskcls.training.sharding import prepare_to_predict
 
     started, word = time.time(), Words(lang)
@@ -69,7 +70,7 @@ def infer(
     if batch_size is not None and batch_size < 1:
         raise UserError(f"--batch_size is {batch_size}; it is at least 1").of_launch()
     target = full_path(output_dir) if output_dir is not None else run.path
-    launch.on_main(lambda: check_writable(target))
+    answers = launch.on_main(lambda: Answers.into(target))
 
     data = launch.on_each(lambda: inference_data(folder, config.cache_dir))
     launch.agree_on(data.image_ids, f"{folder} holds other photos here than on the first machine")
@@ -103,26 +104,24 @@ def infer(
             f"precision {accelerator.mixed_precision}: nothing was written"
         ).of_launch()
     if launch.is_main:
-        answers = head_predictions(logits, config.output)[headline(config.output)]
-        save_answers(target, data.image_ids, answers, head_probabilities(logits, config.output))
+        labels = head_predictions(logits, config.output)[headline(config.output)]
+        answers.save(data.image_ids, labels, head_probabilities(logits, config.output))
         if data.labels is not None:
             scores, matrices = score(logits, torch.from_numpy(data.labels), None, output=config.output)
             head = headline(config.output)
             per_class = dict(zip(HEAD_CLASSES[head], per_class_f1(matrices[head]), strict=True))
             people = {name.partition("/")[0] for name in data.image_ids}
             trained_on = len(people & run.trained_people())
-            with written_whole(target / "infer_metrics.json") as file:
-                counts = {"photos": len(logits), "people": len(people), "people_trained_on": trained_on}
-                write_json(file, {**counts, **scores, "f1_per_class": per_class})
-            with written_whole(target / "infer_confusion_matrix.png") as file:
+            counts = {"photos": len(logits), "people": len(people), "people_trained_on": trained_on}
+            answers.save_scores({**counts, **scores, "f1_per_class": per_class})
+            with written_whole(answers.confusion_matrix) as file:
                 pictures.save_picture(file, pictures.confusion_picture(matrices))
             if trained_on:
                 print(word("trained_on", seen=trained_on, people=len(people)))
             print("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         duration = console.duration(time.time() - started, word)
         print(word("num_predicted", photos=len(logits), duration=duration, precision=accelerator.mixed_precision))
-        files = {"answers": target / "output.csv", "probabilities": target / "probabilities.parquet"}
-        print(word("where_answers", **files))
+        print(word("where_answers", answers=answers.table, probabilities=answers.probabilities))
     launch.wait()
 
 

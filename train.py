@@ -94,7 +94,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
             journal = Journal(config, run, accelerator, learner, faces, progress, language=lang)
 
         best = progress.best
-        with faults_as_messages(accelerator, config, learner, faces, run.path), journal, saver:
+        with faults_as_messages(accelerator, config, learner, faces, run), journal, saver:
             journal.started()
             for epoch in range(progress.epoch, config.epochs + 1):
                 if config.early_stopping_patience and epoch - 1 - best.epoch >= config.early_stopping_patience:

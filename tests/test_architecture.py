@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from maskcls.training.answers import Answers
+from maskcls.training.durable import MANIFEST
+from maskcls.training.run_folder import Entry, RunFolder, StateFolder
+
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "maskcls").rglob("*.py"))
 SCRIPTS = [ROOT / "train.py", ROOT / "infer.py"]
@@ -95,6 +99,27 @@ def test_data_modeling_and_evaluation_know_neither_each_other_nor_the_config() -
 def test_nothing_in_the_package_imports_the_scripts_and_infer_does_not_import_train() -> None:
     for file in [*FILES, *SCRIPTS]:
         assert not {name.split(".")[0] for name in imported(file)} & {"train", "infer"}, file
+
+
+def test_the_name_of_a_file_of_a_run_stands_in_one_place() -> None:
+    """Words that a person reads may hold a name, as in "write report.html"; a name alone is part of a path."""
+    kinds = {RunFolder: "run_folder", StateFolder: "run_folder", Answers: "answers"}
+    entries = [(entry.name, place) for kind, place in kinds.items() for entry in vars(kind).values()
+               if isinstance(entry, Entry)]  # fmt: skip
+    places = {**dict(entries), MANIFEST: "durable"}
+    assert len(places) == len(entries) + 1 > 20
+    found = set()
+    for file in [*FILES, *SCRIPTS]:
+        nodes = list(ast.walk(parsed(file)))
+        endings = [node.right for node in nodes if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)]
+        pieces = [piece for node in nodes if isinstance(node, ast.JoinedStr) for piece in node.values]
+        for node in nodes:
+            if isinstance(node, ast.Constant) and node.value in places and node not in pieces:
+                is_path = node in endings or "." in node.value  # best alone is a word
+                if is_path and file.stem != places[node.value]:
+                    found.add(f"{file.relative_to(ROOT).as_posix()}: {node.value}")
+    # The lists of the drawn people are other files of the same names.
+    assert found == {f"maskcls/sample/write.py: {name}_profiles.txt" for name in ("train", "valid")}
 
 
 def public(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:

@@ -41,10 +41,11 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.evaluation.consistency import contradictions, suspects
     from maskcls.evaluation.predictions import Predictions, joined_people
     from maskcls.tables import write_table
+    from maskcls.training.run_folder import RunFolder
 
     if arguments.top is not None and arguments.top < 1:
         raise UserError(f"--top is {arguments.top}; it is at least 1")
-    predictions = joined_people([Predictions.load(path / "valid_predictions.parquet") for path in arguments.runs])
+    predictions = joined_people([Predictions.load(RunFolder(path).predictions) for path in arguments.runs])
     found = suspects(predictions)
     chosen = found[: arguments.top]
     rows = []

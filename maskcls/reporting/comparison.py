@@ -22,7 +22,7 @@ from maskcls.labels import HEAD_CLASSES
 from maskcls.paths import full_path, written_whole
 from maskcls.reporting.figure import new_figure
 from maskcls.reporting.text import aligned
-from maskcls.training.run_folder import read_config
+from maskcls.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,8 +68,8 @@ def read_run(text: str) -> Run:
     folds = [[full_path(part) for part in _split(fold, "+")] for fold in _split(text, ",")]
     configs, tables = [], []
     for folders in folds:
-        configs += [flat(read_config(folder)) for folder in folders]
-        parts = [Predictions.load(folder / "valid_predictions.parquet") for folder in folders]
+        configs += [flat(RunFolder(folder).read_config()) for folder in folders]
+        parts = [Predictions.load(RunFolder(folder).predictions) for folder in folders]
         tables.append(combined_attributes(parts) if len(parts) > 1 else parts[0])
     keys = dict.fromkeys(key for config in configs for key in config)
     values = {key: dict.fromkeys(config.get(key, "-") for config in configs) for key in keys}

@@ -80,7 +80,7 @@ class Journal:
         self._tracking.log({f"valid/{name}": value for name, value in scores.items()}, epoch=epoch, update=update)
         if is_best:
             confusion = pictures.confusion_picture(matrices)
-            pictures.save_picture(self._run.path / "confusion_matrix.png", confusion)
+            pictures.save_picture(self._run.confusion_matrix, confusion)
             self._tracking.log_pictures({"valid/confusion_matrix": confusion}, update=update)
         seconds = time.time() - self._epoch_started
         print(console.epoch_line(epoch, self._config.epochs, scores, self._word, seconds=seconds, is_best=is_best))
@@ -96,7 +96,7 @@ class Journal:
         """Draws the curves, writes the report, adds the results to wandb, and says where everything lies."""
         self._bar.__exit__()
         run, word, notes = self._run, self._word, self._tracking.notes
-        pictures.save_picture(run.path / "curves.png", pictures.curves_picture(run.history()))
+        pictures.save_picture(run.curves, pictures.curves_picture(run.history()))
         report = None
         if self._config.report:
             try:

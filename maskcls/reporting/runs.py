@@ -15,7 +15,7 @@ from maskcls.errors import UserError, did_you_mean
 from maskcls.evaluation.selection import BestScore
 from maskcls.paths import folder_problem
 from maskcls.reporting.text import aligned
-from maskcls.training.run_folder import is_run, read_config
+from maskcls.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -39,44 +39,53 @@ def summarize_runs(folder: Path) -> list[RunSummary]:
     """Returns a summary of every run in a folder. Raises UserError when it cannot be read or is itself a run."""
     if problem := folder_problem(folder):
         raise UserError(f"{folder} {problem}; give the one that holds the runs (model_dir of the config)")
-    if is_run(folder):
+    if RunFolder(folder).is_run():
         raise UserError(f"{folder} is itself a run; give the folder that holds the runs: {folder.resolve().parent}")
-    return [_summary(path) for path in sorted(folder.glob("[!.]*")) if is_run(path)]
+    return [_summary(run) for run in RunFolder.all_in(folder)]
 
 
-def _summary(folder: Path) -> RunSummary:
+def _summary(run: RunFolder) -> RunSummary:
     problems = []
     config: Mapping[str, Any] = {}
     try:
-        config = read_config(folder)
+        config = run.read_config()
     except UserError as error:
-        problems.append(str(error).removeprefix(f"{folder}/"))
-    history, num_unreadable = _history(folder / "metrics.jsonl")
-    if num_unreadable:
-        problems.append(f"metrics.jsonl: {num_unreadable} unreadable lines")
+        problems.append(str(error).removeprefix(f"{run.path}/"))
+    try:
+        history, unreadable = run.logged()
+    except OSError:
+        history, unreadable = [], []
+    if unreadable:
+        problems.append(f"{run.metrics.name}: {len(unreadable)} unreadable lines")
     validations = {line["epoch"]: _scores(line) for line in history if isinstance(line.get("epoch"), int)}
     validations = {epoch: scores for epoch, scores in validations.items() if scores}
     best = BestScore(str(config.get("best_criterion", "f1")))
     for epoch, scores in validations.items():
         if best.criterion in scores:
             best.update(scores, epoch)
-    if not (folder / "best").is_dir():
+    if not run.best.is_dir():
         problems.append("no best/")
-    started, logged = _written(folder / "config.yaml"), _written(folder / "metrics.jsonl")
+    started, logged = _written(run.config), _written(run.metrics)
     seconds = logged - started if started and logged and logged >= started else None  # a copy may turn them around
-    finished = folder / "finished.json"
-    if finished.exists():
+    if run.finished.exists():
         try:
-            seconds = float(json.loads(finished.read_text(encoding="utf-8"))["seconds"])
+            seconds = float(json.loads(run.finished.read_text(encoding="utf-8"))["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
-            problems.append("finished.json: no seconds")
+            problems.append(f"{run.finished.name}: no seconds")
     epochs, arguments = config.get("epochs"), config.get("dataset_args")
     return RunSummary(
-        folder.name, started, seconds, "finished" if finished.exists() else "unfinished",
-        max(validations, default=0), epochs if isinstance(epochs, int) else None,
-        str(arguments.get("output", "")) if isinstance(arguments, dict) else "", str(config.get("model", "")),
-        best.epoch or None, validations.get(best.epoch, {}), problems,
-    )  # fmt: skip
+        name=run.path.name,
+        started=started,
+        seconds=seconds,
+        state="finished" if run.finished.exists() else "unfinished",
+        epochs_done=max(validations, default=0),
+        epochs=epochs if isinstance(epochs, int) else None,
+        output=str(arguments.get("output", "")) if isinstance(arguments, dict) else "",
+        model=str(config.get("model", "")),
+        best_epoch=best.epoch or None,
+        scores=validations.get(best.epoch, {}),
+        problems=problems,
+    )
 
 
 def sorted_runs(runs: Sequence[RunSummary], by: str) -> list[RunSummary]:
@@ -136,22 +145,6 @@ def runs_rows(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
         }
         for run in runs
     ]  # fmt: skip
-
-
-def _history(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Returns the lines of metrics.jsonl (none when it is missing), and how many could not be read."""
-    try:
-        texts = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return [], 0
-    lines = []
-    for text in texts:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        lines += [line] if isinstance(line, dict) else []
-    return lines, len(texts) - len(lines)
 
 
 def _scores(line: Mapping[str, Any]) -> dict[str, float]:

@@ -20,23 +20,24 @@ from maskcls.training.experiment import Faces
 from maskcls.training.log_interval import NotFinite
 from maskcls.training.loop import EndlessOverflow, Learner
 from maskcls.training.processes import raise_if_left_alone
+from maskcls.training.run_folder import RunFolder, write_lines
 
 
 @contextmanager
 def faults_as_messages(
-    accelerator: Accelerator, config: Config, learner: Learner, faces: Faces, run_folder: Path | None
+    accelerator: Accelerator, config: Config, learner: Learner, faces: Faces, run: RunFolder | None
 ) -> Iterator[None]:
     """Turns what the training loop raises into messages.
 
-    run_folder: where the run goes on from and its files lie; None: it is only tried out.
+    run: the one that goes on from its folder; None: it is only tried out.
 
     Raises Fault, is_shared for what every process sees.
     """
-    go_on = f" To resume: {command('train', '--resume', run_folder)}" if run_folder else ""
+    go_on = f" To resume: {command('train', '--resume', run.path)}" if run else ""
     try:
         yield
     except NotFinite as error:
-        what = _broken_update(accelerator, config, faces, run_folder, error.update)
+        what = _broken_update(accelerator, config, faces, run, error.update)
         raise Fault(f"{what}.{go_on}").of_launch() from None
     except EndlessOverflow as error:
         raise Fault(
@@ -48,8 +49,8 @@ def faults_as_messages(
         raise (fault.of_launch() if error.is_shared else fault) from None
     except OSError as error:
         reader_left = isinstance(error, BrokenPipeError) and is_closed(sys.stdout)
-        where = error.filename or ("standard output" if reader_left else run_folder)
-        saved = " The last state that was saved is whole." if run_folder and (run_folder / "last").exists() else ""
+        where = error.filename or ("standard output" if reader_left else run and run.path)
+        saved = " The last state that was saved is whole." if run and run.last.exists() else ""
         raise Fault(f"{where}: {reason_of(error)}.{saved}{go_on}") from None
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
@@ -83,18 +84,18 @@ def _out_of_memory(accelerator: Accelerator, config: Config, learner: Learner, f
     ), setting
 
 
-def _broken_update(accelerator: Accelerator, config: Config, faces: Faces, run_folder: Path | None, update: int) -> str:
+def _broken_update(accelerator: Accelerator, config: Config, faces: Faces, run: RunFolder | None, update: int) -> str:
     """Returns what is known about an update of the run (from 1) whose loss is not finite; writes its photos' names."""
     plan = faces.plan
     epoch, number = (update - 1) // plan.num_updates + 1, (update - 1) % plan.num_updates
     keys = plan.order(epoch)[number * plan.batch_size : (number + 1) * plan.batch_size]
     photos = faces.names(keys % plan.num_photos)
-    file = run_folder / f"not_finite_update_{update}.txt" if run_folder else None
+    file = run.not_finite(update) if run else None
     if file and accelerator.is_main_process:
-        file.write_text("\n".join(photos) + "\n", encoding="utf-8")
+        write_lines(file, photos)
     named = listed("/".join(Path(photo).parts[-2:]) for photo in photos)
     where = f", all in {file}" if file else ""
-    saved = " The saved state is from before it." if run_folder and (run_folder / "last").exists() else ""
+    saved = " The saved state is from before it." if run and run.last.exists() else ""
     return (
         f"the loss or gradient of update {update} (epoch {epoch}, update {number + 1} of {plan.num_updates}) is not "
         f"finite. Its photos: {named}{where}.{saved} Lower lr, or set max_grad_norm=1"

@@ -1,33 +1,27 @@
-"""The run folder, what train.py leaves and infer.py reads: config.yaml, best/, last/, metrics.jsonl, the split."""
+"""The run folder, what train.py leaves and infer.py reads, and the only place that knows the names of its files."""
 
 from __future__ import annotations
 
-import csv
 import errno
 import json
 import os
-import platform
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import yaml
 
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.errors import UserError, joined, listed, reason_of
-from maskcls.machine import num_cores, processor
-from maskcls.paths import folder_problem, full_path, output_problem, written_whole
+from maskcls.paths import folder_problem, full_path, output_problem, replacing
+from maskcls.training.environment import current_environment
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from maskcls.evaluation.calibration import Calibration
     from maskcls.evaluation.intervals import Interval
     from maskcls.evaluation.selection import BestScore
@@ -35,11 +29,39 @@ if TYPE_CHECKING:
 KEYS_OF_EVERY_VERSION = {"data_dir", "dataset_args", "model"}  # of a run's config.yaml
 
 
+class Entry:
+    """The path of a file or folder that has one name in every folder of a kind."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: Any, kind: type) -> Path:
+        return folder.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's files by name."""
+    """One run's files by name, and what stands in those that are not a part's own."""
 
     path: Path
+
+    config = Entry("config.yaml")  # resolved
+    train_profiles = Entry("train_profiles.txt")  # the split, in the form that the keys of these names read
+    valid_profiles = Entry("valid_profiles.txt")
+    environment = Entry("environment.json")
+    metrics = Entry("metrics.jsonl")  # the log, one JSON object a line
+    best = Entry("best")  # the model of the best epoch, as transformers saves it
+    predictions = Entry("valid_predictions.parquet")  # what it said about every validation photo
+    confusion_matrix = Entry("confusion_matrix.png")  # of these
+    last = Entry("last")  # the newest state: its model, and what the run needs to go on
+    previous = Entry("previous")  # the state before it, for when the newest is damaged
+    finished = Entry("finished.json")  # written at the end: best epoch, scores with intervals, temperatures, seconds
+    curves = Entry("curves.png")
+    report = Entry("report.html")
+    tensorboard = Entry("tensorboard")
+    wandb = Entry("wandb")  # wandb's own files
+    wandb_id = Entry("wandb_id")
+    lock = Entry(".lock")  # held by the process that trains here
 
     @classmethod
     def create(cls, model_dir: str, name: str) -> RunFolder:
@@ -69,9 +91,22 @@ class RunFolder:
             raise UserError(f"run folder {run.path} {problem}")
         if not run.config.exists():
             raise UserError(f"{run.path} is not a run folder: it has no config.yaml")
-        if not is_run(run.path):
+        if not run.is_run():
             raise UserError(f"{run.path} is not a run folder: its config.yaml is none that train.py wrote")
         return run
+
+    @classmethod
+    def open(cls, model_dir: str | Path) -> tuple[RunFolder, Config]:
+        """Returns a run that train.py left, and its config. Raises UserError when the folder is not one."""
+        run = cls.existing(model_dir)
+        if not run.best.is_dir():
+            raise UserError(f"{run.path} has no best/: its training ended before the first epoch did")
+        return run, load_config(run.config)
+
+    @classmethod
+    def all_in(cls, folder: str | Path) -> list[RunFolder]:
+        """Returns the runs that lie in a folder, by name."""
+        return [run for run in map(cls, sorted(Path(folder).glob("[!.]*"))) if run.is_run()]
 
     @classmethod
     def resume(cls, folder: str, config_path: str | None, overrides: Sequence[str]) -> tuple[RunFolder | None, Config]:
@@ -84,7 +119,10 @@ class RunFolder:
             if config_path is None:
                 raise UserError("--resume auto looks for a run of a config: give --config too")
             config = load_config(config_path, overrides)
-            for run in cls.all_of(config.model_dir, config.name):
+            name = re.compile(re.escape(config.name) + "[0-9]*")  # as `create` made it
+            runs = [run for run in cls.all_in(config.model_dir) if name.fullmatch(run.path.name)]
+            runs = [run for run in runs if run.config.is_file()]
+            for run in sorted(runs, key=lambda run: run.config.stat().st_mtime_ns, reverse=True):
                 if not run.finished.exists() and not (former := load_config(run.trained)).differences(config):
                     return run, _with_statistics_of(former, config)
             return None, config
@@ -100,67 +138,39 @@ class RunFolder:
             )
         return run, _with_statistics_of(former, config)
 
-    @classmethod
-    def all_of(cls, model_dir: str, name: str) -> list[RunFolder]:
-        """Returns the run folders that `create` made for a name, newest first."""
-        pattern = re.compile(re.escape(name) + "[0-9]*")
-        folders = [path for path in Path(model_dir).glob("*") if pattern.fullmatch(path.name)]
-        runs = [cls(path) for path in folders if (path / "config.yaml").is_file()]
-        return sorted(runs, key=lambda run: run.config.stat().st_mtime_ns, reverse=True)
+    def is_run(self) -> bool:
+        """Returns whether train.py made the folder, whole or damaged.
 
-    @classmethod
-    def open(cls, model_dir: str | Path) -> tuple[RunFolder, Config]:
-        """Returns a run that train.py left, and its config. Raises UserError when the folder is not one."""
-        run = cls.existing(model_dir)
-        if not run.best.is_dir():
-            raise UserError(f"{run.path} has no best/: its training ended before the first epoch did")
-        return run, load_config(run.config)
+        Its config says so, which may be all that was copied of a run beside best/; that of another program has other
+        keys. Where it cannot be read, the other files do.
+        """
+        try:
+            return self.read_config().keys() >= KEYS_OF_EVERY_VERSION
+        except UserError:  # not by exists(), for which it is an error when nobody may look
+            return any(os.access(path, os.F_OK) for path in (self.metrics, self.environment, self.best))
 
-    @property
-    def config(self) -> Path:
-        """The resolved config."""
-        return self.path / "config.yaml"
+    def read_config(self) -> dict[str, Any]:
+        """Returns the keys of the config as they stand there, so that runs of other versions can be read too.
+
+        Raises UserError when it is missing or no YAML mapping.
+        """
+        try:
+            text = self.config.read_text(encoding="utf-8")
+            # The C loader reads 20 configs in a tenth of the time; floats as `Config.save` writes them need no more.
+            values = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        except OSError as error:
+            raise UserError(f"{self.config}: {reason_of(error)}") from None
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise UserError(f"{self.config} is not valid YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{self.config}: expected `key: value` lines")
+        return {str(key): value for key, value in values.items()}
 
     @property
     def trained(self) -> Path:
         """The config that the newest state was trained with, which nobody edits; without a state, `config`."""
         kept = (StateFolder(folder).config for folder in (self.last, self.previous))
         return next((path for path in kept if path.is_file()), self.config)
-
-    @property
-    def best(self) -> Path:
-        """The model of the best epoch, as transformers saves it."""
-        return self.path / "best"
-
-    @property
-    def last(self) -> Path:
-        """The newest state of the run: its model, and what it needs to go on."""
-        return self.path / "last"
-
-    @property
-    def previous(self) -> Path:
-        """The state before it, for when the newest is damaged."""
-        return self.path / "previous"
-
-    @property
-    def finished(self) -> Path:
-        """Written when the run has come to its end: best epoch, scores with intervals, temperatures, seconds."""
-        return self.path / "finished.json"
-
-    @property
-    def predictions(self) -> Path:
-        """What the best epoch's model said about every validation photo."""
-        return self.path / "valid_predictions.parquet"
-
-    @property
-    def report(self) -> Path:
-        """What a person opens in a browser."""
-        return self.path / "report.html"
-
-    @property
-    def metrics(self) -> Path:
-        """The log of the run, one JSON object a line."""
-        return self.path / "metrics.jsonl"
 
     @contextmanager
     def locked(self) -> Iterator[str | None]:
@@ -171,7 +181,7 @@ class RunFolder:
         """
         from filelock import FileLock, Timeout
 
-        lock, warning = FileLock(self.path / ".lock"), None
+        lock, warning = FileLock(self.lock), None
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -196,41 +206,46 @@ class RunFolder:
         """Writes that the run has come to its end, with the scores and the temperatures of its best epoch."""
         scores = {name: asdict(interval) for name, interval in intervals.items()}
         temperatures = {head: calibration.temperature for head, calibration in calibrations.items()}
-        write_json(self.finished, {**asdict(best), "seconds": seconds, "scores": scores, "temperatures": temperatures})
+        _write(
+            self.finished, as_json({**asdict(best), "seconds": seconds, "scores": scores, "temperatures": temperatures})
+        )
 
     def save_split(self, train: Sequence[str], valid: Sequence[str]) -> None:
-        """Writes the two profile lists, in the form that train_profile and valid_profile read."""
-        (self.path / "train_profiles.txt").write_text("\n".join(train) + "\n", encoding="utf-8")
-        (self.path / "valid_profiles.txt").write_text("\n".join(valid) + "\n", encoding="utf-8")
+        """Writes the people of both splits."""
+        write_lines(self.train_profiles, train)
+        write_lines(self.valid_profiles, valid)
 
     def trained_people(self) -> set[str]:
         """Returns the profiles that the run learnt from; none when its list is missing."""
-        path = self.path / "train_profiles.txt"
+        path = self.train_profiles
         return set(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else set()
 
     def save_environment(self, **facts: Any) -> None:
-        """Writes environment.json: versions, git commit, hardware, and the given facts."""
-        import torch
+        """Writes what it runs on, and the given facts."""
+        _write(self.environment, as_json({**current_environment(), **facts}))
 
-        packages = ("torch", "accelerate", "transformers", "datasets", "evaluate", "pillow", "wandb", "numpy")
-        gpus = (
-            [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-            if torch.cuda.is_available()
-            else []
-        )
-        write_json(self.path / "environment.json", {
-            "command": sys.argv, "python": platform.python_version(), "platform": platform.platform(),
-            "packages": {name: _version(name) for name in packages}, "git_commit": _git_commit(),
-            "cpu": processor(), "cores": num_cores(), "gpus": gpus, **facts,
-        })  # fmt: skip
+    def read_environment(self) -> dict[str, Any]:
+        """Returns what `save_environment` has written, or nothing when that cannot be read."""
+        try:
+            facts = json.loads(self.environment.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return facts if isinstance(facts, dict) else {}
 
     def precision(self) -> str:
         """Returns the mixed precision that it was trained and validated in; no where it does not say."""
-        try:
-            precision = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))["mixed_precision"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return "no"
+        precision = self.read_environment().get("mixed_precision")
         return precision if precision in ("fp16", "bf16") else "no"
+
+    def not_finite(self, update: int) -> Path:
+        """Returns where the photos of an update are named whose loss is not finite."""
+        return self.path / f"not_finite_update_{update}.txt"
+
+    def name_on_server(self) -> str:
+        """Returns the run's id on the wandb server, the same whenever it goes on."""
+        if not self.wandb_id.exists():
+            _write(self.wandb_id, uuid4().hex[:8])
+        return self.wandb_id.read_text(encoding="utf-8")
 
     def log(self, values: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl."""
@@ -262,19 +277,27 @@ class RunFolder:
             "its last lines are lost, and with them a part of the curves"
         )
 
-    def history(self) -> list[dict[str, Any]]:
-        """Returns the lines of metrics.jsonl. Raises UserError for one that is no JSON object."""
+    def logged(self) -> tuple[list[dict[str, Any]], list[int]]:
+        """Returns the lines of metrics.jsonl, and the numbers (from 1) of those that are no JSON object."""
         text = self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.exists() else ""
-        history = []
+        lines, unreadable = [], []
         for number, line in enumerate(text.splitlines(), start=1):
             try:
                 values = json.loads(line)
             except ValueError:
                 values = None
-            if not isinstance(values, dict):
-                raise UserError(f"{self.metrics}:{number} is no line of a log: delete that line")
-            history.append(values)
-        return history
+            if isinstance(values, dict):
+                lines.append(values)
+            else:
+                unreadable.append(number)
+        return lines, unreadable
+
+    def history(self) -> list[dict[str, Any]]:
+        """Returns the lines of metrics.jsonl. Raises UserError for one that is no JSON object."""
+        lines, unreadable = self.logged()
+        if unreadable:
+            raise UserError(f"{self.metrics}:{unreadable[0]} is no line of a log: delete that line")
+        return lines
 
 
 @dataclass(frozen=True)
@@ -283,52 +306,15 @@ class StateFolder:
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        """The config that it was trained with, which nobody edits."""
-        return self.path / "training.yaml"
-
-    @property
-    def tensors(self) -> Path:
-        """Weights, their moving average and the optimizer."""
-        return self.path / "training.safetensors"
-
-    @property
-    def numbers(self) -> Path:
-        """Everything else."""
-        return self.path / "training.json"
+    config = Entry("training.yaml")  # that it was trained with, which nobody edits
+    tensors = Entry("training.safetensors")  # weights, their moving average, the optimizer
+    numbers = Entry("training.json")  # everything else
 
 
 def _with_statistics_of(former: Config, config: Config) -> Config:
     """Returns the config with the mean and std that the run has computed."""
     mean, std = (former.dataset_args.get(name) for name in ("mean", "std"))
     return config.with_statistics(mean, std) if mean and std else config
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Returns the keys of a run's config.yaml as they stand there, so that runs of other versions can be read too.
-
-    Raises UserError when it is missing or no YAML mapping.
-    """
-    path = folder / "config.yaml"
-    try:
-        # The C loader reads 20 configs in a tenth of the time; floats as `Config.save` writes them need no more.
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except OSError as error:
-        raise UserError(f"{path}: {reason_of(error)}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected `key: value` lines")
-    return {str(key): value for key, value in values.items()}
-
-
-def is_run(folder: Path) -> bool:
-    """Returns whether train.py made a folder, whole or damaged: other programs have a config.yaml, too."""
-    try:
-        return read_config(folder).keys() >= KEYS_OF_EVERY_VERSION
-    except UserError:  # not by exists(), for which it is an error when nobody may look
-        return any(os.access(folder / name, os.F_OK) for name in ("metrics.jsonl", "environment.json", "best"))
 
 
 def check_outputs(config: Config, run: RunFolder | None) -> None:
@@ -342,69 +328,16 @@ def check_outputs(config: Config, run: RunFolder | None) -> None:
         raise UserError(f"{name} {folder} is not writable: {problem}")
 
 
-def check_writable(folder: Path) -> None:
-    """Makes `folder` when it is missing. Raises UserError when nothing can be written there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        problem = output_problem(folder)
-    except OSError as error:
-        problem = reason_of(error)
-    if problem:
-        raise UserError(f"output folder {folder} is not writable: {problem}")
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Writes a text file whole, or raises OSError and leaves what was there."""
+    _write(path, "".join(f"{line}\n" for line in lines))
 
 
-def save_answers(folder: Path, image_ids: Sequence[str], answers: Tensor, probabilities: Mapping[str, Tensor]) -> None:
-    """Writes output.csv (ImageID, ans) and probabilities.parquet (ImageID, then {head}_{label} columns, float32).
-
-    answers: (N,) the headline's labels; probabilities: head -> (N, K). Both files appear whole or not at all, and what
-    an earlier prediction said about its scores goes. Raises what `written_whole` does.
-    """
-    import pyarrow
-    from pyarrow import parquet
-
-    columns: dict[str, Any] = {"ImageID": list(image_ids)}
-    columns |= {
-        f"{head}_{label}": values[:, label].numpy()
-        for head, values in probabilities.items()
-        for label in range(values.shape[1])
-    }
-    with (
-        written_whole(folder / "output.csv") as answers_file,
-        written_whole(folder / "probabilities.parquet") as probabilities_file,
-    ):
-        with probabilities_file.open("wb") as file:  # not by its name: a:b/... would be a protocol
-            parquet.write_table(pyarrow.table(columns), file)
-        with answers_file.open("w", newline="", encoding="utf-8") as text:
-            csv.writer(text, lineterminator="\n").writerows(
-                [("ImageID", "ans"), *zip(image_ids, answers.tolist(), strict=True)]
-            )
-        for name in ("infer_metrics.json", "infer_confusion_matrix.png"):
-            (folder / name).unlink(missing_ok=True)
+def as_json(values: Any) -> str:
+    """Returns indented JSON."""
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Writes indented JSON."""
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # wandb of a run without it
-        return None
-
-
-def _git_commit() -> str | None:
-    """Returns the commit of the code that runs, with "+changes" when files differ from it; None outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, encoding="utf-8", timeout=10, check=True
-        ).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # fails in the environment of another repository
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")

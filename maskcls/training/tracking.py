@@ -15,7 +15,6 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import getproxies, proxy_bypass
-from uuid import uuid4
 
 import numpy as np
 
@@ -24,7 +23,6 @@ from maskcls.errors import Fault, Stopped
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 
-WANDB_ID = "wandb_id"  # file of the run folder: the same run on the server, whenever it goes on
 SECONDS_TO_REACH = 3.0  # for the connection to the wandb server
 SECONDS_TO_START = 15.0  # for wandb.init online
 SECONDS_TO_FINISH = 60.0  # for the upload of the rest at the end
@@ -50,13 +48,13 @@ class Tracking:
         trackers: list[Any] = []
         notes = []
         if config.tensorboard:
-            shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
-            tensorboard = TensorBoardTracker(run_name="tensorboard", logging_dir=str(run.path))
+            shutil.rmtree(run.tensorboard, ignore_errors=True)
+            tensorboard = TensorBoardTracker(run_name=run.tensorboard.name, logging_dir=str(run.path))
             tensorboard.start()
             trackers.append(tensorboard)
             notes.append(shlex.join(["tensorboard", "--logdir", str(run.path)]))
         if config.wandb != "disabled":
-            wandb_tracker, note = _start_wandb(config, run.path, word)
+            wandb_tracker, note = _start_wandb(config, run, word)
             trackers += [wandb_tracker] if wandb_tracker else []
             notes.append(note)
         return cls(trackers, run, notes)
@@ -172,7 +170,7 @@ class _Wandb:
         self.run.finish(exit_code)
 
 
-def _start_wandb(config: Config, run_folder: Path, word: Words) -> tuple[_Wandb | None, str]:
+def _start_wandb(config: Config, run: RunFolder, word: Words) -> tuple[_Wandb | None, str]:
     """Returns the wandb tracker (or None) and what to tell about it."""
     os.environ.setdefault("WANDB_SILENT", "true")  # its own lines would break into the progress bar; ours say the same
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # without it, wandb reports to its makers
@@ -182,11 +180,11 @@ def _start_wandb(config: Config, run_folder: Path, word: Words) -> tuple[_Wandb 
         mode, reason = "disabled", _in_a_line(error)
     if mode == "disabled":
         return None, word("wandb_off", reason=reason)
-    for former in run_folder.glob("wandb/offline-run-*"):
+    for former in run.wandb.glob("offline-run-*"):
         shutil.rmtree(former, ignore_errors=True)
     for attempt in dict.fromkeys([mode, "offline"]):
         try:
-            tracker = _wandb_tracker(config, run_folder, attempt)
+            tracker = _wandb_tracker(config, run, attempt)
         except Exception as error:  # wandb raises its own errors, requests' and OSError
             reason = word("wandb_failed", mode=attempt, problem=_in_a_line(error))
             _leave_wandb(Fault.exit_code)  # one service does not start a run twice
@@ -197,17 +195,14 @@ def _start_wandb(config: Config, run_folder: Path, word: Words) -> tuple[_Wandb 
     return None, word("wandb_off", reason=reason)
 
 
-def _wandb_tracker(config: Config, run_folder: Path, mode: str) -> _Wandb:
+def _wandb_tracker(config: Config, run: RunFolder, mode: str) -> _Wandb:
     from accelerate.tracking import WandBTracker
 
     wandb = _started_wandb()
-    id_file = run_folder / WANDB_ID
-    if not id_file.exists():
-        id_file.write_text(uuid4().hex[:8])
     fold = [] if config.valid_profile else [f"fold {config.fold} of {config.num_folds}"]
     tracker = WandBTracker(
-        config.wandb_project, name=run_folder.name, group=config.name, id=id_file.read_text(),
-        resume="allow" if mode == "online" else None, tags=[config.output, config.model, *fold], dir=str(run_folder),
+        config.wandb_project, name=run.path.name, group=config.name, id=run.name_on_server(),
+        resume="allow" if mode == "online" else None, tags=[config.output, config.model, *fold], dir=str(run.path),
         mode=mode,
         settings=wandb.Settings(
             init_timeout=SECONDS_TO_START, finish_timeout=SECONDS_TO_FINISH, finish_timeout_raises=True, console="off",

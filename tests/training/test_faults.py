@@ -23,6 +23,7 @@ from maskcls.training.experiment import Faces, build_learner, open_data, open_fa
 from maskcls.training.faults import faults_as_messages
 from maskcls.training.loop import MAX_SKIPPED, Learner, train_one_epoch
 from maskcls.training.processes import Launch
+from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, TINY, overrides
 
 BATCH = 12  # photos of an update; an epoch has 5
@@ -45,7 +46,7 @@ class Trial:
 
     def faults(self, accelerator: Any = None, run_folder: Path | None = None) -> Any:
         return faults_as_messages(
-            accelerator or self.accelerator, self.config, self.learner, self.faces, run_folder or self.folder
+            accelerator or self.accelerator, self.config, self.learner, self.faces, RunFolder(run_folder or self.folder)
         )  # fmt: skip
 
     def learn(self, epoch: int = 1, *, log_interval: int = 100) -> Iterator[dict[str, float]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import errno
-import json
 import os
 import re
 import shutil
@@ -12,20 +10,16 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
-import torch
-from pyarrow import parquet
 
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.data.profiles import read_profile_list
 from maskcls.errors import UserError
 from maskcls.evaluation.selection import BestScore
-from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
-from maskcls.training.run_folder import RunFolder, check_outputs, check_writable, save_answers
-from tests.helpers import as_nobody
+from maskcls.training.run_folder import RunFolder, check_outputs
+from tests.helpers import as_nobody, files_of_at_most
 
 
 def names(folder: Path) -> list[str]:
@@ -93,87 +87,6 @@ def test_a_run_without_a_best_ended_too_early(tmp_path: Path) -> None:
         RunFolder.open(str(run.path))
 
 
-PARQUET_HEADS = [
-    ("class", 18, ["class", "mask", "gender", "age"]),
-    ("all", 8, ["class", "mask", "gender", "age"]),
-    ("mask", 3, ["mask"]),
-    ("gender", 1, ["gender"]),
-]
-
-
-@pytest.mark.parametrize(("output", "width", "heads"), PARQUET_HEADS)
-def test_answers_keep_their_order_and_probabilities_have_a_column_for_every_label(
-    tmp_path: Path, output: str, width: int, heads: list[str]
-) -> None:
-    ids = ["b.jpg", "a.jpg", "ü, with comma.png", "a/normal.jpg"]
-    logits = torch.randn(4, width, generator=torch.Generator().manual_seed(0))
-    answers = head_predictions(logits, output)[headline(output)]
-    probabilities = head_probabilities(logits, output)
-    save_answers(tmp_path, ids, answers, probabilities)
-
-    with (tmp_path / "output.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    assert rows == [["ImageID", "ans"], *([name, str(int(answer))] for name, answer in zip(ids, answers, strict=True))]
-    assert b"\r" not in (tmp_path / "output.csv").read_bytes()
-
-    table = parquet.read_table(tmp_path / "probabilities.parquet")
-    columns = [f"{head}_{label}" for head in heads for label in range(len(HEAD_CLASSES[head]))]
-    assert table.column_names == ["ImageID", *columns]
-    assert table["ImageID"].to_pylist() == ids
-    for head in heads:
-        stored = torch.tensor([table[f"{head}_{label}"].to_pylist() for label in range(len(HEAD_CLASSES[head]))]).T
-        torch.testing.assert_close(stored, probabilities[head], rtol=0, atol=0)
-        torch.testing.assert_close(stored.sum(1), torch.ones(4), rtol=0, atol=1e-5)
-    assert {str(table.schema.field(column).type) for column in columns} == {"float"}  # Arrow's float32
-    assert names(tmp_path) == ["output.csv", "probabilities.parquet"]
-
-
-def test_a_folder_may_be_called_as_a_protocol_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = Path("s3:b")
-    folder.mkdir()
-    save_answers(folder, ["a", "b"], torch.tensor([1, 0]), {"gender": torch.full((2, 2), 0.5)})
-    assert names(folder) == ["output.csv", "probabilities.parquet"]
-
-
-def test_answers_that_do_not_match_the_photos_leave_the_former_ones_as_they_are(tmp_path: Path) -> None:
-    save_answers(tmp_path, ["a", "b"], torch.tensor([1, 0]), {"gender": torch.full((2, 2), 0.5)})
-    before = {name: (tmp_path / name).read_bytes() for name in ("output.csv", "probabilities.parquet")}
-    with pytest.raises(ValueError, match="zip"):
-        save_answers(tmp_path, ["a", "b"], torch.tensor([1, 0, 1]), {"gender": torch.full((2, 2), 0.1)})
-    assert {name: (tmp_path / name).read_bytes() for name in before} == before
-
-
-def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
-    check_writable(tmp_path / "new" / "deep")
-    assert names(tmp_path / "new" / "deep") == []
-
-
-def test_an_output_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    folder = tmp_path / "file" / "out"
-    with pytest.raises(UserError, match=rf"^output folder {re.escape(str(folder))} is not writable: Not a directory$"):
-        check_writable(folder)
-    with pytest.raises(UserError, match=r"^output folder .*file is not writable: File exists$"):
-        check_writable(tmp_path / "file")
-
-
-def test_the_environment_file_says_what_ran_where(tmp_path: Path) -> None:
-    RunFolder(tmp_path).save_environment(num_processes=2, mixed_precision="bf16")
-    facts = json.loads((tmp_path / "environment.json").read_text(encoding="utf-8"))
-    assert set(facts) == {
-        "command", "python", "platform", "packages", "git_commit", "cpu", "cores", "gpus", "num_processes",
-        "mixed_precision",
-    }  # fmt: skip
-    assert set(facts["packages"]) == {
-        "torch", "accelerate", "transformers", "datasets", "evaluate", "pillow", "wandb", "numpy",
-    }  # fmt: skip
-    assert facts["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert (facts["num_processes"], facts["mixed_precision"]) == (2, "bf16")
-    assert facts["cores"] >= 1 and facts["cpu"]
-    assert facts["git_commit"] is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", facts["git_commit"])
-
-
 def test_a_run_says_in_which_precision_it_was_validated(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.precision() == "no"  # a run of an older version has no such file
@@ -183,28 +96,6 @@ def test_a_run_says_in_which_precision_it_was_validated(tmp_path: Path) -> None:
     for text in ("", "[]", "{}", "\udcff"):
         (tmp_path / "environment.json").write_bytes(text.encode("utf-8", "surrogateescape"))
         assert run.precision() == "no"
-
-
-def test_a_run_outside_a_checkout_and_a_machine_without_git_have_no_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))  # no git there
-    RunFolder(tmp_path).save_environment()
-    assert json.loads((tmp_path / "environment.json").read_text(encoding="utf-8"))["git_commit"] is None
-
-
-def test_a_run_on_a_machine_without_wandb_notes_that_it_is_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def installed(name: str) -> str:
-        if name == "wandb":
-            raise PackageNotFoundError(name)
-        return "1.0"
-
-    monkeypatch.setattr("maskcls.training.run_folder.version", installed)
-    RunFolder(tmp_path).save_environment()
-    packages = json.loads((tmp_path / "environment.json").read_text(encoding="utf-8"))["packages"]
-    assert packages["wandb"] is None and packages["torch"] == "1.0"
 
 
 def test_the_split_is_written_as_lists_that_a_config_can_name(tmp_path: Path) -> None:
@@ -265,6 +156,17 @@ def test_a_line_that_is_no_line_of_a_log_is_named(line: str, tmp_path: Path) -> 
         file.write(f"{line}\n")
     with pytest.raises(UserError, match=r"metrics\.jsonl:2 is no line of a log: delete that line$"):
         run.history()
+
+
+def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.save_split(["a"], ["b"])
+    run.name_on_server()
+    name = run.wandb_id.read_text(encoding="utf-8")
+    with files_of_at_most(0), pytest.raises(OSError, match="File too large"):
+        run.save_split(["c"], ["d"])
+    assert run.trained_people() == {"a"} and run.name_on_server() == name
+    assert names(tmp_path) == ["train_profiles.txt", "valid_profiles.txt", "wandb_id"]
 
 
 # Which run goes on

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from typing import Any
 
@@ -74,10 +73,7 @@ def photos(material: Material) -> dict[str, Any]:
     from maskcls.training.experiment import as_faces, geometry_of, read_data
 
     run = material.run
-    lists = {
-        "train_profile": str(run.path / "train_profiles.txt"),
-        "valid_profile": str(run.path / "valid_profiles.txt"),
-    }
+    lists = {"train_profile": str(run.train_profiles), "valid_profile": str(run.valid_profiles)}
     config = material.config.model_copy(update=lists)
     data = read_data(config)
     labels = data.labels()
@@ -147,13 +143,8 @@ def cost(material: Material) -> dict[str, Any]:
             ("epochs", f"{train[-1]['epoch']}"),
             ("updates", f"{train[-1]['update']:,}"),
         ]
-    path = material.run.path / "environment.json"
-    try:
-        environment = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        environment = {}
     rows = []
-    for key, value in environment.items():
+    for key, value in material.run.read_environment().items():
         if key == "command":
             value = shlex.join(value)
         elif isinstance(value, dict):
@@ -162,5 +153,5 @@ def cost(material: Material) -> dict[str, Any]:
             value = ", ".join(map(str, value)) or "—"
         rows.append({"key": key, "value": "—" if value is None else str(value)})
     if not rows and not facts:
-        raise UserError(f"{path} cannot be read")
+        raise UserError(f"{material.run.environment} cannot be read")
     return {"facts": [{"title": word(key), "value": value} for key, value in facts], "rows": rows}

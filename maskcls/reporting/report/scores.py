@@ -133,7 +133,7 @@ def comparison(material: Material) -> dict[str, Any]:
 
 def _differences(material: Material) -> Mapping[str, Difference]:
     assert material.against is not None
-    here, other = material.predictions, Predictions.load(material.against.path / "valid_predictions.parquet")
+    here, other = material.predictions, Predictions.load(material.against.predictions)
     keys = [np.char.add(np.char.add(part.people, "/"), part.files) for part in (here, other)]
     common = np.intersect1d(keys[0], keys[1])
     if not len(common):
