@@ -72,7 +72,8 @@ def _eye(person: Person, opening: float, lift: float) -> list[Shape]:
     shadow, lid, liner = (
         (mix(skin, (110, 50, 80), 0.5), 0.08, 0.055) if person.is_female else (mix(skin, BLACK, 0.26), 0.016, 0.024)
     )
-    height, arch, thick = (-0.27 - lift, 0.07, person.brow) if person.is_female else (-0.24 - lift, 0.03, person.brow)
+    height, arch = (-0.27 - lift, 0.07) if person.is_female else (-0.24 - lift, 0.03)
+    thick = person.brow
     brow_y = (height + thick, height - thick * 0.6, height - arch - thick, height + 0.04, height - arch + thick)
     brow = curve((0.18, 0.2, 0.5, 0.72, 0.48), brow_y, closed=True)
     shapes = [
@@ -99,10 +100,7 @@ def _iris(person: Person, x: float, opening: float) -> list[Shape]:
 
 def _mouth(person: Person, smile: float, gap: float) -> list[Shape]:
     half, tall, y, corner = 0.32 if person.is_female else 0.35, person.lip_height, 0.93, 0.93 - smile
-    middle_x, middle_y = (
-        (-half * 0.4, 0, half * 0.4),
-        (y + 0.01 - gap * 0.3, y + 0.02 - gap * 0.3, y + 0.01 - gap * 0.3),
-    )
+    middle_x, middle_y = (-half * 0.4, 0, half * 0.4), [y + sag - gap * 0.3 for sag in (0.01, 0.02, 0.01)]
     upper_y = (corner, y - tall * 0.85, y - tall * 0.6, y - tall * 0.85, corner, *middle_y)
     lower_y = (corner, *(value + gap for value in middle_y), corner, y + tall * 1.1 + gap, y + tall * 1.1 + gap)
     upper = curve((-half, -0.09, 0, 0.09, half, *middle_x[::-1]), upper_y, closed=True)

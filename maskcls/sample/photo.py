@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from maskcls.sample import clothes, face, hair
 from maskcls.sample.people import Person
-from maskcls.sample.shapes import Pose, Shape, paint, tone
+from maskcls.sample.shapes import Pose, paint, tone
 
 WIDTH, HEIGHT = 384, 512  # pixels, as the real photos
 
@@ -38,38 +38,30 @@ def draw_photos(
 
     Pose, light, expression and mask differ; the rest is drawn up once. `noise` comes from `make_noise`.
     """
-    room = _room(generator)
-    layers = hair.behind(person), clothes.body(person), face.head(person, generator), hair.before(person, generator)
-    return [_photo(person, layers, room, stem, noise, generator) for stem in stems]
+    room, back_hair, body = _room(generator), hair.behind(person), clothes.body(person)
+    head, front_hair = face.head(person, generator), hair.before(person, generator)
+    photos = []
+    for stem in stems:
+        x, y = generator.normal((WIDTH / 2, 236), 10).tolist()
+        roll, yaw, pitch = generator.normal(0, (0.05, 0.14, 0.05)).tolist()
+        still = Pose(x, y, float(generator.uniform(84, 102)))
+        moved = replace(still, x=x + 30 * roll, roll=roll, yaw=yaw, pitch=pitch)
+        light = float(generator.uniform(-1, 1))  # -1: from the left, 1: from the right
+        mask = [] if stem == "normal" else clothes.mask(person, stem, generator)
 
+        left, top = generator.integers(0, 96, 2).tolist()
+        canvas = room.crop((left, top, left + WIDTH * _DRAWING_FACTOR, top + HEIGHT * _DRAWING_FACTOR))
+        paint(canvas, back_hair, moved, _DRAWING_FACTOR)
+        paint(canvas, body, still, _DRAWING_FACTOR)
+        front = [*head, *face.features(person, generator), *mask, *clothes.glasses(person), *front_hair]
+        paint(canvas, front, moved, _DRAWING_FACTOR)
 
-def _photo(
-    person: Person,
-    layers: tuple[list[Shape], ...],
-    room: Image.Image,
-    stem: str,
-    noise: np.ndarray,
-    generator: np.random.Generator,
-) -> Image.Image:
-    back_hair, body, head, front_hair = layers
-    x, y = generator.normal((WIDTH / 2, 236), 10).tolist()
-    roll, yaw, pitch = generator.normal(0, (0.05, 0.14, 0.05)).tolist()
-    still = Pose(x, y, float(generator.uniform(84, 102)))
-    moved = replace(still, x=x + 30 * roll, roll=roll, yaw=yaw, pitch=pitch)
-    light = float(generator.uniform(-1, 1))  # -1: from the left, 1: from the right
-    mask = [] if stem == "normal" else clothes.mask(person, stem, generator)
-
-    left, top = generator.integers(0, 96, 2).tolist()
-    canvas = room.crop((left, top, left + WIDTH * _DRAWING_FACTOR, top + HEIGHT * _DRAWING_FACTOR))
-    paint(canvas, back_hair, moved, _DRAWING_FACTOR)
-    paint(canvas, body, still, _DRAWING_FACTOR)
-    front = [*head, *face.features(person, generator), *mask, *clothes.glasses(person), *front_hair]
-    paint(canvas, front, moved, _DRAWING_FACTOR)
-
-    form = Image.new("RGB", (WIDTH // 4, HEIGHT // 4), tone(1 << _NEUTRAL_BITS))
-    paint(form, face.shading(person, mask, light), moved, _FORM_FACTOR)
-    form = _light_up(form.filter(ImageFilter.BoxBlur(2.5)), light, generator)
-    return _expose(canvas.reduce(_DRAWING_FACTOR), _enlarge(form, (WIDTH, HEIGHT), 2), noise, generator)
+        form = Image.new("RGB", (WIDTH // 4, HEIGHT // 4), tone(1 << _NEUTRAL_BITS))
+        paint(form, face.shading(person, mask, light), moved, _FORM_FACTOR)
+        form = _light_up(form.filter(ImageFilter.BoxBlur(2.5)), light, generator)
+        exposed = _expose(canvas.reduce(_DRAWING_FACTOR), _enlarge(form, (WIDTH, HEIGHT), 2), noise, generator)
+        photos.append(exposed)
+    return photos
 
 
 def _light_up(form: Image.Image, light: float, generator: np.random.Generator) -> Image.Image:

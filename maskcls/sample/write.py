@@ -106,18 +106,21 @@ def _check(directory: Path, *, num_people: int, num_eval_people: int, seed: int)
     (directory / "eval/images").mkdir(parents=True, exist_ok=True)
 
 
-def _make_person(number: int, generator: np.random.Generator) -> Person:
-    gender, group = _CELLS[number % len(_CELLS)]
-    return make_person(gender, group, generator)
+def _drawn(
+    number: int, purpose: int, seed: int, noise: np.ndarray
+) -> tuple[Person, dict[str, Image.Image], np.random.Generator]:
+    """Returns a person, their photos by stem, and the generator for what their files are like."""
+    generator = np.random.default_rng([seed, purpose, number])
+    person = make_person(*_CELLS[number % len(_CELLS)], generator)
+    return person, dict(zip(STEMS, draw_photos(person, STEMS, noise, generator), strict=True)), generator
 
 
 def _write_profile(images: Path, number: int, seed: int, noise: np.ndarray) -> str:
     """Writes the photos of a person and returns the folder's name."""
-    generator = np.random.default_rng([seed, _PROFILES, number])
-    person = _make_person(number, generator)
+    person, photos, generator = _drawn(number, _PROFILES, seed, noise)
     name = f"{number + 1:06d}_{person.gender}_{person.race}_{person.age}"
     (images / name).mkdir()
-    for stem, photo in zip(STEMS, draw_photos(person, STEMS, noise, generator), strict=True):
+    for stem, photo in photos.items():
         extension = generator.choice(list(_EXTENSIONS), p=list(_EXTENSIONS.values()))
         _save(photo, images / name / f"{stem}{extension}", generator)
     return name
@@ -125,10 +128,9 @@ def _write_profile(images: Path, number: int, seed: int, noise: np.ndarray) -> s
 
 def _write_eval_person(images: Path, number: int, seed: int, noise: np.ndarray) -> list[tuple[str, int]]:
     """Writes the photos of an evaluation person and returns (file name, class) for each."""
-    generator = np.random.default_rng([seed, _EVALUATION, number])
-    person = _make_person(number, generator)
+    person, photos, generator = _drawn(number, _EVALUATION, seed, noise)
     answers = []
-    for stem, photo in zip(STEMS, draw_photos(person, STEMS, noise, generator), strict=True):
+    for stem, photo in photos.items():
         name = hashlib.sha1(f"{seed} {number} {stem}".encode()).hexdigest() + ".jpg"
         _save(photo, images / name, generator)
         said = {"gender": HEAD_CLASSES["gender"].index(person.gender), "age": age_group(person.age)}
