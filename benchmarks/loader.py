@@ -17,7 +17,7 @@ from measure import count, folder, machine, parser, print_table
 from PIL import Image
 
 from maskcls.data import profiles
-from maskcls.data.augmentation import Augmentation, Transform, light
+from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Transform
 from maskcls.data.dataset import build_table
 from maskcls.data.pixels import DecodedPixels, Geometry, build_cache, open_cache
 from maskcls.machine import keep_freed_memory
@@ -69,7 +69,7 @@ def main() -> None:
 
         crop, soft, plain = (
             transform(Augmentation(min_area=0.08, flip=0.5)),
-            transform(light()),
+            transform(AUGMENTATIONS["light"]),
             transform(Augmentation()),
         )
         paths_of: dict[str, Callable[[np.ndarray], object]] = {

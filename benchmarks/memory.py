@@ -28,7 +28,7 @@ def resident_after_each_epoch(folder: str, num_photos: int) -> list[float]:
     import torch
 
     from maskcls.data import profiles
-    from maskcls.data.augmentation import Transform, light
+    from maskcls.data.augmentation import AUGMENTATIONS, Transform
     from maskcls.data.dataset import ProfileSource, custom_dataset_split_by_profile
     from maskcls.data.loader import BatchPlan
     from maskcls.data.pixels import Geometry, build_cache, open_cache
@@ -50,7 +50,12 @@ def resident_after_each_epoch(folder: str, num_photos: int) -> list[float]:
         pixels = open_cache(data.table, geometry, where.cache_dir)
         plan = BatchPlan(len(data.train_rows), BATCH, seed=0)
         transform = Transform(
-            light(), image_size=(48, 48), mean=[0.5] * 3, std=[0.25] * 3, seed=0, device=torch.device("cpu")
+            AUGMENTATIONS["light"],
+            image_size=(48, 48),
+            mean=[0.5] * 3,
+            std=[0.25] * 3,
+            seed=0,
+            device=torch.device("cpu"),
         )
         resident = [resident_mb()]
         for epoch in range(1, NUM_EPOCHS + 1):

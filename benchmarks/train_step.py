@@ -31,7 +31,7 @@ def images_per_second(name: str, variant: str) -> dict[str, float]:
     import torch
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    from maskcls.data.augmentation import Transform, light
+    from maskcls.data.augmentation import AUGMENTATIONS, Transform
     from maskcls.modeling.loss import build_losses
     from maskcls.modeling.model import MODELS as BUILDERS
     from maskcls.modeling.model import attention_for
@@ -44,7 +44,9 @@ def images_per_second(name: str, variant: str) -> dict[str, float]:
     labels = torch.randint(18, (BATCH,), generator=random).to(device)
     if variant.startswith("ours"):
         stored = torch.randint(256, (BATCH, size * 9 // 8, size * 9 // 8, 3), dtype=torch.uint8, generator=random)
-        transform = Transform(light(), image_size=(size, size), mean=[0.5] * 3, std=[0.25] * 3, seed=0, device=device)
+        transform = Transform(
+            AUGMENTATIONS["light"], image_size=(size, size), mean=[0.5] * 3, std=[0.25] * 3, seed=0, device=device
+        )
         attention = attention_for(device)
         model = BUILDERS[model_type](
             image_size=(size, size), id2label=dict.fromkeys(range(18), ""), attention=attention, **fields

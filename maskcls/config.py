@@ -339,42 +339,10 @@ def _table_problems(file: YamlFile) -> list[str]:
         name = file.values.get(key, Config.model_fields[key].default)
         arguments = file.values.get(f"{key}_args", {})
         if isinstance(name, str) and isinstance(arguments, dict):
-            place = file.place(key)
-            arguments_place = file.places.get(f"{key}_args", place)
             for problem in table.problems(name, arguments):
-                problems.append(f"{arguments_place if problem.startswith(f'{key}_args') else place}: {problem}")
-    arguments = file.values.get("criterion_args")
-    if file.values.get("criterion") == "weighted_sum" and isinstance(arguments, dict):
-        problems += _term_problems(arguments.get("terms"), file.place("criterion_args"))
+                place = problem.key if problem.key in file.places else key
+                problems.append(f"{file.place(place)}: {problem.text}")
     return problems
-
-
-def _term_problems(terms: Any, place: str) -> list[str]:
-    """Returns the problems of a weighted_sum's terms."""
-    form = "a list of {criterion: name, factor: number, criterion_args: {...}}"
-    if not isinstance(terms, list) or not terms:
-        return [f"{place}: terms of weighted_sum is {form}"]
-    problems = []
-    for term in terms:
-        if not _is_term(term):
-            problems.append(f"{place}: terms of weighted_sum is {form}, not {term!r}")
-            continue
-        arguments = term.get("criterion_args") or {}
-        found = TABLES["criterion"].problems(term["criterion"], arguments)
-        problems += [f"{place}: {problem}" for problem in found]
-        if term["criterion"] == "weighted_sum" and "terms" in arguments:
-            problems += _term_problems(arguments["terms"], place)
-    return problems
-
-
-def _is_term(term: Any) -> bool:
-    return (
-        isinstance(term, dict)
-        and {"criterion"} <= term.keys() <= {"criterion", "factor", "criterion_args"}
-        and isinstance(term["criterion"], str)
-        and isinstance(term.get("factor", 1), int | float)
-        and isinstance(term.get("criterion_args") or {}, dict)
-    )
 
 
 def _contradictions(config: Config, file: YamlFile) -> list[str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 import importlib
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +31,8 @@ _NOT_FROM_YAML = {
     "Muon",
 }
 
+Terms = Sequence[Mapping[str, Any]]  # rows of the same table with a factor each, as the argument of one of them
+
 
 @dataclass(frozen=True)
 class Arguments:
@@ -39,11 +41,23 @@ class Arguments:
     names: tuple[str, ...]  # keyword arguments that a YAML may give
     required: tuple[str, ...]  # those without a default
     is_open: bool  # it has **arguments and judges them itself when it builds
+    terms: tuple[str, ...] = ()  # those that are Terms
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a part that a YAML names."""
+
+    key: str  # that it stands under: "model" or "model_args"
+    text: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """The dict `variable` on the last lines of `module`: YAML name -> builder.
+    """The dict `variable` on the last lines of `module`: YAML name -> builder, which is called with the arguments.
+
+    A builder is a function, a class, or an object with `__call__`. What such a call takes as **arguments is what the
+    object's `takes` names (None: anything), or the fields of its class.
 
     Classes of `torch_module` are known by their own names too, and take their own arguments but the first
     (parameters, or the optimizer), which training supplies, as it does those in `supplied`.
@@ -59,31 +73,29 @@ class Table:
         """Returns every name of the table itself (torch's own names are not listed)."""
         return sorted(_table_rows(self.module, self.variable))
 
-    def problems(self, name: str, arguments: Mapping[str, Any]) -> list[str]:
-        """Returns what is wrong with building `name` with `arguments`: nothing, or a line for each problem."""
+    def problems(self, name: str, arguments: Mapping[str, Any]) -> list[Problem]:
+        """Returns what is wrong with building `name` with `arguments`, one for each mistake."""
         rows = _table_rows(self.module, self.variable)
         if name in rows:
             known = _arguments_of(self.module, rows[name])
         elif self.torch_module and name in (classes := _public_classes(self.torch_module)):
             known = _arguments_of(classes[name], name)
         else:
-            return [f"unknown {self.kind} {name!r}.{self._near(name)} Known: {', '.join(self.names())}{self._torch()}"]
+            text = f"unknown {self.kind} {name!r}.{self._near(name)} Known: {', '.join(self.names())}{self._torch()}"
+            return [Problem(self.kind, text)]
         offered = [argument for argument in known.names if argument not in self.supplied]
-        problems = (
-            []
-            if known.is_open
-            else [
-                f"{self.kind}_args: {name} takes no {argument!r}.{did_you_mean(str(argument), offered)} "
-                f"It takes: {', '.join(offered) or 'nothing'}"
-                for argument in arguments
-                if argument not in offered
-            ]
-        )
-        return problems + [
-            f"{self.kind}_args: {name} needs {argument!r}"
-            for argument in known.required
-            if argument in offered and argument not in arguments
-        ]
+        texts = []
+        for argument in [] if known.is_open else arguments:
+            if argument not in offered:
+                near, takes = did_you_mean(str(argument), offered), ", ".join(offered) or "nothing"
+                texts.append(f"{self.kind}_args: {name} takes no {argument!r}.{near} It takes: {takes}")
+        for argument in known.required:
+            if argument in offered and argument not in arguments:
+                texts.append(f"{self.kind}_args: {name} needs {argument!r}")
+        for argument in known.terms:
+            if argument in arguments:
+                texts += self._problems_of_terms(f"{argument} of {name}", arguments[argument])
+        return [Problem(f"{self.kind}_args", text) for text in texts]
 
     def builder(self, name: str) -> Callable[..., Any]:
         """Returns the builder itself; this imports its module. Raises UserError for an unknown name."""
@@ -92,7 +104,29 @@ class Table:
             return rows[name]
         if self.torch_module and name in _public_classes(self.torch_module):
             return getattr(importlib.import_module(self.torch_module), name)
-        raise UserError(self.problems(name, {})[0])
+        raise UserError(self.problems(name, {})[0].text)
+
+    def _problems_of_terms(self, what: str, terms: Any) -> list[str]:
+        form = f"{what} is a list of {{{self.kind}: name, factor: number, {self.kind}_args: {{...}}}}"
+        if not isinstance(terms, list) or not terms:
+            return [form]
+        texts = []
+        for term in terms:
+            if self._is_term(term):
+                problems = self.problems(term[self.kind], term.get(f"{self.kind}_args") or {})
+                texts += [problem.text for problem in problems]
+            else:
+                texts.append(f"{form}, not {term!r}")
+        return texts
+
+    def _is_term(self, term: Any) -> bool:
+        return (
+            isinstance(term, dict)
+            and {self.kind} <= term.keys() <= {self.kind, "factor", f"{self.kind}_args"}
+            and isinstance(term[self.kind], str)
+            and isinstance(term.get("factor", 1), int | float)
+            and isinstance(term.get(f"{self.kind}_args") or {}, dict)
+        )
 
     def _near(self, name: str) -> str:
         others = list(_public_classes(self.torch_module)) if self.torch_module else []
@@ -126,7 +160,7 @@ def _parsed(module: str) -> ast.Module:
 
 @cache
 def _table_rows(module: str, variable: str) -> dict[str, str]:
-    """Returns YAML name -> name of the function or class in the module, from the table's literal."""
+    """Returns YAML name -> what stands beside it, from the table's literal."""
     for node in _parsed(module).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
@@ -149,17 +183,35 @@ def _public_classes(module: str) -> dict[str, str]:
 
 
 @cache
-def _arguments_of(module: str, name: str) -> Arguments:
-    """Returns the arguments of a function, or of a class's __init__, without importing it."""
-    found: ast.stmt = next(n for n in _parsed(module).body if getattr(n, "name", None) == name)
-    is_class = isinstance(found, ast.ClassDef)
-    if isinstance(found, ast.ClassDef):
-        found = next(n for n in found.body if getattr(n, "name", None) == "__init__")
-    assert isinstance(found, ast.FunctionDef)
-    spec = found.args
-    # Positional arguments of our builders are objects that training hands over; a class has self and one such first.
-    positional = spec.args[2:] if is_class else []
+def _arguments_of(module: str, row: str) -> Arguments:
+    """Returns the arguments of a function, of a class, or of the object that a row makes, without importing anything.
+
+    Positional arguments of our builders are objects that training hands over; a class has self and one such first.
+    """
+    made = ast.parse(row, mode="eval").body
+    name = ast.unparse(made.func) if isinstance(made, ast.Call) else row
+    found = next(node for node in _parsed(module).body if getattr(node, "name", None) == name)
+    if isinstance(found, ast.FunctionDef):
+        return _arguments_in(found.args, num_supplied=len(found.args.args))
+    assert isinstance(found, ast.ClassDef)
+    methods = {node.name: node.args for node in found.body if isinstance(node, ast.FunctionDef)}
+    if not isinstance(made, ast.Call):
+        return _arguments_in(methods["__init__"], num_supplied=2)
+    known = _arguments_in(methods["__call__"], num_supplied=1)
+    fields = tuple(ast.unparse(node.target) for node in found.body if isinstance(node, ast.AnnAssign))
+    takes = {word.arg: ast.literal_eval(word.value) for word in made.keywords if word.arg == "takes"}
+    others = takes.get("takes", fields) if known.is_open else ()
+    return replace(known, names=(*known.names, *(others or ())), is_open=others is None)
+
+
+def _arguments_in(spec: ast.arguments, *, num_supplied: int) -> Arguments:
+    """Returns the arguments in a signature, but for the first ones, which are not given by name."""
     no_default = {a.arg for a in spec.args[: len(spec.args) - len(spec.defaults)]}
     no_default |= {a.arg for a, default in zip(spec.kwonlyargs, spec.kw_defaults, strict=True) if default is None}
-    names = tuple(a.arg for a in [*positional, *spec.kwonlyargs])
-    return Arguments(names, tuple(n for n in names if n in no_default), spec.kwarg is not None)
+    given = [*spec.args[num_supplied:], *spec.kwonlyargs]
+    return Arguments(
+        names=tuple(a.arg for a in given),
+        required=tuple(a.arg for a in given if a.arg in no_default),
+        is_open=spec.kwarg is not None,
+        terms=tuple(a.arg for a in given if a.annotation and ast.unparse(a.annotation) == "Terms"),
+    )

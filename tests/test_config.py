@@ -203,7 +203,7 @@ def test_label_fixes_are_the_same_wherever_their_file_lies(write: Write, tmp_pat
         ("optimizer: AdmW", "Did you mean 'AdamW'? Known: Lion, and the classes of torch.optim"),
         ("scheduler: OneCycle", "Did you mean 'OneCycleLR'? Known: constant, warmup_cosine, and the classes of"),
         ("criterion_args: {weigth: balanced}", "exp.yaml:3: criterion_args: cross_entropy takes no 'weigth'. Did you"),
-        ("augmentation_args: {rotation: 1}", "light takes no 'rotation'. It takes: shift, min_area, flip, brightness"),
+        ("augmentation_args: {rotate: 1}", "light takes no 'rotate'. Did you mean 'rotation'? It takes: shift,"),
         ("optimizer_args: {beta: [0.9, 0.95]}", "exp.yaml:3: optimizer_args: AdamW takes no 'beta'. Did you mean 'be"),
         ("optimizer_args: {lr: 1}", "exp.yaml:3: optimizer_args: AdamW takes no 'lr'."),
         ("scheduler_args: {warmup: 5}", "scheduler_args: warmup_cosine takes no 'warmup'. Did you mean 'warmup_"),

@@ -12,7 +12,7 @@ from benchmarks.gpu import accelerate_configs, all_parts, chosen
 from benchmarks.gpu_work import PARTS, SIZES, missing_packages
 from benchmarks.measure import training_flops
 from maskcls.config import TABLES
-from maskcls.modeling.model import vit
+from maskcls.modeling.model import MODELS
 from tests.helpers import run
 
 HERE = {"num_gpus": 0, "missing": []}
@@ -96,7 +96,7 @@ def test_a_missing_package_is_named_with_the_line_that_gets_it_and_only_its_part
 
 
 def test_the_operations_of_an_image_are_those_of_forward_and_backward() -> None:
-    model = vit(
+    model = MODELS["vit"](
         image_size=(224, 224), id2label=dict.fromkeys(range(18), ""), attention="eager", hidden_size=192,
         num_attention_heads=3, intermediate_size=768,
     ).to("meta")  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from maskcls import registry
 from maskcls.config import TABLES
 from maskcls.errors import UserError
-from maskcls.registry import Arguments, Table
+from maskcls.registry import Arguments, Problem, Table
 
 TORCH_TABLES = {key: table for key, table in TABLES.items() if table.torch_module}
 
@@ -26,12 +27,21 @@ NOT_FROM_YAML = [
 
 
 def of_signature(builder: Any) -> Arguments:
-    """Returns what the imported builder takes: a class all but its first argument, a function the keyword-only ones."""
+    """Returns what the imported builder takes: a class all but its first argument, others the keyword-only ones."""
     parameters = list(inspect.signature(builder).parameters.values())
     is_open = any(p.kind is p.VAR_KEYWORD for p in parameters)
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     named = named[1:] if inspect.isclass(builder) else [p for p in named if p.kind is p.KEYWORD_ONLY]
-    return Arguments(tuple(p.name for p in named), tuple(p.name for p in named if p.default is p.empty), is_open)
+    names, others = [p.name for p in named], []
+    if is_dataclass(builder) and is_open:  # a row that is an object
+        others = builder.takes if hasattr(builder, "takes") else [field.name for field in fields(builder)]
+        is_open = others is None
+    return Arguments(
+        names=(*names, *(others or [])),
+        required=tuple(p.name for p in named if p.default is p.empty),
+        is_open=is_open,
+        terms=tuple(p.name for p in named if p.annotation == "Terms"),
+    )
 
 
 @pytest.mark.parametrize("key", TABLES)
@@ -84,7 +94,7 @@ def test_an_unknown_name_is_refused_where_it_is_built_too(key: str) -> None:
 @pytest.mark.parametrize("name", NOT_FROM_YAML)
 def test_classes_that_a_yaml_cannot_fill_are_not_offered(name: str) -> None:
     refused = [table.problems(name, {}) for table in TORCH_TABLES.values()]
-    assert all(len(problems) == 1 and f"{name!r}" in problems[0] for problems in refused)
+    assert all(len(problems) == 1 and f"{name!r}" in problems[0].text for problems in refused)
 
 
 def test_torchs_own_names_build_torchs_own_classes() -> None:
@@ -96,12 +106,13 @@ def test_problems_name_the_argument_and_what_is_allowed() -> None:
     assert TABLES["optimizer"].problems("SGD", {"momentum": 0.9, "nesterov": True}) == []
     assert TABLES["scheduler"].problems("StepLR", {"step_size": 3}) == []
     assert TABLES["scheduler"].problems("StepLR", {"gama": 1}) == [
-        "scheduler_args: StepLR takes no 'gama'. Did you mean 'gamma'? It takes: step_size, gamma",
-        "scheduler_args: StepLR needs 'step_size'",
+        Problem(
+            "scheduler_args", "scheduler_args: StepLR takes no 'gama'. Did you mean 'gamma'? It takes: step_size, gamma"
+        ),
+        Problem("scheduler_args", "scheduler_args: StepLR needs 'step_size'"),
     ]
-    assert TABLES["augmentation"].problems("none", {"flip": 1}) == [
-        "augmentation_args: none takes no 'flip'. It takes: nothing"
-    ]
+    (unknown,) = TABLES["criterion"].problems("focl", {})
+    assert unknown.key == "criterion" and unknown.text.startswith("unknown criterion 'focl'. Did you mean 'focal'?")
 
 
 def test_what_training_supplies_cannot_be_given_and_need_not_be() -> None:
@@ -109,12 +120,12 @@ def test_what_training_supplies_cannot_be_given_and_need_not_be() -> None:
     assert (
         TABLES["criterion"]
         .problems("focal", {"num_per_class": [1]})[0]
-        .startswith("criterion_args: focal takes no 'num_per_class'. It takes: gamma, weight")
+        .text.startswith("criterion_args: focal takes no 'num_per_class'. It takes: gamma, weight")
     )
     assert (
         TABLES["optimizer"]
         .problems("AdamW", {"weight_decay": 1})[0]
-        .startswith("optimizer_args: AdamW takes no 'weight_decay'.")
+        .text.startswith("optimizer_args: AdamW takes no 'weight_decay'.")
     )
 
 

@@ -33,9 +33,9 @@ from maskcls.training import tracking as tracking_module
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
 from maskcls.words import Words
+from tests import made
 from tests.helpers import ROOT, overrides
 from tests.helpers import run as run_script
-from tests.reporting.made_run import made_run
 from tests.wandb_server import ReceivedArtifact, ReceivedRun, WandbServer, own_wandb
 
 HANG = 60.0  # seconds: no statement about speed, only that it ends
@@ -136,7 +136,7 @@ def received(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     server = WandbServer()
     with pytest.MonkeyPatch.context() as patch:
         own_wandb(patch, tmp_path_factory.mktemp("home"), server)
-        run = made_run(sample, tmp_path_factory.mktemp("runs"), name="한국", error=0.9)
+        run = made.run(sample, tmp_path_factory.mktemp("runs"), name="한국", accuracy=0.4)
         for epoch, f1 in ((4, 0.9), (5, 0.2)):
             run.log({"epoch": epoch, "update": 2 * epoch, "valid/loss": 1 / epoch, "valid/acc": f1, "valid/f1": f1})
         (run.path / "report.html").write_text(REPORT, encoding="utf-8")

@@ -1,14 +1,15 @@
 """Stored uint8 pixels -> what the model sees: random cut, flip, turn, colour, erasing; batched, on the training device.
 
 Every random number is keyed by (seed, epoch, photo, draw): a photo gets the same picture in an epoch whatever batch,
-device or process it meets. Recipes are the functions in the table at the end; each only sets strengths.
+device or process it meets. Recipes are the rows of the table at the end: sets of strengths.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.nn.functional import affine_grid, grid_sample, interpolate
@@ -94,6 +95,10 @@ class Augmentation:
             raise UserError(f"augmentation_args: half_range is {self.half_range!r}; it is [least, most]")
         if self.mixup + self.cutmix + self.half_cutmix > 1:
             raise UserError("augmentation_args: the probabilities mixup, cutmix and half_cutmix add up to more than 1")
+
+    def __call__(self, **strengths: Any) -> Augmentation:
+        """Returns this recipe with other strengths."""
+        return replace(self, **strengths)
 
     @property
     def mixes(self) -> bool:
@@ -344,38 +349,34 @@ def _plane_rotation(turns: torch.Tensor) -> torch.Tensor:
     return torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).unflatten(1, (3, 3))
 
 
-def none() -> Augmentation:
-    """Nothing: training sees what validation sees."""
-    return Augmentation()
-
-
-def light(
-    *, shift: bool = True, min_area: float = 1.0, flip: float = 0.5, brightness: float = 0.1, erase: float = 0.0,
-    mixup: float = 0.0, cutmix: float = 0.0, half_cutmix: float = 0.0, half_range: Sequence[float] = (0.4, 0.6),
-    mixing_epochs: int | None = None,
-) -> Augmentation:  # fmt: skip
-    """Small shift, mirror image, slight brightness: what the best public entries on this task found to help."""
-    return Augmentation(**locals())
-
-
-def standard(
-    *, shift: bool = True, min_area: float = 1.0, flip: float = 0.5, rotation: float = 10.0, zoom: float = 0.1,
-    stretch: float = 0.05, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.02,
-    blur: float = 0.0, erase: float = 0.0, mixup: float = 0.0, cutmix: float = 0.0, half_cutmix: float = 0.0,
-    half_range: Sequence[float] = (0.4, 0.6), mixing_epochs: int | None = None,
-) -> Augmentation:  # fmt: skip
-    """Turned, zoomed and recoloured a little."""
-    return Augmentation(**locals())
-
-
-def strong(
-    *, shift: bool = True, min_area: float = 1.0, flip: float = 0.5, rotation: float = 15.0, zoom: float = 0.2,
-    stretch: float = 0.1, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, hue: float = 0.05,
-    blur: float = 0.3, erase: float = 0.25, mixup: float = 0.0, cutmix: float = 0.0, half_cutmix: float = 0.0,
-    half_range: Sequence[float] = (0.4, 0.6), mixing_epochs: int | None = None,
-) -> Augmentation:  # fmt: skip
-    """For training from scratch, where the network has seen nothing else."""
-    return Augmentation(**locals())
-
-
-AUGMENTATIONS = {"none": none, "light": light, "standard": standard, "strong": strong}
+AUGMENTATIONS = {
+    "none": Augmentation(),  # training sees what validation sees
+    # Small shift, mirror image, slight brightness: what the best public entries on this task found to help.
+    "light": Augmentation(shift=True, flip=0.5, brightness=0.1),
+    # Turned, zoomed and recoloured a little.
+    "standard": Augmentation(
+        shift=True,
+        flip=0.5,
+        rotation=10.0,
+        zoom=0.1,
+        stretch=0.05,
+        brightness=0.2,
+        contrast=0.2,
+        saturation=0.2,
+        hue=0.02,
+    ),
+    # For training from scratch, where the network has seen nothing else.
+    "strong": Augmentation(
+        shift=True,
+        flip=0.5,
+        rotation=15.0,
+        zoom=0.2,
+        stretch=0.1,
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.05,
+        blur=0.3,
+        erase=0.25,
+    ),
+}

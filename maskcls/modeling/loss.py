@@ -17,7 +17,7 @@ from torch.nn.functional import log_softmax, one_hot, softplus
 
 from maskcls.errors import UserError
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, split_heads
-from maskcls.registry import check_number
+from maskcls.registry import Terms, check_number
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Weight = Sequence[float] | str | None  # a number per class, or "balanced"
@@ -112,7 +112,7 @@ def binary_cross_entropy(*, num_per_class: Sequence[int], weight: Weight = None)
     return loss
 
 
-def weighted_sum(*, num_per_class: Sequence[int], terms: Sequence[Mapping[str, Any]]) -> Loss:
+def weighted_sum(*, num_per_class: Sequence[int], terms: Terms) -> Loss:
     """Returns sum_i factor_i * criterion_i; terms: [{criterion: name, factor: 1.0, criterion_args: {}}, ...]."""
     for term in terms:
         check_number("criterion_args", "factor", term.get("factor", 1.0))

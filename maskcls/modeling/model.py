@@ -7,6 +7,7 @@ arguments left at None are those of the pretrained model, or transformers' defau
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,91 +37,72 @@ def attention_for(device: torch.device) -> str | None:
     return None if is_accelerator(device) else "eager"
 
 
-def vit(
-    *, image_size: Size, id2label: dict[int, str], attention: str | None, pretrained: str | None = None,
-    num_labels: int | None = None, patch_size: int | None = None, hidden_size: int | None = None,
-    num_hidden_layers: int | None = None, num_attention_heads: int | None = None, intermediate_size: int | None = None,
-    hidden_dropout_prob: float | None = None, attention_probs_dropout_prob: float | None = None,
-) -> PreTrainedModel:  # fmt: skip
-    """Returns a ViT. Source: Dosovitskiy et al., arXiv:2010.11929; default size ViT-B/16."""
-    return _build("vit", **locals())
+@dataclass(frozen=True)
+class Architecture:
+    """A type of transformers' image classifiers, and the fields of its config that a YAML may give."""
+
+    model_type: str | None  # None: that of `pretrained`, or the argument model_type
+    takes: tuple[str, ...] | None  # None: any field that the type has
+
+    def __call__(
+        self,
+        *,
+        image_size: Size,
+        id2label: Mapping[int, str],
+        attention: str | None,
+        pretrained: str | None = None,
+        num_labels: int | None = None,
+        **fields: Any,
+    ) -> PreTrainedModel:
+        """Returns the model, with a logit for each of id2label (num_labels only repeats how many).
+
+        Raises UserError when it cannot be built, or does not take pictures of `image_size`.
+        """
+        from transformers import AutoModelForImageClassification
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # its bars for loading and saving a single file
+        model_type = self.model_type or fields.pop("model_type", None)
+        if pretrained is None and model_type is None:
+            raise UserError("model auto needs model_args.pretrained or model_args.model_type, for example resnet")
+        config = _config(model_type, pretrained, {name: value for name, value in fields.items() if value is not None})
+        weights = _pretrained_weights(pretrained) if pretrained else {}
+        stored_size = getattr(config, "image_size", None)  # of the position embeddings
+        config.id2label, config.label2id = dict(id2label), {name: i for i, name in id2label.items()}
+        if hasattr(config, "image_size"):
+            config.image_size = list(image_size)
+        _try_out(config, image_size, attention)
+        model = AutoModelForImageClassification.from_config(config, attn_implementation=attention, **NO_CODE)
+        if weights:
+            _load(model, weights, str(pretrained), stored_size)
+        return model.to(memory_format=torch.channels_last)  # as pixels lie; convolutions are 1.1 to 1.2 times faster
 
 
-def convnext(
-    *, image_size: Size, id2label: dict[int, str], attention: str | None, pretrained: str | None = None,
-    num_labels: int | None = None, patch_size: int | None = None, hidden_sizes: Sequence[int] | None = None,
-    depths: Sequence[int] | None = None, drop_path_rate: float | None = None,
-    layer_scale_init_value: float | None = None,
-) -> PreTrainedModel:  # fmt: skip
-    """Returns a ConvNeXt; patch_size is its stem's stride. Source: Liu et al., arXiv:2201.03545; default ConvNeXt-T."""
-    return _build("convnext", **locals())
-
-
-def convnextv2(
-    *, image_size: Size, id2label: dict[int, str], attention: str | None, pretrained: str | None = None,
-    num_labels: int | None = None, patch_size: int | None = None, hidden_sizes: Sequence[int] | None = None,
-    depths: Sequence[int] | None = None, drop_path_rate: float | None = None,
-) -> PreTrainedModel:  # fmt: skip
-    """Returns a ConvNeXtV2; patch_size is its stem's stride. Source: Woo et al., arXiv:2301.00808; default Tiny."""
-    return _build("convnextv2", **locals())
-
-
-def auto(
-    *, image_size: Size, id2label: dict[int, str], attention: str | None, pretrained: str | None = None,
-    num_labels: int | None = None, model_type: str | None = None, **config_fields: Any,
-) -> PreTrainedModel:  # fmt: skip
-    """Returns any AutoModelForImageClassification: of `pretrained`, or from scratch by transformers' `model_type`.
-
-    Raises UserError when neither is given, or for a field that the model's config class does not have.
-    """
-    if pretrained is None and model_type is None:
-        raise UserError("model auto needs model_args.pretrained or model_args.model_type, for example resnet")
-    return _build(
-        model_type, image_size=image_size, id2label=id2label, attention=attention, pretrained=pretrained,
-        num_labels=num_labels, **config_fields,
-    )  # fmt: skip
-
-
-def _build(
-    model_type: str | None, *, image_size: Size, id2label: dict[int, str], attention: str | None,
-    pretrained: str | None, num_labels: int | None, **fields: Any,
-) -> PreTrainedModel:  # fmt: skip
+def _try_out(config: Any, image_size: Size, attention: str | None) -> None:
+    """Raises UserError when a model cannot be built or used; on the meta device, where it costs nothing."""
     from transformers import AutoModelForImageClassification
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # its bars for loading and saving a single file
-    classifiers = list(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
-    if model_type is not None and model_type not in classifiers:  # transformers itself would name its 500 types
-        near = did_you_mean(str(model_type), classifiers)
-        raise UserError(f"transformers has no image classifier of type {model_type!r}.{near}")
-    config = _config(model_type, pretrained, {name: value for name, value in fields.items() if value is not None})
-    if config.model_type not in classifiers:
-        raise UserError(f"transformers has no image classifier of type {config.model_type!r}")
-    weights = _pretrained_weights(pretrained) if pretrained else {}
-    stored_size = getattr(config, "image_size", None)  # of the position embeddings
-    config.id2label, config.label2id = id2label, {name: i for i, name in id2label.items()}
-    if hasattr(config, "image_size"):
-        config.image_size = list(image_size)
+    wrong = (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError)
     try:
-        with torch.device("meta"):  # costs nothing, and shows what does not fit before any weight is made
+        with torch.device("meta"):
             trial = AutoModelForImageClassification.from_config(config, attn_implementation=attention, **NO_CODE).eval()
-    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError) as error:
+    except wrong as error:
         raise UserError(f"model_args: {config.model_type} cannot be built: {error}") from None
     try:
         trial(pixel_values=torch.empty(1, 3, *image_size, device="meta"))
-    except (ValueError, TypeError, RuntimeError, AssertionError, ArithmeticError, LookupError) as error:
+    except wrong as error:
         raise UserError(f"image_size {list(image_size)} does not fit {config.model_type}: {error}") from None
-    model = AutoModelForImageClassification.from_config(config, attn_implementation=attention, **NO_CODE)
-    if weights:
-        _load(model, weights, str(pretrained), stored_size)
-    return model.to(memory_format=torch.channels_last)  # as the pixels lie; convolutions are 1.1 to 1.2 times faster
 
 
 def _config(model_type: str | None, pretrained: str | None, fields: dict[str, Any]) -> Any:
     """Returns the transformers config with the given fields. Raises UserError when there is none, or it lacks one."""
     from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
+    classifiers = list(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES)
+    if model_type is not None and model_type not in classifiers:  # transformers itself would name its 500 types
+        near = did_you_mean(str(model_type), classifiers)
+        raise UserError(f"transformers has no image classifier of type {model_type!r}.{near}")
     try:
         known = _loaded(AutoConfig, pretrained) if pretrained else AutoConfig.for_model(str(model_type))
     except (OSError, ValueError) as error:
@@ -128,6 +110,8 @@ def _config(model_type: str | None, pretrained: str | None, fields: dict[str, An
         raise _load_problem(f"{what} cannot be loaded", error) from None
     if model_type not in (None, known.model_type):
         raise UserError(f"{pretrained} holds a {known.model_type}, not a {model_type}")
+    if known.model_type not in classifiers:
+        raise UserError(f"transformers has no image classifier of type {known.model_type!r}")
     for name in fields:
         if not hasattr(known, name):
             raise UserError(f"model_args: {known.model_type} takes no {name!r}.{did_you_mean(name, list(vars(known)))}")
@@ -273,4 +257,25 @@ def load_model(folder: str, *, attention: str | None) -> PreTrainedModel:
     return model.to(memory_format=torch.channels_last)
 
 
-MODELS = {"vit": vit, "convnext": convnext, "convnextv2": convnextv2, "auto": auto}
+MODELS = {
+    # Source: Dosovitskiy et al., arXiv:2010.11929; default size ViT-B/16.
+    "vit": Architecture(
+        "vit",
+        takes=(
+            "patch_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "hidden_dropout_prob",
+            "attention_probs_dropout_prob",
+        ),
+    ),
+    # patch_size is the stem's stride. Source: Liu et al., arXiv:2201.03545; default ConvNeXt-T.
+    "convnext": Architecture(
+        "convnext", takes=("patch_size", "hidden_sizes", "depths", "drop_path_rate", "layer_scale_init_value")
+    ),
+    # Source: Woo et al., arXiv:2301.00808; default Tiny.
+    "convnextv2": Architecture("convnextv2", takes=("patch_size", "hidden_sizes", "depths", "drop_path_rate")),
+    "auto": Architecture(None, takes=None),
+}

@@ -7,39 +7,28 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from maskcls.cli import main
-from maskcls.config import Config
-from maskcls.evaluation.predictions import Predictions
+from tests import made
 
 
-def run_folder(folder: Path, *, people: range, share_right: float, seed: int) -> Path:
-    """Returns the folder of a gender run that is right for a share of its people."""
-    folder.mkdir(parents=True)
-    Config(data_dir="photos", dataset_args={"output": "gender"}, seed=seed).save(folder / "config.yaml")
-    gender = np.repeat(people, 7) % 2
-    is_right = np.repeat(np.random.default_rng(seed).random(len(people)) < share_right, 7)
-    labels = np.stack([np.tile([0] * 5 + [1, 2], len(people)), gender, gender], 1)
-    Predictions(
-        np.repeat([f"{number:06d}_x" for number in people], 7), np.tile([f"{i}.jpg" for i in range(7)], len(people)),
-        labels, np.full(len(gender), 20), np.full(len(gender), "Asian"),
-        {"gender": np.eye(2, dtype=np.float32)[np.where(is_right, gender, 1 - gender)]},
-    ).save(folder / "valid_predictions.parquet")  # fmt: skip
-    return folder
+def gender_run(folder: Path, numbers: range, *, accuracy: float, seed: int) -> str:
+    said = made.predictions(made.people(numbers), heads=["gender"], accuracy=accuracy, seed=seed)
+    return str(made.run_folder(folder, said, dataset_args={"output": "gender"}, seed=seed))
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[str]:
     """Returns two runs of one quality, one clearly better, and one that validated other people."""
-    qualities = {"a": (range(80), 0.7, 1), "b": (range(80), 0.7, 2), "c": (range(80), 0.99, 3)}
-    folders = [
-        run_folder(tmp_path / name, people=people, share_right=share, seed=seed)
-        for name, (people, share, seed) in qualities.items()
+    everybody, others = range(80), range(60, 90)
+    return [
+        gender_run(tmp_path / "a", everybody, accuracy=0.7, seed=1),
+        gender_run(tmp_path / "b", everybody, accuracy=0.7, seed=2),
+        gender_run(tmp_path / "c", everybody, accuracy=0.99, seed=3),
+        gender_run(tmp_path / "d", others, accuracy=0.7, seed=4),
     ]
-    return [*map(str, folders), str(run_folder(tmp_path / "d", people=range(60, 90), share_right=0.7, seed=4))]
 
 
 def maskcls(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,16 +10,14 @@ from pathlib import Path
 import pytest
 
 from maskcls.cli import main
-from maskcls.config import Config
+from tests import made
 from tests.helpers import as_nobody
 
 
 def run_folder(folder: Path, *f1: float) -> None:
     """Writes what train.py leaves of a run that validated so many epochs of 2."""
-    (folder / "best").mkdir(parents=True)
-    Config(data_dir="photos", dataset_args={"output": "mask"}, epochs=2, model="convnext").save(folder / "config.yaml")
-    lines = [{"epoch": epoch, "update": epoch, "valid/f1": value} for epoch, value in enumerate(f1, start=1)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    scores = [{"f1": value} for value in f1]
+    made.run_folder(folder, scores=scores, dataset_args={"output": "mask"}, epochs=2, model="convnext")
 
 
 def maskcls(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:

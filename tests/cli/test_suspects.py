@@ -11,8 +11,8 @@ import pytest
 from maskcls import cli
 from maskcls.data.label_fixes import correct_labels
 from maskcls.data.profiles import Photo
-from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import STEMS, age_group
+from maskcls.labels import ATTRIBUTES, STEMS, age_group
+from tests import made
 from tests.helpers import rows
 
 GENDER_WRONG, SWAPPED, AGE_WRONG = "000003_male_Asian_45", "000005_female_White_50", "000007_female_Black_70"
@@ -36,18 +36,9 @@ def a_run(folder: Path, names: list[str]) -> list[Photo]:
                 int(gender == "female") ^ (name == GENDER_WRONG),
                 0 if name == AGE_WRONG else age_group(int(age)),
             ))  # fmt: skip
-    probabilities = {
-        head: np.where(np.eye(size)[list(labels)] == 1, 0.94, 0.06 / (size - 1)).astype(np.float32)
-        for (head, size), labels in zip(
-            {"mask": 3, "gender": 2, "age": 3}.items(), zip(*truths, strict=True), strict=True
-        )
-    }
-    folder.mkdir(parents=True)
-    Predictions(
-        np.array([photo.profile for photo in photos]), np.array([photo.file for photo in photos]),
-        np.array([list(photo.labels.values()) for photo in photos]),
-        np.array([photo.age for photo in photos]), np.array([photo.race for photo in photos]), probabilities,
-    ).save(folder / "valid_predictions.parquet")  # fmt: skip
+    answers = dict(zip(ATTRIBUTES, np.transpose(truths), strict=True))
+    files = [f"{stem}.png" for stem in STEMS]
+    made.run_folder(folder, made.predictions(names, files=files, heads=list(ATTRIBUTES), answers=answers, sure=0.94))
     return photos
 
 

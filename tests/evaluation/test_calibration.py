@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,35 +21,31 @@ from maskcls.evaluation.calibration import (
 )
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import head_probabilities
+from tests import made
 
 
-def table(num_photos: int, *, sharpness: float, seed: int = 0) -> Predictions:
+def table(num_people: int, *, sharpness: float, seed: int = 0) -> Predictions:
     """Returns the predictions of three heads whose logits are `sharpness` times those the labels were drawn from."""
     generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(num_photos, 8, generator=generator)
-    heads = {"mask": logits[:, :3], "gender": logits[:, 3:5], "age": logits[:, 5:]}
-    labels = [values.softmax(1).multinomial(1, generator=generator)[:, 0] for values in heads.values()]
-    people = np.array([f"{number // 7:06d}" for number in range(num_photos)])
-    return Predictions(
-        people, np.array([f"{number}.jpg" for number in range(num_photos)]), torch.stack(labels, 1).numpy(),
-        np.full(num_photos, 30), np.full(num_photos, "Asian"),
-        {head: values.numpy() for head, values in head_probabilities(logits * sharpness, "all").items()},
-    )  # fmt: skip
+    logits = 2 * torch.randn(num_people * 7, 8, generator=generator)
+    labels = [values.softmax(1).multinomial(1, generator=generator)[:, 0] for values in logits.split([3, 2, 3], dim=1)]
+    said = {head: values.numpy() for head, values in head_probabilities(logits * sharpness, "all").items()}
+    return replace(made.predictions(num_people, probabilities=said), labels=torch.stack(labels, 1).numpy())
 
 
 def test_bins_and_error_equal_plain_loops() -> None:
-    predictions = table(500, sharpness=2)
+    predictions = table(71, sharpness=2)
     for head, calibration in calibrate(predictions).items():
         probabilities, truth = predictions.probabilities[head], predictions.truth(head)
         error, bins = 0.0, []
         for number in range(NUM_BINS):
             low, high = number / NUM_BINS, (number + 1) / NUM_BINS
-            photos = [row for row in range(500) if low < probabilities[row].max() <= high]
+            photos = [row for row in range(497) if low < probabilities[row].max() <= high]
             if photos:
                 confidence = float(np.mean([probabilities[row].max() for row in photos]))
                 accuracy = float(np.mean([probabilities[row].argmax() == truth[row] for row in photos]))
                 bins.append((low, high, len(photos), confidence, accuracy))
-                error += len(photos) / 500 * abs(accuracy - confidence)
+                error += len(photos) / 497 * abs(accuracy - confidence)
         found = [(b.low, b.high, b.num_photos, b.confidence, b.accuracy) for b in calibration.bins]
         assert len(found) == len(bins) > 5
         np.testing.assert_allclose(found, bins, rtol=1e-6)
@@ -90,7 +88,7 @@ def torchs_temperature(log_probabilities: np.ndarray, truth: np.ndarray) -> floa
 
 @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
 def test_the_temperature_is_where_torch_and_a_dense_grid_find_it(sharpness: float) -> None:
-    predictions = table(1500, sharpness=sharpness)
+    predictions = table(214, sharpness=sharpness)
     calibrations = calibrate(predictions)
     assert list(calibrations) == ["class", "mask", "gender", "age"]
     for head, calibration in calibrations.items():
@@ -98,19 +96,19 @@ def test_the_temperature_is_where_torch_and_a_dense_grid_find_it(sharpness: floa
         log_probabilities = np.log(predictions.probabilities[head].astype(np.float64))
         assert calibration.temperature == pytest.approx(torchs_temperature(log_probabilities, truth), rel=1e-5)
         grid = np.linspace(0.2, 5, 601)
-        losses = [-np.log(with_temperature(log_probabilities, t)[np.arange(1500), truth]).mean() for t in grid]
+        losses = [-np.log(with_temperature(log_probabilities, t)[np.arange(1498), truth]).mean() for t in grid]
         assert calibration.temperature == pytest.approx(grid[np.argmin(losses)], abs=0.0081)
 
 
 def test_too_sure_probabilities_get_the_temperature_that_made_them_and_a_small_error() -> None:
-    for calibration in calibrate(table(6000, sharpness=3)).values():
+    for calibration in calibrate(table(857, sharpness=3)).values():
         assert calibration.temperature == pytest.approx(3, rel=0.1)
         assert calibration.ece > 0.1
         assert calibration.ece_after < 0.03
 
 
 def test_right_probabilities_stay_as_they_are() -> None:
-    for calibration in calibrate(table(6000, sharpness=1)).values():
+    for calibration in calibrate(table(857, sharpness=1)).values():
         assert calibration.temperature == pytest.approx(1, rel=0.06)
         assert calibration.ece < 0.03
 
@@ -124,11 +122,8 @@ def test_all_right_and_all_wrong_answers_end_at_the_ends_of_the_range() -> None:
 
 def test_probabilities_of_exactly_0_are_no_error() -> None:
     certain = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
-    predictions = table(4, sharpness=1)
-    labels = np.stack([[0, 1, 2, 1], [0, 0, 0, 0], [0, 0, 0, 0]], axis=1)  # the last answer is wrong with probability 1
-    predictions = Predictions(
-        predictions.people, predictions.files, labels, predictions.ages, predictions.races, {"mask": certain}
-    )
+    files = ["mask1.jpg", "incorrect_mask.jpg", "normal.jpg", "incorrect_mask.png"]  # the last answer is surely wrong
+    predictions = made.predictions(1, files=files, probabilities={"mask": certain})
     with np.errstate(all="raise"):
         calibration = calibrate(predictions)["mask"]
     assert calibration.ece == pytest.approx(0.25)

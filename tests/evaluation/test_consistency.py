@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.stats import binomtest
 from maskcls.evaluation.consistency import Suspect, contradictions, suspects
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import STEMS, age_group
+from tests import made
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -27,15 +29,10 @@ def table(
     **probabilities: np.ndarray,
 ) -> Predictions:
     """Returns predictions (num_people, num_photos, K) by head as a table; every person is male and 45 by default."""
-    num_photos = len(stems)
-    genders = genders or [0] * num_people
-    ages = ages or [45] * num_people
-    labels = [[STEMS[stem]["mask"], g, age_group(a)] for g, a in zip(genders, ages, strict=True) for stem in stems]
-    return Predictions(
-        np.repeat([f"{number:06d}" for number in range(num_people)], num_photos),
-        np.tile([f"{stem}.jpg" for stem in stems], num_people), np.asarray(labels), np.repeat(ages, num_photos),
-        np.full(len(labels), "Asian"), {k: v.reshape(len(labels), -1) for k, v in probabilities.items()},
-    )  # fmt: skip
+    who = zip(range(num_people), genders or [0] * num_people, ages or [45] * num_people, strict=True)
+    names = [made.named(number, gender=gender, age=age) for number, gender, age in who]
+    said = made.predictions(names, files=[f"{stem}.jpg" for stem in stems], probabilities=probabilities)
+    return replace(said, people=said.people.astype("U6"))  # the number alone
 
 
 def simulated(num_people: int, seed: int) -> tuple[Predictions, set[tuple[str, str, str]]]:

@@ -13,36 +13,24 @@ from maskcls.errors import UserError
 from maskcls.evaluation.intervals import Draws, Interval, Resampled, paired_difference, resampled_score, score_intervals
 from maskcls.evaluation.metrics import measure
 from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import HEAD_CLASSES, encode_class
+from maskcls.labels import HEAD_CLASSES
+from tests import made
 
 SHARES = np.outer([0.4, 0.6], [0.47, 0.46, 0.07]).ravel()  # of gender x age group: few are 60 and over
-MASKS = [0, 0, 0, 0, 0, 1, 2]
 
 
-def simulated(num_people: int, seed: int, *, mistakes: float = 1.0, split_people: bool = False) -> Predictions:
-    """Returns predictions of people with 7 photos, whose mistakes are mostly the person's and not the photo's.
+def simulated(num_people: int, seed: int, *, accuracy: float = 0.8, split_people: bool = False) -> Predictions:
+    """Returns predictions of people drawn anew for every seed.
 
     `split_people` pretends that each photo is of a person of its own.
     """
-    generator = np.random.default_rng(seed)
-    gender, age = np.divmod(generator.choice(6, num_people, p=SHARES)[:, None], 3)
-    noise = mistakes * generator.standard_normal((4, num_people, 7))
-    noise[:2] = noise[:2, :, :1]
-    predicted_gender = 2 * gender - 1 + 0.6 * noise[0] + 0.2 * noise[2] > 0
-    predicted_age = np.digitize(age + 0.4 * noise[1] + 0.15 * noise[3], [0.5, 1.5])
-    mask = np.tile(MASKS, (num_people, 1))
-    predicted_mask = np.where(generator.random(mask.shape) < 0.02, 0, mask)
-    answers = {"mask": predicted_mask, "gender": predicted_gender.astype(int), "age": predicted_age}
-    answers = {"class": encode_class(*answers.values()), **answers}
-    labels = np.stack([mask.ravel(), np.repeat(gender, 7), np.repeat(age, 7)], axis=1)
-    people = [f"{number:06d}" for number in range(num_people)]
-    files = np.tile([f"{number}.jpg" for number in range(7)], num_people)
-    named = np.repeat(people, 7)
-    return Predictions(
-        np.char.add(named, files) if split_people else named, files, labels,
-        np.full(len(labels), 30), np.full(len(labels), "Asian"),
-        {head: np.eye(len(HEAD_CLASSES[head]), dtype=np.float32)[answer.ravel()] for head, answer in answers.items()},
-    )  # fmt: skip
+    drawn = np.random.default_rng(seed).choice(6, num_people, p=SHARES)
+    names = [
+        made.named(number, gender=code // 3, age=(25, 45, 65)[code % 3]) for number, code in enumerate(drawn.tolist())
+    ]
+    shares = {"mask": 1 - (1 - accuracy) / 10, "gender": accuracy, "age": accuracy}
+    table = made.predictions(names, accuracy=shares, seed=seed)
+    return dataclasses.replace(table, people=np.char.add(table.people, table.files)) if split_people else table
 
 
 def only(table: Predictions, head: str) -> Predictions:
@@ -144,7 +132,7 @@ def test_copies_of_a_photo_do_not_narrow_the_interval() -> None:
 
 
 def test_when_every_photo_is_right_the_bound_comes_from_the_number_of_people() -> None:
-    table = only(simulated(30, seed=0, mistakes=0), "gender")
+    table = only(simulated(30, seed=0, accuracy=1), "gender")
     interval = score_intervals(table, num_resamples=50)["acc"]
     assert interval == Interval(1.0, pytest.approx(0.025 ** (1 / 30)), 1.0)  # 0.884: 30 people say no more
     one_person = Resampled(0.75, np.full(9, 0.75), np.array([np.nan]), num_people=1).interval()
@@ -169,7 +157,7 @@ def test_an_interval_is_printed_with_three_decimals() -> None:
 
 
 def test_a_clearly_better_run_is_called_better_and_photos_may_come_in_another_order() -> None:
-    worse, better = (simulated(100, seed=0, mistakes=mistakes) for mistakes in (1.3, 0.7))
+    worse, better = (simulated(100, seed=0, accuracy=accuracy) for accuracy in (0.7, 0.9))
     shuffled = better.rows(np.random.default_rng(0).permutation(len(better)))
     for score in ("f1", "acc", "gender_acc", "age_f1"):
         difference = paired_difference(worse, shuffled, score)
@@ -223,7 +211,7 @@ def test_a_run_of_one_head_is_compared_with_that_head_of_another() -> None:
 def test_runs_on_other_photos_or_with_other_labels_are_not_compared() -> None:
     a = simulated(20, seed=0)
     with pytest.raises(UserError, match=r"different photos \(140 and 133\): give both only the people in common"):
-        paired_difference(a, a.rows(a.people != "000003"))
+        paired_difference(a, a.rows(a.people != a.people[21]))
     relabelled = a.labels.copy()
     relabelled[:7, 1] ^= 1
     with pytest.raises(UserError, match="the runs give 7 of the 140 photos different labels"):

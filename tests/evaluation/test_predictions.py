@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,37 +13,29 @@ from pyarrow import parquet
 
 from maskcls.errors import UserError
 from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
-from maskcls.labels import encode_class, head_predictions, head_probabilities, num_outputs
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, encode_class, head_predictions, head_probabilities
+from tests import made
 
 PEOPLE = ["000001_female_Asian_45", "000002_male_Asian_28", "000003_male_Asian_61"]
 FILES = ["mask1.jpg", "incorrect_mask.png", "normal.jpg"]
 
 
-def predictions(
-    output: str, *, people: list[str] = PEOPLE, num_logits: int | None = None, seed: int = 0
-) -> Predictions:
-    """Returns random predictions of every photo of `people`."""
-    logits = torch.randn(
-        len(people) * 3, num_logits or num_outputs(output), generator=torch.Generator().manual_seed(seed)
-    )
-    labels = [[mask, int("female" not in name) ^ 1, 0] for name in people for mask in range(3)]
-    return Predictions(
-        np.repeat(people, 3), np.tile(FILES, len(people)), np.asarray(labels), np.full(len(labels), 20),
-        np.full(len(labels), "Asian"), {k: v.numpy() for k, v in head_probabilities(logits, output).items()},
-    )  # fmt: skip
+def predictions(output: str = "all", *, people: list[str] = PEOPLE) -> Predictions:
+    """Returns predictions of every photo of `people`."""
+    return made.predictions(people, files=FILES, heads=[output] if output in ATTRIBUTES else list(HEAD_CLASSES))
 
 
 @pytest.mark.parametrize(("output", "num_logits"), [("all", 8), ("class", 18), ("mask", 3), ("gender", 1), ("age", 3)])
 def test_every_head_form_answers_as_its_logits_do(output: str, num_logits: int) -> None:
     logits = torch.randn(9, num_logits, generator=torch.Generator().manual_seed(0))
-    table = predictions(output, num_logits=num_logits)
+    table = made.predictions(PEOPLE, files=FILES, probabilities=head_probabilities(logits, output))
     for head, expected in head_predictions(logits, output).items():
         assert table.predicted(head).tolist() == expected.tolist()
     assert table.headline == ("class" if output in ("all", "class") else output)
 
 
 def test_truth_is_the_labels_or_their_class() -> None:
-    table = predictions("all")
+    table = predictions()
     assert table.truth("class").tolist() == encode_class(*table.labels.T).tolist()
     assert table.truth("gender").tolist() == table.labels[:, 1].tolist()
     assert (table.score_name("class", "f1"), table.score_name("age", "acc")) == ("f1", "age_acc")
@@ -50,7 +43,7 @@ def test_truth_is_the_labels_or_their_class() -> None:
 
 def test_no_thread_of_pyarrow_holds_a_file_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # It lets go of that late: of programs that ended then, one in ten aborted ("terminate called without ...").
-    predictions("all").save(tmp_path / "p.parquet")
+    predictions().save(tmp_path / "p.parquet")
     read_table, sources = parquet.read_table, []
     monkeypatch.setattr(parquet, "read_table", lambda source: sources.append(source) or read_table(source))
     Predictions.load(tmp_path / "p.parquet")
@@ -85,7 +78,7 @@ def test_files_that_are_no_table_are_named(tmp_path: Path) -> None:
 
 
 def test_folds_lie_below_each_other() -> None:
-    parts = [predictions("all", people=[name]) for name in PEOPLE]
+    parts = [predictions(people=[name]) for name in PEOPLE]
     whole = joined_people(parts)
     assert whole.people.tolist() == np.repeat(PEOPLE, 3).tolist()
     assert np.array_equal(whole.probabilities["age"][3:6], parts[1].probabilities["age"])
@@ -96,14 +89,12 @@ def test_folds_lie_below_each_other() -> None:
 
 
 def test_three_attribute_models_are_one_model_with_three_heads() -> None:
-    whole = predictions("all")
+    whole = predictions()
     parts = []
     for head in ("age", "mask", "gender"):
         order = np.random.default_rng(len(head)).permutation(len(whole))
         part = whole.rows(order)
-        parts.append(
-            Predictions(part.people, part.files, part.labels, part.ages, part.races, {head: part.probabilities[head]})
-        )
+        parts.append(replace(part, probabilities={head: part.probabilities[head]}))
     together = combined_attributes(parts)
     keys = [f"{person}/{file}" for person, file in zip(together.people, together.files, strict=True)]
     order = np.argsort([f"{person}/{file}" for person, file in zip(whole.people, whole.files, strict=True)])

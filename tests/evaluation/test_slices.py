@@ -11,30 +11,20 @@ from sklearn import metrics as sklearn
 from maskcls.evaluation.intervals import Draws, resampled_score, score_intervals
 from maskcls.evaluation.predictions import Predictions
 from maskcls.evaluation.slices import MIN_PEOPLE, Gap, gaps, slices
-from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, age_group, encode_class
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
+from tests import made
 
 
 def predictions(
     num_people: int, *, seed: int = 0, wrong_age: dict[str, float] | None = None, races: tuple[str, ...] = ("Asian",)
 ) -> Predictions:
-    """Returns predictions of people with one photo of each mask state; `wrong_age`: share of people by race."""
-    generator = np.random.default_rng(seed)
-    years = generator.integers(20, 70, num_people)
-    race = np.asarray(races)[np.arange(num_people) % len(races)]
-    gender = generator.integers(0, 2, num_people)
-    shares = np.array([(wrong_age or {}).get(name, 0.2) for name in race])
-    age = np.array([age_group(year) for year in years])
-    answered_age = np.where(generator.random(num_people) < shares, (age + 1) % 3, age)
-    answered_gender = gender ^ (generator.random(num_people) < 0.1)
-    mask = np.tile([0, 1, 2], num_people)
-    answered_mask = np.where(generator.random(len(mask)) < 0.1, 0, mask)
-    answers = {"mask": answered_mask, "gender": np.repeat(answered_gender, 3), "age": np.repeat(answered_age, 3)}
-    answers = {"class": encode_class(*answers.values()), **answers}
-    return Predictions(
-        np.repeat([f"{number:06d}" for number in range(num_people)], 3), np.tile(["a", "b", "c"], num_people),
-        np.stack([mask, np.repeat(gender, 3), np.repeat(age, 3)], axis=1), np.repeat(years, 3), np.repeat(race, 3),
-        {head: np.eye(len(HEAD_CLASSES[head]), dtype=np.float32)[answer] for head, answer in answers.items()},
-    )  # fmt: skip
+    """Returns predictions of one photo of each mask state, a worn mask always right; `wrong_age`: share by race."""
+    names = made.people(num_people, races=races)
+    shares = [(wrong_age or {}).get(name.split("_")[2], 0.2) for name in names]
+    accuracy = {"mask": [1, 0.9, 0.9], "gender": 0.9, "age": 1 - np.array(shares)[:, None]}
+    return made.predictions(
+        names, files=["mask1.jpg", "incorrect_mask.jpg", "normal.jpg"], accuracy=accuracy, seed=seed
+    )
 
 
 def test_every_value_of_every_group_is_listed_in_order() -> None:
@@ -78,7 +68,7 @@ def test_numbers_equal_scikit_learn_on_the_selected_photos() -> None:
                 assert interval.value == pytest.approx(value, rel=0, abs=1e-12)
                 assert interval.low <= interval.value <= interval.high
                 num_scores += 1
-    assert num_scores > 120
+    assert num_scores > 100
 
 
 def test_f1_is_left_out_where_a_head_has_only_one_class() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from maskcls.config import TABLES
 from maskcls.errors import UserError
-from maskcls.modeling.model import convnext, convnextv2, vit
+from maskcls.modeling.model import MODELS
 from maskcls.modeling.optim import OPTIMIZERS, Lion, build_optimizer, parameter_groups
 from maskcls.registry import _public_classes
 from tests.stand_in import META, Watch
@@ -22,10 +22,10 @@ COMMON: dict[str, Any] = {"image_size": (32, 32), "id2label": {0: "a", 1: "b"}, 
 def tiny(name: str) -> nn.Module:
     torch.manual_seed(0)
     if name == "vit":
-        return vit(
+        return MODELS[name](
             **COMMON, patch_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
         )
-    return {"convnext": convnext, "convnextv2": convnextv2}[name](**COMMON, hidden_sizes=[4, 8], depths=[1, 1])
+    return MODELS[name](**COMMON, hidden_sizes=[4, 8], depths=[1, 1])
 
 
 def small() -> nn.Module:

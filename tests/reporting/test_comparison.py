@@ -16,7 +16,7 @@ from maskcls.config import Config
 from maskcls.errors import UserError
 from maskcls.evaluation.intervals import Difference, Interval, paired_difference
 from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import encode_class
+from maskcls.labels import HEAD_CLASSES
 from maskcls.reporting.comparison import (
     RUNTIME_KEYS,
     Run,
@@ -32,30 +32,13 @@ from maskcls.reporting.comparison import (
     verdicts,
 )
 from maskcls.tables import write_rows
-from tests.reporting.made_run import saved_run
-
-FILES = [*(f"mask{i}.jpg" for i in range(1, 6)), "incorrect_mask.jpg", "normal.jpg"]
+from tests import made
 
 
-def simulated(people: Sequence[int], *, error: float, seed: int, heads: Sequence[str] = ()) -> Predictions:
-    """Returns a model whose age is wrong for a share of the people (4 of 5 of their photos) and mask for 2 % of photos.
-
-    The people are the same for every seed; the seed decides whom the model gets wrong.
-    """
-    generator = np.random.default_rng(seed)
-    names = np.repeat([f"{number:06d}_female_Asian_45" for number in people], 7)
-    mask, gender, age = np.tile([0] * 5 + [1, 2], len(people)), np.repeat(people, 7) % 2, np.repeat(people, 7) % 3
-    is_hard = np.repeat(generator.random(len(people)) < error, 7) & (generator.random(len(names)) < 0.8)
-    said = {
-        "mask": (mask + (generator.random(len(names)) < 0.02)) % 3, "gender": gender, "age": (age + is_hard) % 3,
-    }  # fmt: skip
-    sizes = {"class": 18, "mask": 3, "gender": 2, "age": 3}
-    labels = {"class": encode_class(said["mask"], said["gender"], said["age"]), **said}
-    return Predictions(
-        names, np.tile(FILES, len(people)), np.stack([mask, gender, age], 1), np.full(len(names), 45),
-        np.full(len(names), "Asian"),
-        {head: np.eye(sizes[head], dtype=np.float32)[labels[head]] for head in heads or sizes},
-    )  # fmt: skip
+def simulated(numbers: Sequence[int], *, error: float, seed: int, heads: Sequence[str] = ()) -> Predictions:
+    """Returns a model whose age is wrong for this share and whose mask for 2 % of the photos."""
+    accuracy = {"mask": 0.98, "gender": 1.0, "age": 1 - error}
+    return made.predictions(made.people(numbers), heads=heads or list(HEAD_CLASSES), accuracy=accuracy, seed=seed)
 
 
 def a_run(name: str, predictions: Predictions, **config: str) -> Run:
@@ -165,7 +148,7 @@ def test_three_attribute_runs_are_read_as_one(tmp_path: Path) -> None:
     whole = simulated(range(20), error=0.3, seed=0)
     parts = [
         str(
-            saved_run(
+            made.run_folder(
                 tmp_path / head,
                 simulated(range(20), error=0.3, seed=0, heads=[head]),
                 dataset_args={"output": head},
@@ -174,7 +157,7 @@ def test_three_attribute_runs_are_read_as_one(tmp_path: Path) -> None:
         )
         for head in ("gender", "age", "mask")
     ]
-    together, single = read_runs(["+".join(parts), str(saved_run(tmp_path / "all", whole, lr=0.1))])
+    together, single = read_runs(["+".join(parts), str(made.run_folder(tmp_path / "all", whole, lr=0.1))])
     assert (together.name, single.name) == ("gender+age+mask", "all")
     assert (together.config["dataset_args.output"], together.config["lr"]) == ("gender | age | mask", "0.1")
     result = compare([together, single])
@@ -188,7 +171,7 @@ def test_three_attribute_runs_are_read_as_one(tmp_path: Path) -> None:
 def test_folds_are_read_as_one_run_of_all_their_people(tmp_path: Path) -> None:
     whole = simulated(range(20), error=0.3, seed=0)
     folds = [
-        saved_run(tmp_path / f"f{fold}", whole.rows(np.arange(140) // 70 == fold), fold=fold, name=f"f{fold}")
+        made.run_folder(tmp_path / f"f{fold}", whole.rows(np.arange(140) // 70 == fold), fold=fold, name=f"f{fold}")
         for fold in (0, 1)
     ]
     joined = read_run(",".join(map(str, folds)))
@@ -201,25 +184,25 @@ def test_folds_are_read_as_one_run_of_all_their_people(tmp_path: Path) -> None:
 
 def test_a_folder_named_with_a_plus_stays_whole(tmp_path: Path) -> None:
     table = simulated(range(5), error=0.3, seed=0)
-    texts = [f"{saved_run(tmp_path / 'mask+gender', table)}/", str(saved_run(tmp_path / "lr1,5", table))]
+    texts = [f"{made.run_folder(tmp_path / 'mask+gender', table)}/", str(made.run_folder(tmp_path / "lr1,5", table))]
     assert [len(run.predictions) for run in read_runs(texts)] == [35, 35]
 
 
 def test_runs_of_the_same_name_keep_their_folders(tmp_path: Path) -> None:
     table = simulated(range(5), error=0.3, seed=0)
-    texts = [str(saved_run(tmp_path / folder / "exp", table)) for folder in ("a", "b")]
+    texts = [str(made.run_folder(tmp_path / folder / "exp", table)) for folder in ("a", "b")]
     assert [run.name for run in read_runs(texts)] == texts
 
 
 def test_all_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs two runs or more"):
         read_runs(["runs/a"])
-    broken = saved_run(tmp_path / "broken")
+    broken = made.run_folder(tmp_path / "broken")
     (broken / "config.yaml").write_text("a: [")
-    listed = saved_run(tmp_path / "listed")
+    listed = made.run_folder(tmp_path / "listed")
     (listed / "config.yaml").write_text("- 1")
     with pytest.raises(UserError) as raised:
-        read_runs([str(saved_run(tmp_path / "new")), str(tmp_path / "no"), str(broken), str(listed)])
+        read_runs([str(made.run_folder(tmp_path / "new")), str(tmp_path / "no"), str(broken), str(listed)])
     lines = str(raised.value).splitlines()
     assert lines[0] == "4 runs that cannot be compared:"
     for line, end in zip(

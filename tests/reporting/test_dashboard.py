@@ -34,8 +34,8 @@ from maskcls.reporting.report.mistakes import worst_mistakes
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
 from maskcls.words import Words
+from tests import made
 from tests.helpers import ROOT, of_kind, values_of, wandb_records
-from tests.reporting.made_run import made_run
 from tests.wandb_server import own_wandb
 
 REPORT = "<!doctype html><html><head><title>exp</title></head><body>0.668</body></html>"
@@ -105,7 +105,7 @@ def log_offline(run: RunFolder, home: Path) -> Logged:
 @pytest.fixture(scope="module")
 def logged(sample: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Logged:
     """Returns a run of 5 epochs, the fourth of them the best, that lacks one photo of a mistake."""
-    run = made_run(sample, tmp_path_factory.mktemp("runs"), name="all heads", error=0.9)
+    run = made.run(sample, tmp_path_factory.mktemp("runs"), name="all heads", accuracy=0.4)
     for epoch, f1 in ((4, 0.9), (5, 0.2)):
         run.log({"epoch": epoch, "update": 2 * epoch, "valid/loss": 1 / epoch, "valid/acc": f1, "valid/f1": f1})
     (run.path / "report.html").write_text(REPORT, encoding="utf-8")
@@ -291,7 +291,7 @@ def test_nothing_is_left_in_the_home_folder_and_every_file_of_an_artifact_lies_i
     local = [
         Path(entry.local_path) for record in of_kind(logged.records, "artifact") for entry in record.manifest.contents
     ]
-    assert len(local) > 60
+    assert len(local) > 50
     assert all(path.is_absolute() and path.is_relative_to(logged.run.path.resolve()) for path in local)
     assert all(path.is_file() for path in local)
     assert not [path for path in logged.home.rglob("artifacts/**/*") if path.is_file()]
@@ -301,7 +301,7 @@ def test_nothing_is_left_in_the_home_folder_and_every_file_of_an_artifact_lies_i
 def test_what_fails_is_a_warning_and_a_note_and_the_rest_is_there(
     sample: Path, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = made_run(sample, tmp_path, output="gender", epochs=1)
+    run = made.run(sample, tmp_path, output="gender", epochs=1)
     shutil.rmtree(run.best)  # and there is no report.html
     shutil.rmtree(tmp_path / "images")
     after = log_offline(run, home)

@@ -25,7 +25,7 @@ from maskcls.reporting.report.material import Material
 from maskcls.reporting.report.mistakes import worst_mistakes
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
-from tests.reporting.made_run import HOSTILE, embedded, made_run
+from tests import made
 
 SCRIPT_END = "000002_male_</script><script>alert(2)</script>_30"
 
@@ -57,8 +57,8 @@ class Parsed(HTMLParser):
 def runs(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, RunFolder]:
     """Returns a run, and a better one with other settings."""
     folder = tmp_path_factory.mktemp("runs")
-    worse = made_run(sample, folder, hostile=True, error=0.6)
-    return worse, made_run(sample, folder, hostile=True, name="better", error=0.02, epochs=4)
+    worse = made.run(sample, folder, hostile=True, accuracy=0.6)
+    return worse, made.run(sample, folder, hostile=True, name="better", accuracy=0.99, epochs=4)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_every_section_has_its_content(written: str) -> None:
     linked = [attributes["href"] for tag, attributes in parsed.elements if tag == "a"]
     assert linked == ["#content", *(f"#{name}" for name in sections)]
     drawn = [attributes["data-chart"] for attributes in parsed.having("data-chart")]
-    assert sorted(drawn) == sorted(embedded(written)["charts"])  # type: ignore[call-overload]
+    assert sorted(drawn) == sorted(made.embedded(written)["charts"])  # type: ignore[call-overload]
     assert len(drawn) == 4 + 1 + 4  # curves, groups, calibration of four heads
 
 
@@ -106,7 +106,7 @@ def test_the_confusion_matrices_are_those_of_scikit_learn(written: str, runs: tu
 
 
 def test_every_chart_is_a_valid_vega_lite_chart(written: str) -> None:
-    charts = embedded(written)["charts"]
+    charts = made.embedded(written)["charts"]
     assert len(charts) == 9  # type: ignore[arg-type]
     for name, chart in charts.items():  # type: ignore[attr-defined]
         assert "<path" in vl_convert.vegalite_to_svg({**chart, "width": 300}), name
@@ -126,10 +126,10 @@ def test_nothing_is_fetched_and_scripts_run_by_their_hash_only(written: str) -> 
 
 
 def test_names_of_people_cannot_become_elements(sample: Path, tmp_path: Path) -> None:
-    run = made_run(sample, tmp_path, hostile=True, error=0.9)
+    run = made.run(sample, tmp_path, hostile=True, accuracy=0.4)
     path = run.path / "valid_predictions.parquet"
     predictions = Predictions.load(path)
-    other = next(name for name in predictions.people if name != HOSTILE)
+    other = next(name for name in predictions.people if name != made.HOSTILE)
     people = np.where(predictions.people == other, SCRIPT_END, predictions.people)
     races = np.where(people == SCRIPT_END, '"><img src=y onerror=alert(3)>', predictions.races)
     replace(predictions, people=people, races=races).save(path)
@@ -139,8 +139,8 @@ def test_names_of_people_cannot_become_elements(sample: Path, tmp_path: Path) ->
     assert all(a["src"].startswith("data:image/jpeg") for tag, a in parsed.elements if tag == "img")
     assert not parsed.having("onerror")
     profiles = {a["data-profile"] for a in parsed.having("data-profile")}
-    assert {HOSTILE, SCRIPT_END} <= profiles  # as data they are whole
-    assert {HOSTILE, SCRIPT_END} <= set(embedded(text)["people"])  # type: ignore[call-overload]
+    assert {made.HOSTILE, SCRIPT_END} <= profiles  # as data they are whole
+    assert {made.HOSTILE, SCRIPT_END} <= set(made.embedded(text)["people"])  # type: ignore[call-overload]
 
 
 def test_a_card_is_the_surest_photo_of_a_person_with_that_mistake(runs: tuple[RunFolder, RunFolder]) -> None:
@@ -175,9 +175,9 @@ def test_of_many_mistakes_every_head_keeps_its_share(runs: tuple[RunFolder, RunF
 def test_a_person_behind_a_card_has_all_photos_with_their_answers(
     written: str, runs: tuple[RunFolder, RunFolder]
 ) -> None:
-    people = embedded(written)["people"]
+    people = made.embedded(written)["people"]
     predictions = Predictions.load(runs[0].path / "valid_predictions.parquet")
-    assert HOSTILE in people  # type: ignore[operator]
+    assert made.HOSTILE in people  # type: ignore[operator]
     for name, person in people.items():  # type: ignore[attr-defined]
         rows = np.flatnonzero(predictions.people == name)
         assert sorted(photo["file"] for photo in person["photos"]) == sorted(predictions.files[rows].tolist())
@@ -202,7 +202,7 @@ def test_only_the_first_cards_have_a_picture_of_what_the_model_looked_at(written
 def test_other_forms_of_heads_have_a_report_too(
     sample: Path, tmp_path: Path, output: str, model: str, heads: int
 ) -> None:
-    text = write_report(made_run(sample, tmp_path, output=output, model=model), language="en").read_text("utf-8")
+    text = write_report(made.run(sample, tmp_path, output=output, model=model), language="en").read_text("utf-8")
     assert missing(text) == []
     assert len({a["data-head"] for a in Parsed(text).having("data-kind")}) == heads
     method = {"vit": "attention rollout", "convnext": "Grad-CAM"}[model]
@@ -219,7 +219,7 @@ def test_a_run_without_files_has_a_line_for_each_missing_part(tmp_path: Path) ->
 
 
 def test_a_run_whose_photos_and_model_are_gone_says_so_and_shows_the_rest(sample: Path, tmp_path: Path) -> None:
-    run = made_run(sample, tmp_path)
+    run = made.run(sample, tmp_path, accuracy=0.3)  # every photo is a mistake or a suspect, and shown
     shutil.rmtree(tmp_path / "images")
     shutil.rmtree(run.best)
     (run.path / "environment.json").unlink()
@@ -232,7 +232,7 @@ def test_a_run_whose_photos_and_model_are_gone_says_so_and_shows_the_rest(sample
 
 
 def test_damaged_files_become_lines_too(sample: Path, tmp_path: Path) -> None:
-    run = made_run(sample, tmp_path)
+    run = made.run(sample, tmp_path)
     (run.path / "valid_predictions.parquet").write_bytes(b"no table")
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 4, "upd')
@@ -242,7 +242,7 @@ def test_damaged_files_become_lines_too(sample: Path, tmp_path: Path) -> None:
 
 
 def test_numbers_that_json_does_not_know_are_left_out(sample: Path, tmp_path: Path) -> None:
-    run = made_run(sample, tmp_path)
+    run = made.run(sample, tmp_path)
     run.log(
         {
             "epoch": 4,
@@ -255,7 +255,7 @@ def test_numbers_that_json_does_not_know_are_left_out(sample: Path, tmp_path: Pa
     )
     text = write_report(run, language="en").read_text(encoding="utf-8")
     assert missing(text) == []
-    points = embedded(text)["charts"]["chart_loss"]["data"]["values"]  # type: ignore[index]
+    points = made.embedded(text)["charts"]["chart_loss"]["data"]["values"]  # type: ignore[index]
     assert len(points) == 9
     assert max(point["update"] for point in points) == 6
     json.loads(page._embedded({"value": float("nan")}))
@@ -304,7 +304,7 @@ def test_a_comparison_shows_what_differs_and_whether_it_is_real(runs: tuple[RunF
 
 
 def test_runs_of_other_people_are_not_compared(runs: tuple[RunFolder, RunFolder], sample: Path, tmp_path: Path) -> None:
-    other = made_run(sample, tmp_path, name="other")
+    other = made.run(sample, tmp_path, name="other")
     path = other.path / "valid_predictions.parquet"
     predictions = Predictions.load(path)
     replace(predictions, people=np.char.add("9", predictions.people)).save(path)

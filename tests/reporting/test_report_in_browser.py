@@ -14,7 +14,7 @@ import pytest
 from maskcls.reporting.report import page as report_page
 from maskcls.reporting.report import write_report
 from maskcls.reporting.report.mistakes import NUM_SHOWN_FIRST
-from tests.reporting.made_run import HOSTILE, made_run
+from tests import made
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
@@ -49,8 +49,8 @@ def browser() -> Iterator[Any]:
 def report(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a report with more mistakes than are shown at first, and a person with a dangerous name."""
     folder = tmp_path_factory.mktemp("browser")
-    other = made_run(sample, folder, hostile=True, name="other", error=0.7, seed=1)
-    return write_report(made_run(sample, folder, hostile=True, error=0.8), language="en", against=other)
+    other = made.run(sample, folder, hostile=True, name="other", accuracy=0.55, seed=1)
+    return write_report(made.run(sample, folder, hostile=True, accuracy=0.5), language="en", against=other)
 
 
 @pytest.fixture
@@ -111,10 +111,10 @@ def test_the_filters_show_the_cards_of_their_kind_only(opened: Opened) -> None:
 def test_a_click_shows_all_photos_of_the_person(opened: Opened) -> None:
     page = opened.page
     page.evaluate("document.getElementById('more').click()")
-    card = page.locator(".gallery button").filter(has=page.locator(f'img[alt*="{HOSTILE[:10]}"]')).first
+    card = page.locator(".gallery button").filter(has=page.locator(f'img[alt*="{made.HOSTILE[:10]}"]')).first
     card.click()
     dialog = page.locator("dialog[open]")
-    assert dialog.locator("h3").inner_text() == HOSTILE
+    assert dialog.locator("h3").inner_text() == made.HOSTILE
     assert dialog.locator("li").count() == 7
     assert dialog.locator("li img").count() == 7
     assert dialog.locator(".chosen .said.bad").count() >= 1

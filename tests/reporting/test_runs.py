@@ -6,23 +6,20 @@ import csv
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from maskcls.errors import UserError
 from maskcls.reporting.runs import runs_rows, runs_text, sorted_runs, summarize_runs
 from maskcls.tables import write_rows
-from tests.reporting.made_run import saved_run
+from tests import made
 
 
-def metrics(folder: Path, *scores: dict[str, Any], started: int = 1_000_000, minutes: int = 3) -> Path:
-    """Writes metrics.jsonl with a training line and a validation line per epoch; fixes the times of the files."""
-    lines = []
-    for epoch, values in enumerate(scores, start=1):
-        lines += [{"epoch": epoch, "update": epoch, "train/loss": 1.0, "train/f1": 0.99}]
-        lines += [{"epoch": epoch, "update": epoch, **{f"valid/{name}": value for name, value in values.items()}}]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+def run_of(
+    folder: Path, *scores: dict[str, float], started: int = 1_000_000, minutes: int = 3, **config: object
+) -> Path:
+    """Returns a new run folder with the scores of its epochs, and fixes the times of its files."""
+    made.run_folder(folder, scores=scores, **config)
     os.utime(folder / "config.yaml", (started, started))
     os.utime(folder / "metrics.jsonl", (started + 60 * minutes, started + 60 * minutes))
     return folder
@@ -30,10 +27,10 @@ def metrics(folder: Path, *scores: dict[str, Any], started: int = 1_000_000, min
 
 def test_a_summary_gives_the_scores_of_the_best_epoch_and_how_far_the_run_came(tmp_path: Path) -> None:
     three = [{"f1": f1, "acc": acc, "loss": loss} for f1, acc, loss in [(0.5, 0.9, 2.0), (0.7, 0.8, 1.0), (0.6, 0, 3)]]
-    done = metrics(saved_run(tmp_path / "by_f1"), *three)
+    done = run_of(tmp_path / "by_f1", *three)
     (done / "finished.json").write_text(json.dumps({"epoch": 2, "seconds": 42.5}, indent=2))
-    metrics(saved_run(tmp_path / "by_acc", best_criterion="acc"), *three)
-    metrics(saved_run(tmp_path / "by_loss", best_criterion="loss", epochs=4), *three)
+    run_of(tmp_path / "by_acc", *three, best_criterion="acc")
+    run_of(tmp_path / "by_loss", *three, best_criterion="loss", epochs=4)
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "notes.txt").touch()
     runs = {run.name: run for run in summarize_runs(tmp_path)}
@@ -50,16 +47,16 @@ def test_a_summary_gives_the_scores_of_the_best_epoch_and_how_far_the_run_came(t
 def test_missing_and_odd_files_are_said_in_the_row(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "metrics.jsonl").touch()
-    metrics(saved_run(tmp_path / "killed"), {"f1": 0.5})
+    run_of(tmp_path / "killed", {"f1": 0.5})
     with (tmp_path / "killed" / "metrics.jsonl").open("ab") as file:
         file.write(b'[1]\n{"epoch": "x", "valid/f1": 0.9}\n{"epoch": 2, "valid/f1": "high"}\n{"epoch": 2, "val\xff')
-    broken = metrics(saved_run(tmp_path / "broken"), {"f1": 0.5})
+    broken = run_of(tmp_path / "broken", {"f1": 0.5})
     (broken / "config.yaml").write_bytes(b"a: \xff")
-    odd = saved_run(tmp_path / "odd", dataset_args="all", epochs="many", best_criterion=["f1"])
+    odd = made.run_folder(tmp_path / "odd", dataset_args="all", epochs="many", best_criterion=["f1"])
     (odd / "best").rmdir()
     (odd / "metrics.jsonl").mkdir()
     (odd / "finished.json").write_text("[]")
-    metrics(saved_run(tmp_path / "copied"), {"f1": float("nan")}, {"f1": 0.2}, minutes=-1)
+    run_of(tmp_path / "copied", {"f1": float("nan")}, {"f1": 0.2}, minutes=-1)
     runs = {run.name: run for run in summarize_runs(tmp_path)}
     assert runs["empty"].problems == ["config.yaml: No such file or directory", "no best/"]
     assert runs["killed"].problems == ["metrics.jsonl: 2 unreadable lines"]
@@ -76,9 +73,9 @@ def test_missing_and_odd_files_are_said_in_the_row(tmp_path: Path) -> None:
 
 
 def test_runs_are_sorted_by_name_start_or_score(tmp_path: Path) -> None:
-    metrics(saved_run(tmp_path / "a"), {"f1": 0.5, "loss": 2.0, "age_loss": 1.0}, started=3000)
-    metrics(saved_run(tmp_path / "b"), {"f1": 0.9, "loss": 1.0}, started=1000)
-    metrics(saved_run(tmp_path / "c"), {"f1": float("nan"), "loss": 3.0}, started=2000)
+    run_of(tmp_path / "a", {"f1": 0.5, "loss": 2.0, "age_loss": 1.0}, started=3000)
+    run_of(tmp_path / "b", {"f1": 0.9, "loss": 1.0}, started=1000)
+    run_of(tmp_path / "c", {"f1": float("nan"), "loss": 3.0}, started=2000)
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "environment.json").touch()
     runs = summarize_runs(tmp_path)
@@ -96,7 +93,7 @@ def test_runs_are_sorted_by_name_start_or_score(tmp_path: Path) -> None:
 
 def test_the_table_shows_what_it_is_sorted_by_and_the_csv_everything(tmp_path: Path) -> None:
     scores = {"loss": 1.0, "acc": 0.75, "f1": 0.5, "age_loss": 0.25, "age_acc": 0.625}
-    metrics(saved_run(tmp_path / "exp"), scores, minutes=125)
+    run_of(tmp_path / "exp", scores, minutes=125)
     runs = summarize_runs(tmp_path)
     head, row = (line.split() for line in runs_text(runs, by="started").splitlines())
     assert head == ["name", "started", "duration", "state", "epochs", "output", "model", "best", "acc", "f1", "loss",
@@ -120,7 +117,7 @@ def test_the_table_shows_what_it_is_sorted_by_and_the_csv_everything(tmp_path: P
 def test_a_folder_that_holds_no_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere does not exist; give the one that holds the runs"):
         summarize_runs(tmp_path / "nowhere")
-    run = saved_run(tmp_path / "exp")
+    run = made.run_folder(tmp_path / "exp")
     with pytest.raises(UserError, match=f"exp is itself a run; give the folder that holds the runs: {tmp_path}"):
         summarize_runs(run)
 
@@ -128,7 +125,7 @@ def test_a_folder_that_holds_no_runs_is_named(tmp_path: Path) -> None:
 def test_folders_that_train_py_did_not_make_are_no_runs(sample: Path, tmp_path: Path) -> None:
     assert summarize_runs(sample) == []  # images, eval
     assert summarize_runs(sample / "images") == []  # people
-    saved_run(tmp_path / "exp")
+    made.run_folder(tmp_path / "exp")
     foreign = tmp_path / "documents"
     foreign.mkdir()
     (foreign / "config.yaml").write_text("site_name: documents\nmodel: vit\n")

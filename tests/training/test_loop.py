@@ -28,7 +28,7 @@ from maskcls.labels import (
     targets_of,
 )
 from maskcls.modeling.loss import build_losses, cross_entropy
-from maskcls.modeling.model import vit
+from maskcls.modeling.model import MODELS
 from maskcls.training import loop
 from maskcls.training.average import WeightAverage
 from maskcls.training.log_interval import LogInterval, NotFinite
@@ -155,7 +155,7 @@ def test_predict_runs_without_dropout(accelerator: Accelerator) -> None:
 
 def test_predict_takes_a_transformers_model(accelerator: Accelerator) -> None:
     torch.manual_seed(0)
-    model = vit(
+    model = MODELS["vit"](
         image_size=SIZE, id2label={0: "a", 1: "b"}, attention="eager", patch_size=1, hidden_size=8,
         num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
     )  # fmt: skip

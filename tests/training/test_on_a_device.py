@@ -123,9 +123,8 @@ def strengths() -> dict[str, Augmentation]:
         field.name: replace(Augmentation(), **{field.name: STRENGTHS.get(field.name, 0.5)})
         for field in fields(Augmentation)
     }
-    recipes = {name: recipe() for name, recipe in AUGMENTATIONS.items()}
-    everything = replace(recipes["strong"], min_area=0.5, mixup=0.3, cutmix=0.3, half_cutmix=0.4)
-    return {**recipes, **alone, "everything": everything}
+    everything = replace(AUGMENTATIONS["strong"], min_area=0.5, mixup=0.3, cutmix=0.3, half_cutmix=0.4)
+    return {**AUGMENTATIONS, **alone, "everything": everything}
 
 
 @pytest.mark.parametrize("name", strengths())

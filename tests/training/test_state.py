@@ -18,11 +18,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForImageClassification
 
-from maskcls.config import Config, load_config
+from maskcls.config import TABLES, Config, load_config
 from maskcls.errors import Fault, UserError
 from maskcls.evaluation.selection import BestScore
 from maskcls.modeling.loss import HeadLosses
-from maskcls.modeling.model import load_model, vit
+from maskcls.modeling.model import load_model
 from maskcls.training import durable
 from maskcls.training import state as state_module
 from maskcls.training.durable import unfinished_beside
@@ -43,7 +43,7 @@ CONFIG = Config(data_dir="faces", dataset_args={"output": "mask"})
 
 
 def tiny_model() -> Any:
-    return vit(
+    return TABLES["model"].builder("vit")(
         image_size=(32, 32), id2label={0: "male", 1: "female"}, attention="eager", patch_size=16, hidden_size=8,
         num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
     )  # fmt: skip
