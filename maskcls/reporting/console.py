@@ -54,7 +54,7 @@ def split_table(labels: np.ndarray, splits: Mapping[str, np.ndarray], people: Ma
 
 def _group(name: str, label: int, word: Words) -> str:
     """Returns a label of a person as short as it can be: the name of an age group is the same in all languages."""
-    return HEAD_CLASSES[name][label] if ATTRIBUTES[name].first_years else word(f"{name}_{label}")
+    return HEAD_CLASSES[name][label] if ATTRIBUTES[name].first_years else word.class_name(name, label)
 
 
 def start_lines(config: Config, faces: Faces, accelerator: Accelerator, network: nn.Module, word: Words) -> str:
