@@ -32,7 +32,7 @@ from maskcls.errors import did_you_mean  # noqa: E402
 from maskcls.machine import num_cores  # noqa: E402
 
 SECONDS = 480.0
-TRAINING_NEEDS = {"pydantic", "pyyaml", "datasets", "evaluate", "matplotlib", "pillow", "pyarrow", "filelock"}
+TRAINING_NEEDS = {"pydantic", "pyyaml", "datasets", "evaluate", "vl-convert-python", "pillow", "pyarrow", "filelock"}
 MODEL_NEEDS = {"pydantic", "pyyaml", "filelock"}
 TIMED = [f"{model}{how}" for model in gpu_work.SIZES["full"].timed for how in ("", "+compiled")]
 
@@ -91,7 +91,7 @@ def chosen(parts: Sequence[Part], names: Sequence[str]) -> list[Part]:
 
 def environment_in(folder: Path) -> dict[str, str]:
     """Returns the variables that keep everything in the folder and off the network."""
-    places = {"HF_HOME": "hf", "XDG_CACHE_HOME": "cache", "MPLCONFIGDIR": "matplotlib",
+    places = {"HF_HOME": "hf", "XDG_CACHE_HOME": "cache",
               "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "TMPDIR": "tmp"}  # fmt: skip
     for place in places.values():
         (folder / place).mkdir()

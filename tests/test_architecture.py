@@ -172,7 +172,7 @@ def test_files_that_use_annotations_do_not_evaluate_them_at_import() -> None:
 
 
 def test_the_config_and_the_command_are_imported_without_torch() -> None:
-    heavy = ("torch", "transformers", "accelerate", "datasets", "evaluate", "wandb", "matplotlib")
+    heavy = ("torch", "transformers", "accelerate", "datasets", "evaluate", "wandb", "vl_convert")
     modules = ["maskcls", "maskcls.config", "maskcls.cli", "maskcls.labels", "maskcls.registry"]
     code = (
         f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"

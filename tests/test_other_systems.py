@@ -12,7 +12,7 @@ from tests.helpers import ROOT, overrides, run
 # What others wrote is imported first: their builds for those systems do without, our one code must.
 WINDOWS = """
 import importlib, os, pkgutil, shutil, signal, sys
-import accelerate, datasets, evaluate, matplotlib.pyplot, pyarrow.parquet, torch, torch.distributed.checkpoint.state_dict
+import accelerate, datasets, evaluate, pyarrow.parquet, torch, torch.distributed.checkpoint.state_dict
 import torch.utils.tensorboard, transformers, vl_convert, wandb
 
 for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty"):

@@ -34,7 +34,7 @@ LAUNCH_ENDS = 30.0  # seconds after one of its processes has died
 CONFIG = str(ROOT / "configs" / "demo.yaml")
 PRELOADED = [
     "train", "maskcls.training.experiment", "maskcls.training.saver", "maskcls.training.faults",
-    "maskcls.training.tracking", "maskcls.reporting.console", "maskcls.reporting.pictures", "matplotlib.pyplot",
+    "maskcls.training.tracking", "maskcls.reporting.console", "maskcls.reporting.pictures", "vl_convert",
     "transformers.models.vit.modeling_vit", "datasets", "evaluate", "wandb", "tensorboard.summary",
 ]  # fmt: skip
 ENVIRONMENT = {

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: see `read_runs` and `compare`, or a file cannot be written.
     """
-    from maskcls.reporting import comparison
+    from maskcls.reporting import charts, comparison, drawing
     from maskcls.tables import write_rows
 
     result = comparison.compare(
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     print(comparison.comparison_text(result))
     if arguments.output:
-        comparison.save_figure(arguments.output, comparison.comparison_picture(result))
+        drawing.save_chart(arguments.output, charts.comparison(result))
         print(f"picture: {arguments.output}")
     if arguments.csv:
         write_rows(arguments.csv, comparison.comparison_rows(result))

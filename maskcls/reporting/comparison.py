@@ -6,12 +6,10 @@ What `maskcls compare` prints, saves and draws. Reads the files of a run without
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,13 +17,9 @@ from maskcls.errors import UserError, did_you_mean, joined
 from maskcls.evaluation.intervals import Difference, Interval, paired_difference, score_intervals
 from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
 from maskcls.labels import HEAD_CLASSES
-from maskcls.paths import full_path, written_whole
-from maskcls.reporting.figure import new_figure
+from maskcls.paths import full_path
 from maskcls.reporting.text import aligned
 from maskcls.training.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 # Keys that say where and how a run works, not what it learns.
 RUNTIME_KEYS = (
@@ -33,8 +27,6 @@ RUNTIME_KEYS = (
     "checkpoint_interval", "wandb", "wandb_project", "tensorboard", "infer_data_dir",
 )  # fmt: skip
 WIDEST_CELL = 40  # characters of a config value in the printed table
-# Files of fonts with Hangul, as Linux, Windows and macOS name them.
-HANGUL_FONTS = ("NotoSansCJK-Regular", "NotoSansCJKkr-Regular", "NanumGothic", "malgun", "AppleSDGothicNeo")
 
 
 @dataclass(frozen=True)
@@ -234,75 +226,6 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "num_photos": difference.num_photos,
         })  # fmt: skip
     return rows
-
-
-def comparison_picture(comparison: Comparison) -> Figure:
-    """Returns the picture: every run's score and every difference from the first, dots with 95 % intervals."""
-    figure = new_figure(figsize=(11, 1.6 + 0.45 * len(comparison.names)), dpi=120, layout="constrained")
-    names, families = drawable_names(comparison.names)
-    left, right = figure.subplots(1, 2, sharey=True)
-    _dots(left, comparison.scores[comparison.score], ["tab:blue"] * len(names))
-    left.set_title(f"{comparison.score}, 95 % intervals over people")
-    left.set_yticks(range(len(names)), names, fontfamily=families)
-    left.invert_yaxis()  # shared: the first run stands on top of both
-    differences = [Interval(0, 0, 0), *(difference.interval for difference in comparison.differences)]
-    words = ["", *comparison.verdicts]
-    colours = {"better": "tab:green", "worse": "tab:red"}
-    _dots(right, differences, [colours.get(word, "tab:gray") for word in words])
-    right.axvline(0, color="black", linewidth=0.8)
-    for place, (interval, word) in enumerate(zip(differences, words, strict=True)):
-        right.annotate(
-            word, (interval.value, place), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8
-        )
-    right.set_title(f"difference from {names[0]}", fontfamily=families)
-    right.set_ylim(len(names) - 0.5, -0.7)
-    return figure
-
-
-def drawable_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns names as a picture can show them, without boxes, and the font families to draw them with.
-
-    Hangul needs an installed font; without one it is written in Latin letters: 실험 as silheom. Of any other character
-    that no font has its code is drawn.
-    """
-    from matplotlib import font_manager, rcParams
-
-    families = list(rcParams["font.family"])
-    fonts = [font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))]
-    if not all(map(str.isascii, names)):
-        # The folders are read, because matplotlib keeps a list that is older than a font installed since.
-        files = {Path(file).stem: file for file in font_manager.findSystemFonts()}
-        for file in [files[name] for name in HANGUL_FONTS if name in files][:1]:
-            font_manager.fontManager.addfont(file)
-            fonts.append(font_manager.get_font(file))
-            families.append(fonts[-1].family_name)
-
-    def shown(character: str) -> str:
-        if any(font.get_char_index(ord(character)) for font in fonts):
-            return character
-        syllable = re.fullmatch("HANGUL SYLLABLE (.+)", unicodedata.name(character, ""))
-        return syllable[1].lower() if syllable else character.encode("ascii", "backslashreplace").decode()
-
-    # macOS spells a syllable of a folder's name in parts, which fonts draw side by side.
-    return ["".join(map(shown, unicodedata.normalize("NFC", name))) for name in names], families
-
-
-def _dots(axes: Any, intervals: Sequence[Interval], colours: Sequence[str]) -> None:
-    for place, (interval, colour) in enumerate(zip(intervals, colours, strict=True)):
-        axes.plot([interval.low, interval.high], [place, place], color=colour, linewidth=2)
-        axes.plot(interval.value, place, "o", color=colour)
-    axes.grid(axis="x", alpha=0.3)
-
-
-def save_figure(path: Path, figure: Figure) -> None:
-    """Writes a picture in the form that the ending names. Raises UserError when there is none or writing fails."""
-    if not path.suffix:  # matplotlib would write another file
-        raise UserError(f"{path} has no ending that says which form the picture has: .png, .svg or .pdf")
-    try:
-        with written_whole(path) as unfinished:
-            figure.savefig(unfinished)
-    except ValueError as error:  # an ending that matplotlib does not know
-        raise UserError(f"{path}: {error}") from None
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,58 +13,22 @@ import torch
 from maskcls.data.augmentation import Transform
 from maskcls.data.loader import BatchPlan
 from maskcls.labels import HEAD_CLASSES, headline, targets_of
-from maskcls.reporting.figure import new_figure
+from maskcls.reporting import charts
+from maskcls.reporting.drawing import drawn
 from maskcls.training.loop import Photos
+from maskcls.words import Words
 
 NUM_BATCH_PHOTOS = 16
 
 
 def confusion_picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns (H, W, 3) uint8: one panel per head, rows are the truth; colour is the share of the row."""
-    names = list(matrices)
-    if len(names) > 1:  # the 18 classes at the left, the heads below each other at the right
-        figure = new_figure(figsize=(15, 11), layout="constrained")
-        panels = figure.subplot_mosaic([[names[0], head] for head in names[1:]], width_ratios=[3, 1])
-    else:
-        figure = new_figure(figsize=(11, 11) if len(matrices[names[0]]) > 3 else (5, 5), layout="constrained")
-        panels = {names[0]: figure.subplots()}
-    for head, matrix in matrices.items():
-        axes, classes = panels[head], HEAD_CLASSES[head]
-        shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(len(classes)), classes, rotation=90 if len(classes) > 3 else 0, fontsize=8)
-        axes.set_yticks(range(len(classes)), classes, fontsize=8)
-        axes.set(
-            xlabel="predicted", ylabel="truth", title=f"{head}: {np.trace(matrix) / max(matrix.sum(), 1):.1%} right"
-        )
-        for (row, column), number in np.ndenumerate(matrix):
-            if number:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, f"{number}", ha="center", va="center", fontsize=7, color=colour)
-    return _pixels(figure)
+    return _pixels(charts.confusion(matrices))
 
 
 def curves_picture(history: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Returns (H, W, 3) uint8: loss, headline scores, every head's accuracy, and learning rate, from metrics.jsonl."""
-    train = [line for line in history if "train/loss" in line]
-    valid = [line for line in history if "valid/loss" in line]
-    figure = new_figure(figsize=(13, 7), layout="constrained")
-    panels = {
-        "loss": (["train/loss", "valid/loss"], None),
-        "headline": (["train/acc", "valid/acc", "train/f1", "valid/f1"], (0, 1)),
-        "heads": (sorted({name for line in valid for name in line if name.endswith("_acc")}), (0, 1)),
-        "learning rate": (["train/lr"], None),
-    }
-    for axes, (title, (names, limits)) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
-        for name in names:
-            lines = train if name.startswith("train") else valid
-            updates, values = zip(*((line["update"], line[name]) for line in lines), strict=True)
-            axes.plot(updates, values, label=name, **({"marker": "."} if lines is valid else {"alpha": 0.6}))
-        axes.set(title=title, xlabel="update", ylim=limits)
-        axes.grid(alpha=0.3)
-        if names:
-            axes.legend(fontsize=8)
-    return _pixels(figure)
+    return _pixels(charts.curves_sheet(history, Words("en")))
 
 
 def batch_pictures(
@@ -104,10 +69,7 @@ def _captions(photos: Photos, positions: np.ndarray, output: str) -> list[str]:
 
 
 def photo_sheet(photos: np.ndarray, captions: Sequence[str], *, columns: int = 8) -> np.ndarray:
-    """Returns (H, W, 3) uint8: photos (N, h, w, 3) uint8 in rows, each 160 pixels wide with its caption below.
-
-    With Pillow: a run starts with such sheets, and matplotlib would take a second of its start.
-    """
+    """Returns (H, W, 3) uint8: photos (N, h, w, 3) uint8 in rows, each 160 pixels wide with its caption below."""
     from PIL import Image, ImageDraw
 
     width, caption_height = 160, 18
@@ -129,10 +91,7 @@ def save_picture(path: Path, picture: np.ndarray) -> None:
     Image.fromarray(picture).save(path)
 
 
-def _pixels(figure: Any) -> np.ndarray:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def _pixels(chart: charts.Spec) -> np.ndarray:
+    from PIL import Image
 
-    canvas = FigureCanvasAgg(figure)
-    figure.set_dpi(100)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+    return np.asarray(Image.open(BytesIO(drawn(chart))).convert("RGB"))

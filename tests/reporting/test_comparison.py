@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score
 
 from maskcls.config import Config
@@ -21,14 +20,12 @@ from maskcls.reporting.comparison import (
     RUNTIME_KEYS,
     Run,
     compare,
-    comparison_picture,
     comparison_rows,
     comparison_text,
     flat,
     holm,
     read_run,
     read_runs,
-    save_figure,
     verdicts,
 )
 from maskcls.tables import write_rows
@@ -272,18 +269,3 @@ def test_text_table_and_picture_say_the_same(tmp_path: Path) -> None:
     better = result.differences[0].probability_better
     expected = better if result.differences[0].interval.value > 0 else 1 - better
     assert float(rows[-2]["probability"]) == pytest.approx(expected)
-
-    figure = comparison_picture(result)
-    left, right = figure.axes
-    assert [label.get_text() for label in left.get_yticklabels()] == ["first", "second", "third"]
-    dots = [[line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"] for axes in (left, right)]
-    assert dots[0] == [interval.value for interval in result.scores["acc"]]
-    assert dots[1] == [0, *(difference.interval.value for difference in result.differences)]
-    assert [word.get_text() for word in right.texts] == ["", "not distinguishable", "better"]
-    save_figure(tmp_path / "c.png", figure)
-    assert Image.open(tmp_path / "c.png").size[0] > 1000
-    with pytest.raises(UserError, match=r"c\.txt: Format 'txt' is not supported"):
-        save_figure(tmp_path / "c.txt", figure)
-    for write in (lambda path: save_figure(path, figure), lambda path: write_rows(path, rows)):
-        with pytest.raises(UserError, match=r"none/c\.png cannot be written: No such file or directory"):
-            write(tmp_path / "none" / "c.png")

@@ -365,7 +365,7 @@ def test_without_wandb_nothing_is_done_and_wandb_is_not_imported(logged: Logged)
         "from maskcls.training.tracking import Tracking\n"
         "run = RunFolder(Path(sys.argv[1]))\n"
         "log_results(Tracking([], run, []), run, Predictions.load(run.predictions), intervals={}, report=None)\n"
-        "print([name for name in ('wandb', 'matplotlib', 'torch') if name in sys.modules])"
+        "print([name for name in ('wandb', 'vl_convert', 'torch') if name in sys.modules])"
     )
     before = sorted(logged.run.path.rglob("*"))
     done = subprocess.run(

@@ -1,76 +1,50 @@
-"""Names in pictures: Hangul with a font that has it, else in Latin letters, and never a box."""
+"""Pictures of a run: what their pixels show."""
 
 from __future__ import annotations
 
-import unicodedata
-import warnings
-from pathlib import Path
-
 import numpy as np
-import pytest
-from fontTools.fontBuilder import FontBuilder
-from fontTools.pens.ttGlyphPen import TTGlyphPen
-from matplotlib import font_manager
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from maskcls.evaluation.intervals import Difference, Interval
-from maskcls.reporting.comparison import Comparison, comparison_picture, drawable_names
+from maskcls.labels import HEAD_CLASSES
+from maskcls.reporting.pictures import confusion_picture, curves_picture
+from tests.reporting.test_charts import HISTORY
 
 
-def write_font(path: Path, characters: str) -> None:
-    """Writes a font that draws each of the characters as a filled square."""
-    pen = TTGlyphPen(None)
-    for move, point in ((pen.moveTo, (0, 0)), (pen.lineTo, (0, 800)), (pen.lineTo, (800, 800)), (pen.lineTo, (800, 0))):
-        move(point)
-    pen.closePath()
-    square, names = pen.glyph(), [".notdef", *(f"uni{ord(character):04X}" for character in characters)]
-    font = FontBuilder(1000, isTTF=True)
-    font.setupGlyphOrder(names)
-    font.setupCharacterMap({ord(character): name for character, name in zip(characters, names[1:], strict=True)})
-    font.setupGlyf(dict.fromkeys(names, square))
-    font.setupHorizontalMetrics(dict.fromkeys(names, (1000, 0)))
-    font.setupHorizontalHeader(ascent=800, descent=-200)
-    font.setupNameTable({"familyName": "Toy Hangul", "styleName": "Regular"})
-    font.setupOS2()
-    font.setupPost()
-    font.save(path)
+def cells(picture: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns the colour of each cell (rows, columns, 3) float; the blue diagonal shows where the matrix lies."""
+    blue = picture[..., 2].astype(int) - picture[..., 0] > 60
+    (top, *_, bottom), (left, *_, right) = (np.flatnonzero(blue.any(axis)) for axis in (1, 0))
+    matrix = picture[top : bottom + 1, left : right + 1]
+    rows = [np.array_split(row, num_classes, axis=1) for row in np.array_split(matrix, num_classes)]
+    return np.array([[np.median(cell, axis=(0, 1)) for cell in row] for row in rows])
 
 
-def comparison(first: str, second: str) -> Comparison:
-    interval = Interval(0.5, 0.4, 0.6)
-    differences = [Difference(Interval(0.1, 0.0, 0.2), 0.9, 10, 70)]
-    return Comparison((first, second), {}, {"f1": [interval] * 2}, "f1", differences, ["better"], [])
+def test_a_cell_is_blue_where_right_orange_where_wrong_and_the_darker_the_more_of_the_row() -> None:
+    counts = np.array([[8, 2, 0], [1, 9, 0], [0, 4, 6]])
+    found = cells(confusion_picture({"age": counts}), 3)
+    redness = found[..., 0] - found[..., 2]
+    assert (redness[np.diag_indices(3)] < -60).all()
+    assert (redness[[0, 1, 2], [1, 0, 1]] > 10).all()
+    assert (found[counts == 0] == 255).all()
+    darkness = 255 - found.mean(-1)
+    for pairs in (np.diag_indices(3), ([1, 0, 2], [0, 1, 1])):
+        shares, dark = (counts / 10)[pairs], darkness[pairs]
+        assert (np.argsort(shares) == np.argsort(dark)).all()
+    assert darkness[2, 2] > darkness[2, 1]
 
 
-def drawn(runs: Comparison) -> tuple[list[str], np.ndarray]:
-    """Returns the texts of the comparison's picture that name runs, and its pixels; a box would be a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure = comparison_picture(runs)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-    left, right = figure.axes
-    return [*(tick.get_text() for tick in left.get_yticklabels()), right.get_title()], np.asarray(canvas.buffer_rgba())
+def test_the_eighteen_classes_stand_at_the_left_of_the_heads() -> None:
+    matrices = {head: np.eye(len(classes), dtype=int) for head, classes in HEAD_CLASSES.items()}
+    alone, beside = confusion_picture({"class": matrices["class"]}), confusion_picture(matrices)
+    assert beside.dtype == np.uint8 and beside.shape[2] == 3
+    assert beside.shape[1] > alone.shape[1] + 200
+    found = cells(alone, 18)
+    assert (found[np.diag_indices(18)] < 200).any(-1).all()
+    assert (found[~np.eye(18, dtype=bool)] == 255).all()
 
 
-def test_hangul_is_drawn_with_an_installed_font_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_font(tmp_path / "NanumGothic.ttf", "실험")
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(tmp_path / "NanumGothic.ttf")])
-    names, families = drawable_names(["실험1", "exp"])
-    assert names == ["실험1", "exp"]
-    assert families[-1] == "Toy Hangul" and len(families) > 1
-    assert drawable_names([unicodedata.normalize("NFD", "실험1")])[0] == ["실험1"]
-    texts, pixels = drawn(comparison("실험1", "exp"))
-    assert texts == ["실험1", "exp", "difference from 실험1"]
-    assert (drawn(comparison("실실1", "exp"))[1] == pixels).all()  # both are squares in this font: it was used
-
-
-def test_hangul_without_a_font_is_written_in_latin_letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
-    texts, _ = drawn(comparison("runs/실험1", "증강 猫 é"))
-    assert texts == ["runs/silheom1", "jeunggang \\u732b é", "difference from runs/silheom1"]
-
-
-def test_fonts_are_looked_for_only_when_a_name_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: pytest.fail("read every font folder"))
-    assert drawable_names(["runs/exp", "exp_1"])[0] == ["runs/exp", "exp_1"]
+def test_the_curves_have_a_panel_each_in_two_columns() -> None:
+    whole, fewer = curves_picture(HISTORY), curves_picture(HISTORY[:1])
+    assert whole.dtype == np.uint8 and whole.shape[1] > 1300
+    assert np.abs(np.subtract(whole.shape, fewer.shape)).max() < 50  # two rows of two
+    learning_rate = whole[whole.shape[0] // 2 :, whole.shape[1] // 2 :]
+    assert (learning_rate == (0x24, 0x58, 0xC6)).all(-1).any()  # --series-1

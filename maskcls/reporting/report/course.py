@@ -10,50 +10,28 @@ import numpy as np
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError
 from maskcls.evaluation.selection import best_line
-from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, encode_class
+from maskcls.labels import HEAD_CLASSES, encode_class
 from maskcls.reporting import charts
 from maskcls.reporting.comparison import RUNTIME_KEYS, flat
 from maskcls.reporting.console import duration
 from maskcls.reporting.report.material import Material
 from maskcls.reporting.report.mistakes import jpeg
 
-MAX_POINTS = 400  # of a curve; more than a screen can show
 BATCH_PHOTO_SIZE = 112  # pixels
 
 
 def curves(material: Material) -> dict[str, Any]:
     """Returns the charts of loss, scores and learning rate, and every epoch's validation as rows."""
-    word, history = material.word, material.history
+    history = material.history
     valid = [line for line in history if "valid/loss" in line]
 
-    def points(name: str) -> list[tuple[float, float]]:
-        found = [(line["update"], line[name]) for line in history if name in line and np.isfinite(line[name])]
-        return found[:: max(-(-len(found) // MAX_POINTS), 1)]
-
-    def chart(title: str, names: dict[str, str], **form: Any) -> dict[str, Any]:
-        series = {label: values for label, name in names.items() if (values := points(name))}
-        return charts.lines(word(title), series, x_title=word("update"), **form) if series else {}
-
-    train, val = word("train"), word("valid")
-    scores = {
-        f"{word('f1')}, {val}": "valid/f1",
-        f"{word('acc')}, {val}": "valid/acc",
-        f"{word('f1')}, {train}": "train/f1",
-    }
-    heads = {word(head): f"valid/{head}_acc" for head in ATTRIBUTES}
-    found = {
-        "chart_loss": chart("chart_loss", {train: "train/loss", val: "valid/loss"}),
-        "chart_scores": chart("chart_scores", scores, is_share=True, legend_columns=2),
-        "chart_heads": chart("chart_heads", heads, is_share=True),
-        "chart_rate": chart("chart_rate", {word("learning_rate"): "train/lr"}, number_format=".2e"),
-    }
     names = [name for name in (valid[0] if valid else {}) if name.startswith("valid/")]
     table = {
         "names": [name.removeprefix("valid/") for name in names],
         "rows": [{"epoch": line["epoch"], "values": [line.get(name) for name in names]} for line in valid],
     }
     best = _best_epoch(material, valid)
-    return {"charts": {name: spec for name, spec in found.items() if spec}, "table": table, "best": best}
+    return {"charts": charts.curves(history, material.word), "table": table, "best": best}
 
 
 def _best_epoch(material: Material, valid: list[dict[str, Any]]) -> str | None:

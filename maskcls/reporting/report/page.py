@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskcls.errors import UserError
 from maskcls.paths import written_whole
+from maskcls.reporting.drawing import in_page
 from maskcls.reporting.report import course, mistakes, scores
 from maskcls.reporting.report.material import Material, percent
 from maskcls.training.run_folder import RunFolder
@@ -79,7 +80,9 @@ def _page(material: Material, sections: dict[str, dict[str, Any]], library: str,
     from markupsafe import Markup
 
     word = material.word
-    charts = {name: spec for section in sections.values() for name, spec in section.get("charts", {}).items()}
+    charts = {
+        name: in_page(chart) for section in sections.values() for name, chart in section.get("charts", {}).items()
+    }
     script = _own_file("script.js")
     content = {
         "charts": charts,
