@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format docs clean
 
 # What running needs; the tests and the linters need more.
 .venv/installed: requirements.txt setup.cfg pyproject.toml
@@ -35,6 +35,10 @@ lint: .venv/developed
 format: .venv/developed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# What follows from the settings: tables of the READMEs, configs/schema.json.
+docs: .venv/installed
+	$(BIN)/python docs/derive.py
 
 clean:
 	rm -rf .venv $(DEMO) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -6,21 +6,27 @@ Precision and processes are not here: they have their home in accelerate_configs
 from __future__ import annotations
 
 import filecmp
-import json
-import math
-import re
-import shlex
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from maskcls import labels
-from maskcls.errors import UserError, did_you_mean, joined
-from maskcls.paths import full_path
+from maskcls.config_rules import contradictions
+from maskcls.errors import UserError, joined
 from maskcls.registry import Table
+from maskcls.setting import (
+    Arguments,
+    CachePath,
+    CheckpointInterval,
+    FilePath,
+    ModelArguments,
+    Positive,
+    keys_with,
+    problems_of_kind,
+    setting,
+)
 from maskcls.yaml_file import YamlFile, write_yaml
 
 TABLES = {
@@ -28,208 +34,201 @@ TABLES = {
     "augmentation": Table("augmentation", "maskcls.data.augmentation", "AUGMENTATIONS"),
     "model": Table("model", "maskcls.modeling.model", "MODELS", supplied=("image_size", "id2label", "attention")),
     "criterion": Table("criterion", "maskcls.modeling.loss", "CRITERIA", supplied=("num_per_class",)),
-    "optimizer": Table("optimizer", "maskcls.modeling.optim", "OPTIMIZERS", "torch.optim", ("lr", "weight_decay")),
-    "scheduler": Table("scheduler", "maskcls.modeling.scheduler", "SCHEDULERS", "torch.optim.lr_scheduler",
-                       ("total_updates", "last_epoch")),
-}  # fmt: skip
-
-# What a run may be continued with other values of: nothing here changes what is learnt from which photos.
-MAY_CHANGE = {
-    "epochs", "early_stopping_patience", "log_interval", "checkpoint_interval", "nan_policy", "num_workers", "cache",
-    "cache_dir", "data_dir", "train_profile", "valid_profile", "max_device_batch_size", "valid_batch_size", "model_dir",
-    "name", "wandb", "wandb_project", "tensorboard", "report", "infer_data_dir",
-}  # fmt: skip
-
-MAX_NAME = 200  # bytes; a number may follow
-LEAST_STD = 0.001  # of a colour, 0..1: a quarter of one of its 256 levels
-
-
-def _absolute(text: str) -> str:
-    if text == "None":
-        raise ValueError("nothing is written null, and a path of that name ./None")
-    try:
-        return str(full_path(text))
-    except UserError as error:
-        raise ValueError(str(error)) from None
-
-
-def _absolute_or_at_home(text: str) -> str:
-    """Returns an absolute path, but `~` as it stands: each machine of a launch, and who predicts later, has a home."""
-    absolute = _absolute(text)
-    return text if text.startswith("~") else absolute
-
-
-def _with_local_folder(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Returns model_args with an absolute `pretrained` when it is a path and no Hub id."""
-    text = arguments.get("pretrained")
-    if not isinstance(text, str) or not text:
-        return arguments
-    is_path = text == "None" or text.startswith(("~", ".")) or Path(text).is_absolute() or Path(text).is_dir()
-    return arguments | {"pretrained": _absolute(text)} if is_path else arguments
-
+    "optimizer": Table(
+        "optimizer", "maskcls.modeling.optim", "OPTIMIZERS", "torch.optim", supplied=("lr", "weight_decay")
+    ),
+    "scheduler": Table(
+        "scheduler",
+        "maskcls.modeling.scheduler",
+        "SCHEDULERS",
+        "torch.optim.lr_scheduler",
+        supplied=("total_updates", "last_epoch"),
+    ),
+}
 
 if TYPE_CHECKING:
     AttributeName: TypeAlias = str
     Sampling: TypeAlias = str
-    Criterion: TypeAlias = str
-else:  # names that follow from the tables of the task and of the metrics
+else:  # names that follow from the task
     AttributeName = Literal[tuple(labels.ATTRIBUTES)]
     Sampling = Literal[("shuffle", *(f"balanced_{head}" for head in labels.HEAD_CLASSES))]
-    Criterion = Literal[("f1", "acc", "loss")]
-
-Positive = Annotated[int, Field(gt=0)]
-FilePath = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]  # as written -> absolute, `~` expanded
-CachePath = Annotated[str, Field(min_length=1), AfterValidator(_absolute_or_at_home)]
-Arguments = dict[str, Any]
-ModelArguments = Annotated[Arguments, AfterValidator(_with_local_folder)]
-
-
-def setting(default: Any, text: str, **bounds: Any) -> Any:
-    """Returns a pydantic field with its one line of help; bounds are pydantic's (gt, ge, lt, le)."""
-    return Field(default, description=text, **bounds)
 
 
 class Config(BaseModel):
-    """One experiment. Field = YAML key = wandb key = the word in errors; the description is its documentation."""
+    """One experiment. Field = YAML key = wandb key = the word in errors; its help stands below, in two languages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, protected_namespaces=())
 
     # general
-    seed: int = setting(42, "seeds the split, the order, the augmentation and the initial weights", ge=0, le=2**63 - 1)
-    data_dir: FilePath = setting(..., "folder of the profile folders, one per person")
-    train_profile: FilePath | None = setting(
-        None, "text file with the training profiles, one folder name a line; null: every profile"
-    )
-    valid_profile: FilePath | None = setting(
-        None, "text file with the validation profiles; null: one fold of the training profiles"
-    )
-    num_folds: int = setting(
-        5, "without valid_profile: people are dealt to so many folds, by gender and age group", ge=2
-    )
-    fold: int = setting(0, "without valid_profile: the fold that validates, from 0", ge=0)
-    num_classes: int | None = setting(
-        None,
-        f"classes of the metric: {labels.num_classes('all')} for all and class, "
-        f"{', '.join(f'{labels.num_classes(name)} {name}' for name in labels.ATTRIBUTES)}; null: from output",
-    )
-    train_batch_size: Positive = setting(64, "photos of one optimizer update, over all devices")
-    valid_batch_size: Positive = setting(256, "photos that one device takes at once in validation and inference")
-    max_device_batch_size: Positive | None = setting(
-        None, "photos that one device takes at once in training; more are accumulated; null: no bound"
-    )
-
-    sampling: Sampling = setting(
-        "shuffle",
-        "order of the training photos; balanced: an epoch takes equally many photos of each class of that head",
-    )
+    seed: int = setting(42, ge=0, le=2**63 - 1)
+    """seeds the split, the order, the augmentation and the initial weights
+    분할, 순서, augmentation, 초기 가중치의 랜덤 시드"""
+    data_dir: FilePath = setting(..., may_change=True)
+    """folder of the profile folders, one per person
+    프로필 폴더(사람마다 하나)가 있는 디렉토리"""
+    train_profile: FilePath | None = setting(None, may_change=True)
+    """text file with the training profiles, one folder name a line; null: every profile
+    학습 프로필 목록 텍스트 파일, 한 줄에 폴더 이름 하나. null: 모든 프로필"""
+    valid_profile: FilePath | None = setting(None, may_change=True)
+    """text file with the validation profiles; null: one fold of the training profiles
+    검증 프로필 목록 텍스트 파일. null: 학습 프로필의 fold 하나"""
+    num_folds: int = setting(5, ge=2)
+    """without valid_profile: people are dealt to so many folds, by gender and age group
+    valid_profile이 없을 때 사람들을 성별과 연령대를 고려해 나누는 fold 수"""
+    fold: int = setting(0, ge=0)
+    """without valid_profile: the fold that validates, from 0
+    valid_profile이 없을 때 검증에 쓰는 fold. 0부터"""
+    num_classes: int | None = setting(None)
+    """classes of the metric: {classes}; null: from output
+    metric의 클래스 수: {classes}. null: output에서"""
+    train_batch_size: Positive = setting(64)
+    """photos of one optimizer update, over all devices
+    optimizer 업데이트 한 번의 사진 수 (모든 장치를 합쳐서)"""
+    valid_batch_size: Positive = setting(256, is_runtime=True)
+    """photos that one device takes at once in validation and inference
+    검증과 inference에서 한 장치가 한 번에 처리하는 사진 수"""
+    max_device_batch_size: Positive | None = setting(None, is_runtime=True)
+    """photos that one device takes at once in training; more are accumulated; null: no bound
+    학습에서 한 장치가 한 번에 처리하는 사진 수. 넘으면 gradient를 누적. null: 제한 없음"""
+    sampling: Sampling = setting("shuffle")
+    """order of the training photos; balanced: an epoch takes equally many photos of each class of that head
+    학습 사진의 순서. balanced: epoch마다 그 head의 클래스별로 같은 수의 사진"""
 
     # train
-    epochs: Positive = setting(10, "passes over the training photos")
-    log_interval: Positive = setting(
-        20, "updates between two training lines: means of loss, accuracy and F1 since the last"
-    )
-    max_grad_norm: float | None = setting(
-        None, "gradients are clipped to this norm; null: not clipped", gt=0, allow_inf_nan=False
-    )
-    ema_decay: float | None = setting(
-        None,
-        "validation, best/ and last/ use a moving average of the weights with this decay per update; null: off",
-        gt=0,
-        lt=1,
-    )
-    early_stopping_patience: Positive | None = setting(
-        None, "stop after so many epochs without a better best_criterion; null: never"
-    )
-    checkpoint_interval: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8} (updates?|minutes?)$")] | None = setting(
-        "10 minutes", "save the state of the run within an epoch too: '500 updates' or '10 minutes'; null: at its end"
-    )
-    nan_policy: Literal["stop", "skip_update"] = setting(
-        "stop", "a loss that is not finite ends the run; skip_update: such updates are left out, at most 10 an epoch"
-    )
-    num_workers: Annotated[int, Field(ge=0)] | None = setting(
-        None, "threads that decode photos; null: one for every core of the process; 0: in the main thread"
-    )
-    cache: Literal["memory_map", "none"] = setting(
-        "memory_map", "memory_map: decode every photo once to a file of pixels; none: decode in every epoch"
-    )
-    cache_dir: CachePath = setting(
-        "~/.cache/maskcls", "folder of the decoded pixels and dataset tables, shared by all runs"
-    )
+    epochs: Positive = setting(10, may_change=True)
+    """passes over the training photos
+    총 학습 epoch 수"""
+    log_interval: Positive = setting(20, is_runtime=True)
+    """updates between two training lines: means of loss, accuracy and F1 since the last
+    학습 로그 간격(업데이트 단위): 지난 로그 이후의 loss, accuracy, F1 평균"""
+    max_grad_norm: float | None = setting(None, gt=0, allow_inf_nan=False)
+    """gradients are clipped to this norm; null: not clipped
+    gradient norm의 상한. null: 자르지 않음"""
+    ema_decay: float | None = setting(None, gt=0, lt=1)
+    """validation, best/ and last/ use a moving average of the weights with this decay per update; null: off
+    업데이트마다 이 decay로 평균한 가중치로 검증하고 best/와 last/에 저장. null: 쓰지 않음"""
+    early_stopping_patience: Positive | None = setting(None, may_change=True)
+    """stop after so many epochs without a better best_criterion; null: never
+    best_criterion이 이만큼의 epoch 동안 나아지지 않으면 중단. null: 중단하지 않음"""
+    checkpoint_interval: CheckpointInterval | None = setting("10 minutes", is_runtime=True)
+    """save the state of the run within an epoch too: '500 updates' or '10 minutes'; null: at its end
+    epoch 중간에도 상태를 저장하는 간격: '500 updates', '10 minutes'. null: epoch 끝에만"""
+    nan_policy: Literal["stop", "skip_update"] = setting("stop", is_runtime=True)
+    """stop: a loss that is not finite ends the run; skip_update: such updates are left out, at most 10 an epoch
+    stop: loss가 유한하지 않으면 중단. skip_update: 그 업데이트를 건너뜀 (epoch당 최대 10번)"""
+    num_workers: Annotated[int, Field(ge=0)] | None = setting(None, is_runtime=True)
+    """threads that decode photos; null: one for every core of the process; 0: in the main thread
+    사진을 디코딩하는 스레드 수. null: 프로세스가 쓸 수 있는 코어마다 하나. 0: 메인 스레드에서"""
+    cache: Literal["memory_map", "none"] = setting("memory_map", is_runtime=True)
+    """memory_map: decode every photo once to a file of pixels; none: decode in every epoch
+    memory_map: 모든 사진을 한 번만 디코딩해 파일에 저장. none: epoch마다 디코딩"""
+    cache_dir: CachePath = setting("~/.cache/maskcls", is_runtime=True)
+    """folder of the decoded pixels and dataset tables, shared by all runs; what is gone or broken is made again
+    디코딩한 픽셀과 dataset 표를 두는 곳. 모든 실험이 함께 씀. 없어지거나 깨진 것은 다시 만듦"""
 
     # model save
-    model_dir: FilePath = setting("runs", "folder of the run folders")
-    name: str = setting("exp", "name of the run folder: exp, then exp1, exp2, ...")
-    best_criterion: Criterion = setting("f1", "validation score that decides which epoch is best/")
+    model_dir: FilePath = setting("runs", is_runtime=True)
+    """folder of the run folders
+    실험 폴더들이 있는 곳"""
+    name: str = setting("exp", is_runtime=True)
+    """name of the run folder: exp, then exp1, exp2, ...
+    실험 폴더의 이름: exp, 다음은 exp1, exp2, ..."""
+    best_criterion: Literal["f1", "acc", "loss"] = setting("f1")
+    """validation score that decides which epoch is best/; f1: the mean over the classes, one without photos counts 0
+    best/를 정하는 검증 점수. f1: 클래스별 평균, 사진이 없는 클래스는 0"""
 
     # dataset
-    dataset: str = setting("CustomDatasetSplitByProfile", "dataset class by name (maskcls/data/dataset.py)")
-    dataset_args: Arguments = setting(
-        ..., f"its arguments: output ({' | '.join(labels.OUTPUT_HEADS)}); mean, std (null: computed)"
-    )
-    label_fixes: FilePath | None = setting(
-        None,
-        f"CSV of corrected labels (profile, stem, {', '.join(labels.ATTRIBUTES)}); "
-        "null: labels as the folder names say",
-    )
-    image_size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] = setting(
-        224, "pixels that the model sees: one number, or [height, width]"
-    )
-    fit: Literal["squash", "pad", "crop"] = setting(
-        "squash", "how a photo gets the shape of image_size: stretched, padded with grey, or cut at the centre"
-    )
-    crop_box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = setting(
-        None, "part of each photo to use: [left, top, right, bottom], as fractions of its width and height; null: all"
-    )
-    margin: float = setting(
-        0.125,
-        "pixels kept around image_size for random crops, as a fraction of it; validation sees the centre",
-        ge=0,
-        le=1,
-    )
-    augmentation: str = setting("light", "augmentation recipe by name (maskcls/data/augmentation.py)")
-    augmentation_args: Arguments = setting({}, "its strengths")
+    dataset: str = setting("CustomDatasetSplitByProfile")
+    """dataset class by name (maskcls/data/dataset.py)
+    dataset 클래스의 이름 (maskcls/data/dataset.py)"""
+    dataset_args: Arguments = setting(...)
+    """its arguments: output ({outputs}); mean, std (null: computed from the training photos)
+    그 argument: output ({outputs}). mean, std (null: 학습 사진에서 계산)"""
+    label_fixes: FilePath | None = setting(None)
+    """CSV of corrected labels (profile, stem, {attributes}; empty: unchanged); for the public task
+    configs/label_fixes.csv; null: labels as the folder names say
+    라벨을 바로잡는 CSV (profile, stem, {attributes}. 빈칸은 그대로). 공개 과제용은
+    configs/label_fixes.csv. null: 폴더 이름대로"""
+    image_size: Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] = setting(224)
+    """pixels that the model sees: one number, or [height, width]
+    모델이 보는 픽셀 크기: 숫자 하나 또는 [높이, 너비]"""
+    fit: Literal["squash", "pad", "crop"] = setting("squash")
+    """how a photo gets the shape of image_size: squash (stretched), pad (with grey) or crop (cut at the centre)
+    사진을 image_size의 모양으로 맞추는 방법: squash(늘이기), pad(회색 여백), crop(가운데 자르기)"""
+    crop_box: Annotated[list[float], Field(min_length=4, max_length=4)] | None = setting(None)
+    """part of each photo to use: [left, top, right, bottom], as fractions of its width and height; null: all
+    사진에서 쓸 부분: [왼쪽, 위, 오른쪽, 아래]를 너비와 높이의 비율로. null: 전체"""
+    margin: float = setting(0.125, ge=0, le=1)
+    """pixels kept around image_size for random crops, as a fraction of it; validation sees the centre
+    랜덤 crop을 위해 image_size 둘레에 남기는 비율. 검증은 가운데를 봅니다"""
+    augmentation: str = setting("light")
+    """augmentation recipe by name (maskcls/data/augmentation.py; docs/augmentation.jpg)
+    augmentation 레시피의 이름 (maskcls/data/augmentation.py, docs/augmentation.jpg)"""
+    augmentation_args: Arguments = setting({})
+    """its strengths, any of them with any recipe, mixup, cutmix and half_cutmix among them
+    그 강도. 모든 레시피에서 모든 강도를 바꿀 수 있음 (mixup, cutmix, half_cutmix 포함)"""
 
     # model
-    model: str = setting("vit", "model by name (maskcls/modeling/model.py)")
-    model_args: ModelArguments = setting(
-        {}, "pretrained (Hub id or folder; null: from scratch), num_labels (null: from output), architecture fields"
-    )
+    model: str = setting("vit")
+    """model by name (maskcls/modeling/model.py)
+    모델의 이름 (maskcls/modeling/model.py)"""
+    model_args: ModelArguments = setting({})
+    """pretrained (Hub id or folder; null: from scratch), num_labels (null: from output), architecture fields
+    pretrained(Hub id 또는 폴더. null: 처음부터), num_labels(null: output에서), 구조 항목"""
 
     # loss
-    criterion: str = setting("cross_entropy", "loss by name (maskcls/modeling/loss.py)")
-    criterion_args: Arguments = setting({}, "its arguments")
-    head_weights: dict[AttributeName, float] = setting(
-        {}, "output all: factor of each head's loss in the sum; 1 when left out"
-    )
+    criterion: str = setting("cross_entropy")
+    """loss by name (maskcls/modeling/loss.py)
+    loss의 이름 (maskcls/modeling/loss.py)"""
+    criterion_args: Arguments = setting({})
+    """its arguments; weight: a list, or balanced
+    그 argument. weight: 리스트 또는 balanced"""
+    head_weights: dict[AttributeName, float] = setting({})
+    """output all: factor of each head's loss in the sum; 1 when left out
+    output이 all일 때 head별 loss의 배율. 생략하면 1"""
 
     # optimizer
-    optimizer: str = setting("AdamW", "optimizer by name: torch.optim's, or maskcls/modeling/optim.py")
-    optimizer_args: Arguments = setting({}, "its other arguments")
-    lr: float = setting(1e-3, "learning rate", gt=0, allow_inf_nan=False)
-    weight_decay: float = setting(
-        0.05, "weight decay of all weights but one-dimensional ones (norms, biases)", ge=0, allow_inf_nan=False
-    )
-    scheduler: str = setting(
-        "warmup_cosine",
-        "learning-rate schedule by name: torch's, or maskcls/modeling/scheduler.py; one step is one update",
-    )
-    scheduler_args: Arguments = setting({}, "its arguments, in updates")
+    optimizer: str = setting("AdamW")
+    """optimizer by name: torch.optim's, or maskcls/modeling/optim.py
+    optimizer의 이름: torch.optim 또는 maskcls/modeling/optim.py"""
+    optimizer_args: Arguments = setting({})
+    """its other arguments
+    그 밖의 argument"""
+    lr: float = setting(1e-3, gt=0, allow_inf_nan=False)
+    """learning rate
+    학습률"""
+    weight_decay: float = setting(0.05, ge=0, allow_inf_nan=False)
+    """weight decay of all weights but one-dimensional ones (norms, biases)
+    1차원 가중치(norm, bias)를 뺀 모든 가중치의 weight decay"""
+    scheduler: str = setting("warmup_cosine")
+    """learning-rate schedule by name: torch's, or maskcls/modeling/scheduler.py; one step is one update
+    (ReduceLROnPlateau: one validation, by its loss)
+    학습률 schedule의 이름: torch 또는 maskcls/modeling/scheduler.py. 한 step은 업데이트 한 번
+    (ReduceLROnPlateau는 검증 한 번, 그 loss로)"""
+    scheduler_args: Arguments = setting({})
+    """its arguments, in updates
+    그 argument, 업데이트 단위"""
 
     # tracking
-    wandb: Literal["auto", "online", "offline", "disabled"] = setting(
-        "auto",
-        "auto: online (pictures of people are uploaded) when logged in and reachable, else offline; WANDB_MODE and "
-        "wandb's other switches can only make it stricter",
-    )
-    wandb_project: str = setting("maskcls", "project of the wandb dashboard")
-    tensorboard: bool = setting(True, "write TensorBoard events to the run folder")
-
-    report: bool = setting(True, "write report.html at the end of the run")
+    wandb: Literal["auto", "online", "offline", "disabled"] = setting("auto", is_runtime=True)
+    """auto: online (pictures of people are uploaded) when logged in and reachable, else offline; WANDB_MODE and
+    wandb's other switches can only make it stricter
+    auto: 로그인되어 있고 연결되면 online(사람들의 사진이 올라감), 아니면 offline. WANDB_MODE 등
+    wandb 자신의 스위치는 더 엄격하게만 할 수 있음"""
+    wandb_project: str = setting("maskcls", is_runtime=True)
+    """project of the wandb dashboard
+    wandb의 프로젝트"""
+    tensorboard: bool = setting(True, is_runtime=True)
+    """write TensorBoard events to the run folder
+    실험 폴더에 TensorBoard 로그 저장"""
+    report: bool = setting(True, is_runtime=True)
+    """write report.html at the end of the run
+    학습이 끝나면 report.html을 씀"""
 
     # inference
-    infer_data_dir: FilePath | None = setting(
-        None, "folder that infer.py predicts: images/ with info.csv, images/ alone, or profile folders"
-    )
+    infer_data_dir: FilePath | None = setting(None, is_runtime=True)
+    """folder that infer.py predicts when none is given: images/ with info.csv, images/ alone, or profile folders
+    infer.py에 폴더를 주지 않았을 때 예측할 폴더: info.csv가 있는 images/, images/만, 또는 프로필 폴더"""
 
     @property
     def output(self) -> str:
@@ -275,6 +274,10 @@ class Config(BaseModel):
         write_yaml(path, self.model_dump())
 
 
+MAY_CHANGE = keys_with("may_change", Config)
+RUNTIME_KEYS = keys_with("is_runtime", Config)
+
+
 def _are_other_fixes(path: str | None, other: str | None) -> bool:
     if path is None or other is None:
         return path != other
@@ -294,42 +297,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     config: Config | None = None
     try:
         config = Config.model_validate(file.values)
-        problems += _contradictions(config, file)
+        problems += [f"{file.place(key)}: {text}" for key, text in contradictions(config)]
     except ValidationError as error:
-        problems += _field_problems(error, file)
+        problems += problems_of_kind(error, file, Config)
     problems += _table_problems(file)
     if problems or config is None:
         raise UserError(joined(problems, f"problems in {file.path}"))
     return config
-
-
-def _field_problems(error: ValidationError, file: YamlFile) -> list[str]:
-    """Returns one line per wrong key, in the user's words."""
-    problems: dict[str, str] = {}
-    hints: dict[str, str] = {}
-    for item in error.errors():
-        key = str(item["loc"][0])
-        place = file.place(key)
-        if item["type"] == "missing":
-            problems[key] = f"{place}: {key} is missing: {Config.model_fields[key].description}"
-        elif item["type"] == "extra_forbidden":
-            problems[key] = f"{place}: unknown key {key!r}.{did_you_mean(key, list(Config.model_fields))}"
-        elif key in problems:  # another branch of the same union
-            problems[key] += f", or {item['msg'][0].lower()}{item['msg'][1:]}"
-        else:
-            said = item["msg"].removeprefix("Value error, ")
-            problems[key] = f"{place}: {key} is {item['input']!r}: {said[0].lower()}{said[1:]}"
-        hints[key] = hints.get(key) or _hint(key, item["input"], item["type"], place)
-    return [problem + hints[key] for key, problem in problems.items()]
-
-
-def _hint(key: str, value: Any, kind: str, place: str) -> str:
-    """Returns how to write what the user may have meant, for the end of a message."""
-    if kind == "string_type" and isinstance(value, int | float | date):
-        _, is_override, text = place.partition("=")
-        return f"; as text: {key}={shlex.quote(json.dumps(text))}" if is_override else "; as text it stands in quotes"
-    allows_null = key in Config.model_fields and type(None) in get_args(Config.model_fields[key].annotation)
-    return "; nothing is written null" if value == "None" and allows_null else ""
 
 
 def _table_problems(file: YamlFile) -> list[str]:
@@ -342,68 +316,4 @@ def _table_problems(file: YamlFile) -> list[str]:
             for problem in table.problems(name, arguments):
                 place = problem.key if problem.key in file.places else key
                 problems.append(f"{file.place(place)}: {problem.text}")
-    return problems
-
-
-def _contradictions(config: Config, file: YamlFile) -> list[str]:
-    """Returns the problems between keys that are each well-formed."""
-
-    def problem(key: str, text: str) -> str:
-        return f"{file.place(key)}: {text}"
-
-    output = config.dataset_args.get("output")
-    if not isinstance(output, str) or output not in labels.OUTPUT_HEADS:
-        known = ", ".join(labels.OUTPUT_HEADS)
-        near = did_you_mean(str(output), list(labels.OUTPUT_HEADS)) if output is not None else ""
-        return [problem("dataset_args", f"output is {output!r}.{near} It is one of: {known}")]
-    problems = []
-    for key in ("mean", "std"):
-        value = config.dataset_args.get(key)
-        is_three = (
-            isinstance(value, list)
-            and len(value) == 3
-            and all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in value)
-        )
-        if value is not None and not is_three:
-            problems.append(problem("dataset_args", f"{key} is {value!r}; it is three numbers from 0 to 1, or null"))
-        elif key == "std" and value is not None and min(value) < LEAST_STD:
-            problems.append(
-                problem("dataset_args", f"std is {value!r}; it divides, so it cannot be 0 or less than {LEAST_STD}")
-            )
-    if config.num_classes not in (None, labels.num_classes(output)):
-        problems.append(problem("num_classes", f"num_classes is {config.num_classes}, but output {output!r} has "
-                                               f"{labels.num_classes(output)} classes"))  # fmt: skip
-    if config.fold >= config.num_folds:
-        problems.append(
-            problem("fold", f"fold is {config.fold}, but num_folds is {config.num_folds}: folds count from 0")
-        )
-    allowed = {labels.num_outputs(output)} | ({1} if labels.num_outputs(output) == 2 else set())
-    if (given := config.model_args.get("num_labels")) not in (None, *allowed):
-        problems.append(problem("model_args", f"num_labels is {given!r}, but output {output!r} needs "
-                                              f"{' or '.join(map(str, sorted(allowed)))}"))  # fmt: skip
-    if config.head_weights and output != "all":
-        problems.append(problem("head_weights", f"head_weights belong to output 'all'; output is {output!r}"))
-    for head, weight in config.head_weights.items():
-        if not 0 <= weight < math.inf:
-            problems.append(
-                problem("head_weights", f"head_weights.{head} is {weight}; it is a finite number, 0 or more")
-            )
-    if len(config.head_weights) == len(labels.ATTRIBUTES) and not any(config.head_weights.values()):
-        problems.append(problem("head_weights", "head_weights are all 0, so nothing would be learnt"))
-    if config.crop_box and not (
-        0 <= config.crop_box[0] < config.crop_box[2] <= 1 and 0 <= config.crop_box[1] < config.crop_box[3] <= 1
-    ):
-        problems.append(
-            problem("crop_box", f"crop_box is {config.crop_box}: 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
-        )
-    if (
-        not re.fullmatch(r"[^/\\\x00-\x1f.\x7f][^/\\\x00-\x1f\x7f]*", config.name)
-        or not config.name.strip()
-        or len(config.name.encode()) > MAX_NAME
-    ):
-        form = f"it becomes a folder's name in model_dir: at most {MAX_NAME} bytes, visible, in one line"
-        problems.append(problem("name", f"name is {config.name!r}; {form}"))
-    if not re.fullmatch(r"[^/\\#?%:]{1,128}", config.wandb_project):
-        message = f"wandb_project is {config.wandb_project!r}; wandb takes 1 to 128 characters, none of / \\ # ? % :"
-        problems.append(problem("wandb_project", message))
     return problems

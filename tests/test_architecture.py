@@ -19,7 +19,20 @@ FILES = sorted((ROOT / "maskcls").rglob("*.py"))
 SCRIPTS = [ROOT / "train.py", ROOT / "infer.py"]
 
 # What a room may import, besides itself and maskcls.errors.
-BASE = {"registry", "labels", "machine", "paths", "program", "progress", "tables", "words", "yaml_file", "config"}
+BASE = {
+    "registry",
+    "labels",
+    "machine",
+    "paths",
+    "program",
+    "progress",
+    "tables",
+    "words",
+    "yaml_file",
+    "setting",
+    "config_rules",
+    "config",
+}
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "__main__": {"cli"},
@@ -33,7 +46,9 @@ ALLOWED: dict[str, set[str]] = {
     "words": {"labels"},
     "registry": set(),
     "yaml_file": {"paths"},
-    "config": {"registry", "labels", "paths", "yaml_file"},
+    "setting": {"labels", "paths", "yaml_file"},
+    "config_rules": {"labels", "config"},  # config for its type alone
+    "config": {"registry", "labels", "paths", "yaml_file", "setting", "config_rules"},
     "data": {"labels", "machine", "paths", "progress", "registry", "tables"},
     "modeling": {"labels", "machine", "paths", "registry"},
     "evaluation": {"labels", "machine", "paths", "registry"},

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from maskcls.cli import main, schema
-from maskcls.config import MAY_CHANGE, TABLES, Config, load_config
+from maskcls.config import MAY_CHANGE, RUNTIME_KEYS, TABLES, Config, load_config
 from maskcls.errors import UserError
 from maskcls.labels import OUTPUT_HEADS
+from maskcls.setting import help_texts
 from tests.helpers import as_nobody
 
 ROOT = Path(__file__).parents[1]
@@ -108,8 +109,8 @@ def test_every_path_is_expanded_absolute_and_stored_so(
         expected["cache_dir"] = "~/cache_dir"  # each machine's and each user's own
         assert {key: getattr(each, key) for key in PATHS} == expected
         assert each.model_args == {"pretrained": str(work / "models" / "vit")}
-    fields = Config.model_fields.items()
-    spoken_of = {key for key, field in fields if re.search(r"\b(folder|CSV|file)\b", str(field.description))}
+    texts = help_texts(Config).items()
+    spoken_of = {key for key, text in texts if re.search(r"\b(folder|CSV|file)\b", text["en"])}
     assert spoken_of - {"name", "cache", "tensorboard", "report", "model_args"} == set(PATHS)
 
 
@@ -558,6 +559,12 @@ def test_every_key_but_those_that_may_change_is_a_difference(write: Write) -> No
     assert guarded > 60
 
 
+def test_what_a_run_is_about_and_what_not() -> None:
+    assert {"report", "max_device_batch_size", "nan_policy", "cache_dir"} <= RUNTIME_KEYS < MAY_CHANGE
+    assert {"epochs", "data_dir"} <= MAY_CHANGE - RUNTIME_KEYS
+    assert MAY_CHANGE.isdisjoint({"seed", "lr", "dataset_args", "image_size", "train_batch_size"})
+
+
 def test_statistics_that_are_others_are_a_difference(write: Write) -> None:
     config = load_config(write(MINIMAL))
     run = config.with_statistics([0.5, 0.4, 0.3], [0.2, 0.2, 0.2])
@@ -653,7 +660,8 @@ def test_the_schema_describes_every_key(monkeypatch: pytest.MonkeyPatch, capsys:
     assert printed["required"] == ["data_dir", "dataset_args"]
     assert printed["additionalProperties"] is False
     for key, entry in printed["properties"].items():
-        assert entry["description"] == Config.model_fields[key].description
+        assert entry["description"] == help_texts(Config)[key]["en"]
+        assert entry.keys().isdisjoint({"may_change", "is_runtime"})
         if key not in printed["required"]:
             assert entry["default"] == Config.model_fields[key].default
     assert len(printed["properties"]) > 30

@@ -21,8 +21,12 @@ def run(arguments: argparse.Namespace) -> None:
 def schema() -> dict[str, Any]:
     """Returns the JSON schema; names of our own tables are offered, torch's are allowed."""
     from maskcls.config import TABLES, Config
+    from maskcls.setting import help_texts
 
     result = Config.model_json_schema()
+    for key, entry in result["properties"].items():
+        entry["description"] = help_texts(Config)[key]["en"]
+        del entry["may_change"], entry["is_runtime"]
     for key, table in TABLES.items():
         names = {"enum": table.names()}
         result["properties"][key] |= {"anyOf": [names, {"type": "string"}]} if table.torch_module else names

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from maskcls.config import RUNTIME_KEYS
 from maskcls.errors import UserError, did_you_mean, joined
 from maskcls.evaluation.intervals import Difference, Interval, paired_difference, score_intervals
 from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
@@ -21,11 +22,6 @@ from maskcls.paths import full_path
 from maskcls.reporting.text import aligned
 from maskcls.training.run_folder import RunFolder
 
-# Keys that say where and how a run works, not what it learns.
-RUNTIME_KEYS = (
-    "name", "model_dir", "cache", "cache_dir", "num_workers", "valid_batch_size", "log_interval",
-    "checkpoint_interval", "wandb", "wandb_project", "tensorboard", "infer_data_dir",
-)  # fmt: skip
 WIDEST_CELL = 40  # characters of a config value in the printed table
 
 

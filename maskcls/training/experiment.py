@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from maskcls.config import LEAST_STD, TABLES, Config
+from maskcls.config import TABLES, Config
+from maskcls.config_rules import LEAST_STD
 from maskcls.data.augmentation import Augmentation, Transform
 from maskcls.data.dataset import FaceData, ProfileSource
 from maskcls.data.loader import BatchPlan

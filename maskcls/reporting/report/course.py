@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from maskcls.config import Config, load_config
+from maskcls.config import RUNTIME_KEYS, Config, load_config
 from maskcls.errors import UserError
 from maskcls.evaluation.selection import best_line
 from maskcls.labels import HEAD_CLASSES, encode_class
 from maskcls.reporting import charts
-from maskcls.reporting.comparison import RUNTIME_KEYS, flat
+from maskcls.reporting.comparison import flat
 from maskcls.reporting.console import duration
 from maskcls.reporting.report.material import Material
 from maskcls.reporting.report.mistakes import jpeg
