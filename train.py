@@ -52,8 +52,7 @@ def chosen(config: str | None, resume: str | None, overrides: list[str]) -> tupl
 
 def train(config: Config, run: RunFolder | None = None, launch: Launch | None = None, *, lang: str = "en") -> None:
     """Trains a config to a finished run folder: a new one, or one that resumes where it stopped."""
-    from maskcls.evaluation.calibration import calibrate
-    from maskcls.evaluation.intervals import score_intervals
+    from maskcls.evaluation.findings import Findings
     from maskcls.evaluation.predictions import Predictions
     from maskcls.evaluation.selection import BestScore
     from maskcls.reporting.journal import Journal, NoJournal, state_to_resume
@@ -122,10 +121,9 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
                 saver.epoch_done()
 
             if launch.is_main:
-                predictions = Predictions.load(run.predictions)
-                intervals = score_intervals(predictions)
-                run.finish(best, intervals, calibrate(predictions), seconds=progress.seconds)
-                journal.finished(intervals)
+                findings = Findings(Predictions.load(run.predictions))
+                run.finish(best, findings, seconds=progress.seconds)
+                journal.finished(findings)
     launch.wait()
 
 

@@ -26,7 +26,7 @@ from PIL import Image
 
 from maskcls.config import Config, load_config
 from maskcls.errors import Fault, Stopped
-from maskcls.evaluation.intervals import Interval, score_intervals
+from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.predictions import Predictions
 from maskcls.reporting.dashboard import log_results, summary
 from maskcls.training import tracking as tracking_module
@@ -113,8 +113,7 @@ class Received:
 
     run: RunFolder
     config: Config
-    predictions: Predictions
-    intervals: dict[str, Interval]
+    findings: Findings
     notes: list[str]
     server: WandbServer = field(repr=False)
 
@@ -140,15 +139,15 @@ def received(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         for epoch, f1 in ((4, 0.9), (5, 0.2)):
             run.log({"epoch": epoch, "update": 2 * epoch, "valid/loss": 1 / epoch, "valid/acc": f1, "valid/f1": f1})
         (run.path / "report.html").write_text(REPORT, encoding="utf-8")
-        config, predictions = load_config(run.config, ["tensorboard=false"]), Predictions.load(run.predictions)
-        intervals = score_intervals(predictions)
+        config = load_config(run.config, ["tensorboard=false"])
+        findings = Findings(Predictions.load(run.predictions))
         tracking = Tracking.start(config, run, Words("en"))
         tracking.log_pictures({"train/batch": PICTURE}, update=0)
         tracking.catch_up()
         tracking.log_pictures({"valid/confusion_matrix": PICTURE[::-1]}, update=10)
-        log_results(tracking, run, predictions, intervals=intervals, report=run.path / "report.html")
+        log_results(tracking, run, findings, report=run.path / "report.html")
         tracking.finish()
-        yield Received(run, config, predictions, intervals, tracking.notes, server)
+        yield Received(run, config, findings, tracking.notes, server)
         wandb.teardown()
     server.close()
 
@@ -190,7 +189,7 @@ def test_scores_of_the_validation_are_drawn_over_epochs(received: Received) -> N
 
 def test_the_summary_is_about_the_best_epoch(received: Received) -> None:
     best = next(line for line in received.run.history() if line["epoch"] == 4)
-    expected = summary(best, received.intervals)
+    expected = summary(best, received.findings.named_scores)
     assert expected["best_epoch"] == 4 and len(expected) > 20
     assert {name: received.on_server.summary[name] for name in expected} == expected
 

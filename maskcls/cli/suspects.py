@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from maskcls.errors import UserError
     from maskcls.evaluation.consistency import contradictions, suspects
-    from maskcls.evaluation.predictions import Predictions, joined_people
+    from maskcls.evaluation.paired import joined_people
+    from maskcls.evaluation.predictions import Predictions
     from maskcls.tables import write_table
     from maskcls.training.run_folder import RunFolder
 

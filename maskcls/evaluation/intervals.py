@@ -1,4 +1,4 @@
-"""Scores with 95 % intervals, and the difference of two runs with one: people are drawn again, never photos.
+"""Scores with 95 % intervals: people are drawn again, never photos.
 
 The photos of a person are not independent, so a person is drawn with all photos or not at all (cluster bootstrap). The
 intervals are bias-corrected and accelerated (BCa): with rare classes and scores near 1 the plain quantiles of the
@@ -17,7 +17,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from maskcls.errors import UserError
+from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 
@@ -35,21 +35,6 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much higher run b scores than run a on the same photos."""
-
-    interval: Interval  # of b - a
-    probability_better: float  # share of resamples in which b scores higher; equal ones count half
-    num_people: int
-    num_photos: int
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the 95 % interval leaves out 0."""
-        return not self.interval.low <= 0 <= self.interval.high
-
-
-@dataclass(frozen=True)
 class Draws:
     """Which people the resamples hold. Scores of the same draws can be subtracted from each other."""
 
@@ -57,7 +42,7 @@ class Draws:
     weights: np.ndarray  # (R, P) float32: how often each resample holds each person
 
     @classmethod
-    def of(cls, people: np.ndarray, *, num_resamples: int, seed: int) -> Draws:
+    def of(cls, people: np.ndarray, *, num_resamples: int = 2000, seed: int = 0) -> Draws:
         """Returns draws with replacement, as many people as there are, from the photos' people (N,)."""
         names, rows = np.unique(people, return_inverse=True)
         generator = np.random.default_rng(seed)
@@ -77,9 +62,11 @@ class Resampled:
     def minus(self, other: Resampled) -> Resampled:
         """Returns the difference of two scores of the same draws."""
         return Resampled(
-            self.value - other.value, self.values - other.values, self.left_out - other.left_out,
-            min(self.num_people, other.num_people),
-        )  # fmt: skip
+            value=self.value - other.value,
+            values=self.values - other.values,
+            left_out=self.left_out - other.left_out,
+            num_people=min(self.num_people, other.num_people),
+        )
 
     def interval(self, *, lowest: float = 0.0, num_chosen_from: int = 1) -> Interval:
         """Returns the value with its 95 % interval; `lowest` is the smallest value that it could have, 1 the largest.
@@ -107,69 +94,35 @@ class Resampled:
         return Interval(self.value, min(float(low), self.value), max(float(high), self.value))
 
 
-def score_intervals(predictions: Predictions, *, num_resamples: int = 2000, seed: int = 0) -> dict[str, Interval]:
-    """Returns each score of metrics.jsonl with its interval: acc, f1, then {head}_acc, {head}_f1 of the other heads."""
-    draws = Draws.of(predictions.people, num_resamples=num_resamples, seed=seed)
-    return {
-        predictions.score_name(head, score): resampled_score(predictions, head, score, draws).interval()
-        for head in headline_first(predictions)
-        for score in SCORES
-    }
+def resampled_scores(predictions: Predictions, draws: Draws, which: np.ndarray | None = None) -> dict[Score, Resampled]:
+    """Returns every score of every head, resampled; of the photos `which` (N,) bool alone, when given.
 
-
-def paired_difference(
-    a: Predictions, b: Predictions, score: str = "f1", *, num_resamples: int = 2000, seed: int = 0
-) -> Difference:
-    """Returns how much higher b scores than a; each resample holds the same people for both.
-
-    `score` is a name of `score_intervals`. Runs with different main scores (a model of masks, one of everything) are
-    compared by {head}_acc or {head}_f1. Raises UserError when not both have the score, or when they did not predict
-    the same photos with the same labels.
+    Then f1 is the mean over the classes that these photos have, otherwise over all classes of the head; where they have
+    one class, it would be accuracy under another name, and is left out.
     """
-    a, b = _in_order(a), _in_order(b)
-    if not np.array_equal(_keys(a), _keys(b)):
-        raise UserError(
-            f"the runs validated different photos ({len(a)} and {len(b)}): give both only the people in common"
+    found = {}
+    for head in predictions.probabilities:
+        every = np.arange(len(HEAD_CLASSES[head]))
+        present = every if which is None else np.unique(predictions.truth(head)[which])
+        hits, seen = person_counts(predictions, head, draws, which)
+        total_hits, total_seen = hits.sum(0, dtype=np.float64), seen.sum(0, dtype=np.float64)
+        members = seen.any(1)
+        weights = draws.weights if members.all() else draws.weights[:, members]  # most slices are of few people
+        sums = (
+            (total_hits, total_seen),
+            (weights @ hits[members], weights @ seen[members]),
+            (total_hits - hits, total_seen - seen),
         )
-    num_different = int((a.labels != b.labels).any(1).sum())
-    if num_different:
-        raise UserError(f"the runs give {num_different} of the {len(a)} photos different labels: compare on one truth")
-    head, name = _head_and_score(a, b, score)
-    draws = Draws.of(a.people, num_resamples=num_resamples, seed=seed)
-    difference = resampled_score(b, head, name, draws).minus(resampled_score(a, head, name, draws))
-    better = np.mean(difference.values > TIE) + np.mean(np.abs(difference.values) <= TIE) / 2
-    return Difference(difference.interval(lowest=-1), float(better), difference.num_people, len(a))
-
-
-def headline_first(predictions: Predictions) -> list[str]:
-    """Returns the heads, that of the main score first."""
-    return sorted(predictions.probabilities, key=lambda head: head != predictions.headline)
-
-
-def resampled_score(
-    predictions: Predictions, head: str, score: str, draws: Draws, which: np.ndarray | None = None
-) -> Resampled:
-    """Returns a head's `acc` or `f1`, resampled; of the photos `which` (N,) bool alone, when given.
-
-    Then f1 is the mean over the classes that these photos have, otherwise over all classes of the head.
-    """
-    hits, seen = person_counts(predictions, head, draws, which)
-    total_hits, total_seen = hits.sum(0, dtype=np.float64), seen.sum(0, dtype=np.float64)
-    classes = np.arange(len(total_seen))
-    if which is not None and score == "f1":
-        classes = np.unique(predictions.truth(head)[which])
-    members = seen.any(1)
-    weights = draws.weights if members.all() else draws.weights[:, members]  # most slices are of few people
-    num_present = int(np.count_nonzero(total_seen[classes]))
-
-    def scores(hits: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        values = SCORES[score](hits[..., classes], seen[..., classes], num_present)
-        return np.where(seen.any(-1), values, np.nan)
-
-    return Resampled(
-        float(scores(total_hits, total_seen)), scores(weights @ hits[members], weights @ seen[members]),
-        scores(total_hits - hits, total_seen - seen), int(members.sum()),
-    )  # fmt: skip
+        for measure, scores_of in SCORES.items():
+            classes = every if measure == "acc" else present
+            if len(classes) > 1:
+                num_present = int(np.count_nonzero(total_seen[classes]))
+                value, values, left_out = (
+                    np.where(seen.any(-1), scores_of(hits[..., classes], seen[..., classes], num_present), np.nan)
+                    for hits, seen in sums
+                )
+                found[Score(head, measure)] = Resampled(float(value), values, left_out, int(members.sum()))
+    return found
 
 
 def person_counts(
@@ -207,27 +160,6 @@ def macro_f1s(hits: np.ndarray, seen: np.ndarray, num_present: int) -> np.ndarra
     """
     values = 2 * hits.astype(np.float64) / np.maximum(seen, 1)
     return values.sum(-1) / np.maximum((seen > 0).sum(-1), 1) * num_present / seen.shape[-1]
-
-
-def _keys(predictions: Predictions) -> np.ndarray:
-    return np.char.add(np.char.add(predictions.people, "/"), predictions.files)
-
-
-def _in_order(predictions: Predictions) -> Predictions:
-    return predictions.rows(np.argsort(_keys(predictions)))
-
-
-def _head_and_score(a: Predictions, b: Predictions, name: str) -> tuple[str, str]:
-    """Returns (head, acc or f1) of a score's name."""
-    known = {
-        a.score_name(head, score) if a.headline == b.headline else f"{head}_{score}": (head, score)
-        for head in headline_first(a)
-        if head in b.probabilities
-        for score in SCORES
-    }
-    if name not in known:
-        raise UserError(f"score {name!r} is not one that both runs have. Both have: {', '.join(known) or 'none'}")
-    return known[name]
 
 
 TIE = 1e-9  # scores nearer than this are equal; the smallest real difference of 20,000 photos is 5e-5

@@ -6,12 +6,25 @@ Names are those of metrics.jsonl, wandb and TensorBoard without their `valid/`: 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from maskcls.labels import HEAD_CLASSES, headline
+
+
+@dataclass(frozen=True)
+class Score:
+    """What is measured: `f1` of `gender`."""
+
+    head: str
+    measure: str
+
+    def name(self, headline: str) -> str:
+        """Returns its name in metrics.jsonl of a model with this main head: f1, gender_f1, ..."""
+        return self.measure if self.head == headline else f"{self.head}_{self.measure}"
 
 
 def confusion_counts(predictions: np.ndarray, references: np.ndarray, num_classes: int) -> np.ndarray:

@@ -5,14 +5,15 @@ Reports, comparisons and the search for wrong labels read only this, so that all
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from maskcls.errors import UserError
-from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, decode_class, joint, likeliest, targets_of
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, decode_class, likeliest, targets_of
 from maskcls.paths import replacing
 
 LABEL_COLUMNS = tuple(attribute.column for attribute in ATTRIBUTES.values())
@@ -38,6 +39,16 @@ class Predictions:
         """The head that the main score is about: the classes when the model speaks about all attributes."""
         return next(iter(self.probabilities)) if len(self.probabilities) == 1 else "class"
 
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes that the model speaks about."""
+        return [head for head in ATTRIBUTES if head in self.probabilities]
+
+    @cached_property
+    def keys(self) -> np.ndarray:
+        """What tells photos apart, (N,) str: person/file."""
+        return np.char.add(np.char.add(self.people, "/"), self.files)
+
     def truth(self, head: str) -> np.ndarray:
         """Returns the true labels (N,) of a head."""
         return targets_of(self.labels, head)[head]
@@ -51,10 +62,6 @@ class Predictions:
             answers = decode_class(likeliest(self.probabilities["class"]))
             return dict(zip(ATTRIBUTES, answers, strict=True))[head]
         return likeliest(self.probabilities[head])
-
-    def score_name(self, head: str, score: str) -> str:
-        """Returns the name of a head's score as in metrics.jsonl: f1, mask_f1, ..."""
-        return score if head == self.headline else f"{head}_{score}"
 
     def rows(self, which: np.ndarray) -> Predictions:
         """Returns the photos that `which` selects: (N,) bool, or row numbers."""
@@ -110,41 +117,3 @@ class Predictions:
             ) from None
         except (OSError, ArrowException, KeyError, ValueError) as error:
             raise UserError(f"{path} is not a table of predictions: {error}") from None
-
-
-def joined_people(parts: Sequence[Predictions]) -> Predictions:
-    """Returns the photos of several tables below each other: folds, each validated on other people.
-
-    Raises UserError when the tables speak about different heads, or two of them about the same photo.
-    """
-    heads = [set(part.probabilities) for part in parts]
-    if any(other != heads[0] for other in heads):
-        raise UserError(
-            f"the runs predict different things: {' and '.join(', '.join(sorted(names)) for names in heads)}"
-        )
-    keys = [key for part in parts for key in zip(part.people, part.files, strict=True)]
-    if len(set(keys)) < len(keys):
-        raise UserError("the runs validated some of the same photos; to join runs, each must have its own people")
-    facts = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FACTS}
-    probabilities = {
-        head: np.concatenate([part.probabilities[head] for part in parts]) for head in parts[0].probabilities
-    }
-    return Predictions(**facts, probabilities=probabilities)
-
-
-def combined_attributes(parts: Sequence[Predictions]) -> Predictions:
-    """Returns single-attribute models' predictions of the same photos as one: attributes and, as their joint, classes.
-
-    Raises UserError unless every attribute comes once, and for the same photos.
-    """
-    by_head = {head: part for part in parts for head in part.probabilities}
-    if len(parts) != len(ATTRIBUTES) or set(by_head) != set(ATTRIBUTES):
-        raise UserError(f"to be combined, runs predict {', '.join(ATTRIBUTES)}, one each")
-    keys = {head: np.char.add(np.char.add(part.people, "/"), part.files) for head, part in by_head.items()}
-    orders = {head: np.argsort(values) for head, values in keys.items()}
-    in_order = [keys[head][orders[head]] for head in ATTRIBUTES]
-    if any(not np.array_equal(in_order[0], other) for other in in_order):
-        raise UserError("the runs to be combined validated different photos")
-    attributes = {head: by_head[head].probabilities[head][orders[head]] for head in ATTRIBUTES}
-    first = next(iter(ATTRIBUTES))
-    return replace(by_head[first].rows(orders[first]), probabilities={"class": joint(attributes), **attributes})

@@ -8,13 +8,15 @@ classes are not in it. So it is not to be compared between the values of a group
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 
-from maskcls.evaluation.intervals import SCORES, Draws, Interval, headline_first, resampled_score
+from maskcls.evaluation.intervals import Draws, Interval, Resampled, resampled_scores
+from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 
@@ -31,7 +33,12 @@ class Slice:
     value: str
     num_photos: int
     num_people: int
-    scores: dict[str, Interval]  # names as in metrics.jsonl; f1 only where it means something
+    resampled: dict[Score, Resampled]  # f1 only where it means something
+
+    @cached_property
+    def scores(self) -> dict[Score, Interval]:
+        """The scores with their intervals."""
+        return {score: resampled.interval() for score, resampled in self.resampled.items()}
 
 
 @dataclass(frozen=True)
@@ -39,57 +46,65 @@ class Gap:
     """How far an accuracy differs between two values of a group: the largest clear gap, or the largest."""
 
     group: str
-    score: str
+    score: Score
     higher: str
     lower: str
     difference: Interval  # higher - lower; in 95 % of cases all pairs of the group hold their truths together
-    is_clear: bool
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.difference.low > 0
 
 
-def slices(predictions: Predictions, *, num_resamples: int = 2000, seed: int = 0) -> list[Slice]:
+def slices(predictions: Predictions, draws: Draws) -> list[Slice]:
     """Returns the scores by each attribute, race and year around the age boundaries, in this order.
 
     Values without photos are left out.
     """
-    draws = Draws.of(predictions.people, num_resamples=num_resamples, seed=seed)
-    found = []
-    for group, value, which in _parts(predictions):
-        scores = {
-            predictions.score_name(head, score): resampled_score(predictions, head, score, draws, which).interval()
-            for head in headline_first(predictions)
-            for score in SCORES
-            if score == "acc" or len(np.unique(predictions.truth(head)[which])) > 1
-        }
-        num_people = len(np.unique(draws.rows[which]))
-        found.append(Slice(group, value, int(which.sum()), num_people, scores))
-    return found
+    return [
+        Slice(
+            group=group,
+            value=value,
+            num_photos=int(which.sum()),
+            num_people=len(np.unique(draws.rows[which])),
+            resampled=resampled_scores(predictions, draws, which),
+        )
+        for group, value, which in _parts(predictions)
+    ]
 
 
-def gaps(predictions: Predictions, *, num_resamples: int = 2000, seed: int = 0) -> list[Gap]:
+def gaps(slices: Sequence[Slice]) -> list[Gap]:
     """Returns a gap for each group (attributes, race) with two values of at least MIN_PEOPLE, and each head.
 
     Intervals are corrected for choosing a pair among a group's values, not for the number of groups and heads: of 20
     gaps that are none, one is called clear.
     """
-    draws = Draws.of(predictions.people, num_resamples=num_resamples, seed=seed)
     found = []
     for group in GAP_GROUPS:
-        parts = [
-            (value, which)
-            for name, value, which in _parts(predictions)
-            if name == group and len(np.unique(draws.rows[which])) >= MIN_PEOPLE
-        ]
-        for head in headline_first(predictions):
-            accuracies = [(value, resampled_score(predictions, head, "acc", draws, which)) for value, which in parts]
-            pairs = list(combinations(sorted(accuracies, key=lambda part: -part[1].value), 2))
-            candidates = []
-            for (higher, high_score), (lower, low_score) in pairs:
-                interval = high_score.minus(low_score).interval(lowest=-1, num_chosen_from=len(pairs))
-                score = predictions.score_name(head, "acc")
-                candidates.append(Gap(group, score, higher, lower, interval, interval.low > 0))
-            if candidates:
+        parts = [part for part in slices if part.group == group and part.num_people >= MIN_PEOPLE]
+        for score in parts[0].resampled if len(parts) > 1 else ():
+            if score.measure == "acc":
+                candidates = _candidates(parts, score)
                 found.append(max(candidates, key=lambda gap: (gap.is_clear, gap.difference.value)))
     return found
+
+
+def _candidates(parts: Sequence[Slice], score: Score) -> list[Gap]:
+    """Returns the gap of every two parts."""
+    pairs = list(combinations(sorted(parts, key=lambda part: -part.resampled[score].value), 2))
+    return [
+        Gap(
+            group=higher.group,
+            score=score,
+            higher=higher.value,
+            lower=lower.value,
+            difference=higher.resampled[score]
+            .minus(lower.resampled[score])
+            .interval(lowest=-1, num_chosen_from=len(pairs)),
+        )
+        for higher, lower in pairs
+    ]
 
 
 def _parts(predictions: Predictions) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -8,15 +8,23 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from maskcls.config import RUNTIME_KEYS
 from maskcls.errors import UserError, did_you_mean, joined
-from maskcls.evaluation.intervals import Difference, Interval, paired_difference, score_intervals
-from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
+from maskcls.evaluation.findings import Findings
+from maskcls.evaluation.intervals import Interval
+from maskcls.evaluation.paired import (
+    Difference,
+    combined_attributes,
+    joined_people,
+    on_common_photos,
+    paired_difference,
+    verdicts,
+)
+from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 from maskcls.paths import full_path
 from maskcls.reporting.text import aligned
@@ -92,93 +100,60 @@ def compare(runs: Sequence[Run], *, score: str = "f1", only_common: bool = False
     attribute. Raises UserError when the runs validated different photos and `only_common` is not set, when none is in
     common, when they predict different things, or when the score is unknown.
     """
-    spoken = [run.predictions.probabilities for run in runs]
-    heads = [head for head in HEAD_CLASSES if all(head in probabilities for probabilities in spoken)]
+    heads = [head for head in HEAD_CLASSES if all(head in run.predictions.probabilities for run in runs)]
     if not heads:
         raise UserError(
             f"the runs predict different things: {', '.join(f'{r.name} {r.predictions.headline}' for r in runs)}. "
             "Three attribute runs are compared with others as runs/mask+runs/gender+runs/age"
         )
-    headline = "class" if "class" in heads else heads[0]
-    known = {name if head == headline else f"{head}_{name}": (head, name) for head in heads for name in ("acc", "f1")}
-    wanted = score.removeprefix(f"{headline}_")
-    if wanted not in known:
-        raise UserError(f"unknown score {score!r}.{did_you_mean(score, list(known))} Known: {', '.join(known)}")
     tables, notes = _on_the_same_photos(runs, only_common=only_common)
-    intervals = [score_intervals(table) for table in tables]
-    first = tables[0]
-    head, name = known[wanted]
-    differences = [
-        paired_difference(first, t, first.score_name(head, name) if t.headline == first.headline else f"{head}_{name}")
-        for t in tables[1:]
-    ]
-    prefix = "" if headline == "class" else f"{headline}_"  # a lone f1 would be read as that of the 18 classes
+    first = Findings(tables[0])
+    findings = [first, *(Findings(table, first.draws) for table in tables[1:])]
+    known = {known.name(heads[0]): known for known in first.scores if known.head in heads}
+    wanted = known.get(score.removeprefix(f"{heads[0]}_"))
+    if wanted is None:
+        raise UserError(f"unknown score {score!r}.{did_you_mean(score, list(known))} Known: {', '.join(known)}")
+    differences = [paired_difference(first, other, wanted) for other in findings[1:]]
     keys = dict.fromkeys(key for run in runs for key in run.config)
     config = {key: [run.config.get(key, "-") for run in runs] for key in keys}
     return Comparison(
-        tuple(run.name for run in runs),
-        {key: values for key, values in config.items() if len({*values}) > 1},
-        {
-            f"{prefix}{name}": [i[table.score_name(*place)] for i, table in zip(intervals, tables, strict=True)]
-            for name, place in known.items()
-        },
-        f"{prefix}{wanted}", differences, verdicts(differences), notes,
-    )  # fmt: skip
-
-
-def verdicts(differences: Sequence[Difference]) -> list[str]:
-    """Returns better, worse or not distinguishable for each, corrected for their number.
-
-    A difference counts when its 95 % interval leaves out 0 and its two-sided probability of chance stays below 5 %
-    after Holm's correction. Source: Holm (1979), A simple sequentially rejective multiple test procedure.
-    """
-    chances = [2 * min(d.probability_better, 1 - d.probability_better) for d in differences]
-    words = []
-    for difference, chance in zip(differences, holm(chances), strict=True):
-        is_real = difference.is_clear and chance < 0.05
-        words.append("not distinguishable" if not is_real else "better" if difference.interval.value > 0 else "worse")
-    return words
-
-
-def holm(chances: Sequence[float]) -> list[float]:
-    """Returns p values corrected by Holm's method, in the order given."""
-    corrected, largest = [0.0] * len(chances), 0.0
-    for rank, place in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
-        largest = max(largest, min(1.0, (len(chances) - rank) * chances[place]))
-        corrected[place] = largest
-    return corrected
+        names=tuple(run.name for run in runs),
+        config={key: values for key, values in config.items() if len({*values}) > 1},
+        # Of single attributes with their heads, too: a lone f1 would be read as that of the 18 classes.
+        scores={known.name("class"): [found.scores[known] for found in findings] for known in known.values()},
+        score=wanted.name("class"),
+        differences=differences,
+        verdicts=verdicts(differences),
+        notes=notes,
+    )
 
 
 def _on_the_same_photos(runs: Sequence[Run], *, only_common: bool) -> tuple[list[Predictions], list[str]]:
-    """Returns each run's predictions of the photos that all validated, in the same order and with the same labels."""
-    tables = [run.predictions for run in runs]
-    keys = [np.char.add(np.char.add(table.people, "/"), table.files) for table in tables]
-    common = reduce(np.intersect1d, keys)
-    orders = [np.argsort(own) for own in keys]
-    rows = [order[np.searchsorted(own, common, sorter=order)] for own, order in zip(keys, orders, strict=True)]
-    same = [table.rows(which) for table, which in zip(tables, rows, strict=True)]
-    people = f"{len(np.unique(same[0].people)):,} people ({len(common):,} photos)"
-    each = [
-        f"{run.name} {len(np.unique(table.people)):,} people ({len(table):,} photos)"
-        for run, table in zip(runs, tables, strict=True)
-    ]
-    notes = [f"{people} that all runs validated"]
-    if any(len(own) > len(common) for own in keys):
-        if not len(common):
-            raise UserError(f"the runs have no validated person in common: {', '.join(each)}")
+    """Returns each run's predictions of the photos that all validated, with the labels of the first, and the notes."""
+    tables = on_common_photos([run.predictions for run in runs])
+    common = _counted(tables[0])
+    each = ", ".join(f"{run.name} {_counted(run.predictions)}" for run in runs)
+    notes = [f"{common} that all runs validated"]
+    if any(len(run.predictions) > len(tables[0]) for run in runs):
+        if not len(tables[0]):
+            raise UserError(f"the runs have no validated person in common: {each}")
         if not only_common:
             raise UserError(
-                f"the runs validated different people or photos: {', '.join(each)}; {people} are common to all. "
+                f"the runs validated different people or photos: {each}; {common} are common to all. "
                 "Compare them on these with --common, or train with the same valid_profile"
             )
-        notes = [f"{notes[0]}; of {', '.join(each)}"]
-    labels = same[0].labels
-    for run, table in zip(runs[1:], same[1:], strict=True):
+        notes = [f"{notes[0]}; of {each}"]
+    labels = tables[0].labels
+    for run, table in zip(runs[1:], tables[1:], strict=True):
         if num_other := int((table.labels != labels).any(1).sum()):
             notes.append(
                 f"{num_other:,} photos carry other labels in {run.name}; those of {runs[0].name} count for all"
             )
-    return [replace(table, labels=labels) for table in same], notes
+    return [replace(table, labels=labels) for table in tables], notes
+
+
+def _counted(table: Predictions) -> str:
+    return f"{len(np.unique(table.people)):,} people ({len(table):,} photos)"
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -193,7 +168,7 @@ def comparison_text(comparison: Comparison) -> str:
     rows = [[score, *map(str, values)] for score, values in comparison.scores.items()]
     parts.append(aligned([["score and 95 % interval", *comparison.names], *rows]))
     rows = [
-        [name, signed(difference.interval), _percent(_sureness(difference)), verdict]
+        [name, signed(difference.interval), _percent(difference.sureness), verdict]
         for name, difference, verdict in zip(others, comparison.differences, comparison.verdicts, strict=True)
     ]
     parts.append(aligned([[f"{comparison.score} against {first}", "difference", "probability", "verdict"], *rows]))
@@ -218,7 +193,7 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
     for run, difference, verdict in zip(comparison.names[1:], comparison.differences, comparison.verdicts, strict=True):
         rows.append({
             "what": "difference", "name": comparison.score, "run": run, **vars(difference.interval),
-            "probability": _sureness(difference), "verdict": verdict, "num_people": difference.num_people,
+            "probability": difference.sureness, "verdict": verdict, "num_people": difference.num_people,
             "num_photos": difference.num_photos,
         })  # fmt: skip
     return rows
@@ -240,12 +215,6 @@ def signed(interval: Interval) -> str:
 def _split(text: str, separator: str) -> list[str]:
     """Returns the parts of an argument; a folder whose own name holds the separator stays whole."""
     return [text] if full_path(text).is_dir() else text.split(separator)
-
-
-def _sureness(difference: Difference) -> float:
-    """Returns the share of resamples that lie on the side of the difference seen."""
-    better = difference.probability_better
-    return better if difference.interval.value > 0 else 1 - better
 
 
 def _percent(share: float) -> str:

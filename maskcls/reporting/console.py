@@ -159,19 +159,19 @@ def epoch_line(
 def end_lines(
     run: RunFolder,
     best: BestScore,
-    intervals: Mapping[str, Interval],
+    scores: Mapping[str, Interval],
     word: Words,
     *,
     seconds: float,
     notes: Sequence[str],
 ) -> str:
     """Returns the scores of the best epoch with their 95 % intervals, where things lie, and the next command."""
-    width = max(map(len, intervals))
+    width = max(map(len, scores))
     report = [word("where_report", path=run.report)] if run.report.exists() else []
     return "\n".join([
         word("best_score", criterion=best.criterion, value=best.value, epoch=best.epoch,
              duration=duration(seconds, word)),
-        *(f"  {name:<{width}}  {interval}" for name, interval in intervals.items()),
+        *(f"  {name:<{width}}  {interval}" for name, interval in scores.items()),
         f"  {word('in_brackets')}",
         ", ".join([word("where_model", path=run.best), *report]),
         *notes,

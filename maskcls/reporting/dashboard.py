@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from maskcls.config import Config, load_config
+from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.predictions import Predictions
 from maskcls.evaluation.selection import best_line
-from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
+from maskcls.labels import HEAD_CLASSES
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking, within
 
@@ -28,14 +29,7 @@ NAME_LENGTH = 100  # characters of an experiment's name in an artifact's name
 SECONDS_TO_LOG = 60.0  # online, wandb asks its server about each artifact, and asks again for long
 
 
-def log_results(
-    tracking: Tracking,
-    run: RunFolder,
-    predictions: Predictions,
-    *,
-    intervals: Mapping[str, Interval],
-    report: Path | None,
-) -> None:
+def log_results(tracking: Tracking, run: RunFolder, findings: Findings, *, report: Path | None) -> None:
     """Adds a finished run's results to its wandb run, when there is one. In the main process, before the trackers end.
 
     The summary gets the best epoch (`best_epoch`, every score as valid/{name}, with _low and _high where it has an
@@ -50,7 +44,7 @@ def log_results(
 
     def log() -> None:
         with _noted(problems, "results"), _staged_in(Path(wandb_run.dir).parent):
-            _log_all(wandb_run, run, predictions, intervals, report, problems)
+            _log_all(wandb_run, run, findings, report, problems)
 
     in_time = within(SECONDS_TO_LOG, log)
     late = [] if in_time else [f"wandb has not taken all results within {SECONDS_TO_LOG:g} seconds"]
@@ -59,21 +53,14 @@ def log_results(
         print(f"warning: {problem}")
 
 
-def _log_all(
-    wandb_run: Any,
-    run: RunFolder,
-    predictions: Predictions,
-    intervals: Mapping[str, Interval],
-    report: Path | None,
-    problems: list[str],
-) -> None:
+def _log_all(wandb_run: Any, run: RunFolder, findings: Findings, report: Path | None, problems: list[str]) -> None:
     config, history = load_config(run.config), run.history()
     best = best_line(history, config.best_criterion)
     parts = {
-        "confusion matrices": lambda: _confusion_matrices(predictions),
-        "precision-recall curves": lambda: _curves(predictions),
-        "worst mistakes": lambda: _mistakes(predictions, config, problems),
-        "slices": lambda: _slices(predictions, list(intervals)),
+        "confusion matrices": lambda: _confusion_matrices(findings.predictions),
+        "precision-recall curves": lambda: _curves(findings.predictions),
+        "worst mistakes": lambda: _mistakes(findings, config, problems),
+        "slices": lambda: _slices(findings),
     }
     if report is not None:
         parts["report panel"] = lambda: _page(report)
@@ -83,7 +70,7 @@ def _log_all(
     with _noted(problems, "summary"):
         # First the step is closed: with it, wandb sets the summary to the last epoch.
         wandb_run.log({"best_epoch": best["epoch"]}, step=history[-1]["update"], commit=True)
-        wandb_run.summary.update(summary(best, intervals))
+        wandb_run.summary.update(summary(best, findings.named_scores))
     with _noted(problems, "model"):
         scores = {name: value for name, value in best.items() if name.startswith("valid/")}
         _log_model(wandb_run, run, config, {"epoch": best["epoch"], "output": config.output, **scores})
@@ -114,10 +101,10 @@ def _noted(problems: list[str], part: str) -> Iterator[None]:
         problems.append(f"wandb has no {part}: {error}")
 
 
-def summary(best: Mapping[str, Any], intervals: Mapping[str, Interval]) -> dict[str, float]:
+def summary(best: Mapping[str, Any], scores: Mapping[str, Interval]) -> dict[str, float]:
     """Returns what the wandb summary says about the best epoch, from its line of metrics.jsonl."""
     values = {"best_epoch": best["epoch"]} | {name: best[name] for name in best if name.startswith("valid/")}
-    for name, interval in intervals.items():
+    for name, interval in scores.items():
         values |= {f"valid/{name}": interval.value, f"valid/{name}_low": interval.low}
         values |= {f"valid/{name}_high": interval.high}
     return values
@@ -167,22 +154,21 @@ def precisions(probabilities: np.ndarray, is_class: np.ndarray) -> np.ndarray:
     return best_from_here[np.searchsorted(num_found / num_found[-1], RECALLS - 1e-9)]
 
 
-def _mistakes(predictions: Predictions, config: Config, problems: list[str]) -> dict[str, Any]:
+def _mistakes(findings: Findings, config: Config, problems: list[str]) -> dict[str, Any]:
     import wandb
 
     from maskcls.data.pixels import BadPhotos, Geometry, decode
-    from maskcls.reporting.report.mistakes import worst_mistakes
 
+    predictions = findings.predictions
     height, width = config.height_width
     scale = THUMBNAIL / max(height, width)
     size = max(round(height * scale), 1), max(round(width * scale), 1)
     geometry = Geometry(size, config.fit, config.crop_box)
-    heads = list(ATTRIBUTES) if predictions.headline == "class" else [predictions.headline]
     table = wandb.Table(
         ["photo", "head", "truth", "prediction", "confidence", "person", "file", "wrong photos", "photos"]
     )
     unread = []
-    for mistake in worst_mistakes(predictions, heads, limit=NUM_MISTAKES):
+    for mistake in findings.worst_mistakes(NUM_MISTAKES):
         person, file = str(predictions.people[mistake.row]), str(predictions.files[mistake.row])
         photo = None
         try:
@@ -202,21 +188,27 @@ def _mistakes(predictions: Predictions, config: Config, problems: list[str]) -> 
     return {"results/worst_mistakes": table}
 
 
-def _slices(predictions: Predictions, names: list[str]) -> dict[str, Any]:
+def _slices(findings: Findings) -> dict[str, Any]:
     import wandb
 
-    from maskcls.evaluation.slices import gaps, slices
-
-    parts = slices(predictions)
-    ends = ("value", "low", "high")
-    columns = [name if end == "value" else f"{name}_{end}" for name in names for end in ends]
+    headline, ends = findings.predictions.headline, ("value", "low", "high")
+    names = {score: score.name(headline) for score in findings.scores}
+    columns = [name if end == "value" else f"{name}_{end}" for name in names.values() for end in ends]
     rows = []
-    for part in parts:
-        numbers = [getattr(part.scores[name], end) if name in part.scores else None for name in names for end in ends]
+    for part in findings.slices:
+        scores = [part.scores.get(score) for score in names]
+        numbers = [None if interval is None else getattr(interval, end) for interval in scores for end in ends]
         rows.append([part.group, part.value, part.num_photos, part.num_people, *numbers])
     differences = [
-        [gap.group, gap.score, gap.higher, gap.lower, *(getattr(gap.difference, end) for end in ends), gap.is_clear]
-        for gap in gaps(predictions)
+        [
+            gap.group,
+            names[gap.score],
+            gap.higher,
+            gap.lower,
+            *(getattr(gap.difference, end) for end in ends),
+            gap.is_clear,
+        ]
+        for gap in findings.gaps
     ]
     return {
         "results/slices": wandb.Table(["group", "value", "photos", "people", *columns], rows),

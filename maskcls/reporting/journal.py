@@ -10,8 +10,7 @@ from accelerate import Accelerator
 
 from maskcls.config import Config
 from maskcls.errors import UserError
-from maskcls.evaluation.intervals import Interval
-from maskcls.evaluation.predictions import Predictions
+from maskcls.evaluation.findings import Findings
 from maskcls.paths import maskcls_command
 from maskcls.reporting import console, pictures
 from maskcls.reporting.dashboard import log_results
@@ -92,7 +91,7 @@ class Journal:
         patience = self._config.early_stopping_patience
         print(self._word("stopped", criterion=self._config.best_criterion, epochs=patience))
 
-    def finished(self, intervals: Mapping[str, Interval]) -> None:
+    def finished(self, findings: Findings) -> None:
         """Draws the curves, writes the report, adds the results to wandb, and says where everything lies."""
         self._bar.__exit__()
         run, word, notes = self._run, self._word, self._tracking.notes
@@ -100,14 +99,13 @@ class Journal:
         report = None
         if self._config.report:
             try:
-                report = write_report(run, language=self._language)
+                report = write_report(run, language=self._language, findings=findings)
             except UserError as error:  # as when the disk is full: the run is finished all the same
                 notes.append(word("no_report", reason=error, command=maskcls_command("report", run.path)))
-        predictions = Predictions.load(run.predictions)
-        log_results(self._tracking, run, predictions, intervals=intervals, report=report)
+        log_results(self._tracking, run, findings, report=report)
         self._tracking.finish()
-        progress = self._progress
-        print(console.end_lines(run, progress.best, intervals, word, seconds=progress.seconds, notes=notes))
+        best, seconds = self._progress.best, self._progress.seconds
+        print(console.end_lines(run, best, findings.named_scores, word, seconds=seconds, notes=notes))
 
     def _start_epoch(self, epoch: int, *, done: int = 0) -> None:
         """Opens the bar of an epoch of which so many updates are done."""
@@ -139,7 +137,7 @@ class NoJournal:
     def stopped_early(self) -> None:
         """Says nothing."""
 
-    def finished(self, intervals: Mapping[str, Interval]) -> None:
+    def finished(self, findings: Findings) -> None:
         """Writes nothing."""
 
 

@@ -22,8 +22,7 @@ from maskcls.paths import folder_problem, full_path, output_problem, replacing
 from maskcls.training.environment import current_environment
 
 if TYPE_CHECKING:
-    from maskcls.evaluation.calibration import Calibration
-    from maskcls.evaluation.intervals import Interval
+    from maskcls.evaluation.findings import Findings
     from maskcls.evaluation.selection import BestScore
 
 KEYS_OF_EVERY_VERSION = {"data_dir", "dataset_args", "model"}  # of a run's config.yaml
@@ -195,17 +194,11 @@ class RunFolder:
         finally:
             lock.release()
 
-    def finish(
-        self,
-        best: BestScore,
-        intervals: Mapping[str, Interval],
-        calibrations: Mapping[str, Calibration],
-        *,
-        seconds: float,
-    ) -> None:
+    def finish(self, best: BestScore, findings: Findings, *, seconds: float) -> None:
         """Writes that the run has come to its end, with the scores and the temperatures of its best epoch."""
-        scores = {name: asdict(interval) for name, interval in intervals.items()}
-        temperatures = {head: calibration.temperature for head, calibration in calibrations.items()}
+        scores = {name: asdict(interval) for name, interval in findings.named_scores.items()}
+        # Read by whoever weighs this model's answers against those of others: the decision of an ensemble.
+        temperatures = {head: calibration.temperature for head, calibration in findings.calibration.items()}
         _write(
             self.finished, as_json({**asdict(best), "seconds": seconds, "scores": scores, "temperatures": temperatures})
         )

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn
 
-from maskcls.errors import UserError
-from maskcls.evaluation.intervals import Draws, Interval, Resampled, paired_difference, resampled_score, score_intervals
-from maskcls.evaluation.metrics import measure
+from maskcls.evaluation.findings import Findings
+from maskcls.evaluation.intervals import Draws, Interval, Resampled, resampled_scores
+from maskcls.evaluation.metrics import Score, measure
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 from tests import made
@@ -37,6 +37,11 @@ def only(table: Predictions, head: str) -> Predictions:
     return dataclasses.replace(table, probabilities={head: table.probabilities[head]})
 
 
+def score_intervals(table: Predictions, *, num_resamples: int = 2000, seed: int = 0) -> dict[str, Interval]:
+    """Returns the scores by name, of other draws than the usual ones when asked to."""
+    return Findings(table, Draws.of(table.people, num_resamples=num_resamples, seed=seed)).named_scores
+
+
 def test_values_and_names_are_those_of_the_metrics() -> None:
     table = simulated(40, seed=0)
     intervals = score_intervals(table, num_resamples=20)
@@ -56,7 +61,8 @@ def test_resamples_are_those_of_plain_loops_and_scikit_learn(head: str) -> None:
     table = table.rows(order)
     draws = Draws.of(table.people, num_resamples=12, seed=2)
     truth, predicted = table.truth(head), table.predicted(head)
-    own = {score: resampled_score(table, head, score, draws) for score in ("acc", "f1")}
+    scores = resampled_scores(table, draws)
+    own = {measure: scores[Score(head, measure)] for measure in ("acc", "f1")}
     classes = range(len(HEAD_CLASSES[head]))
     present = set(truth) | set(predicted)
     drawn_more_than_once = 0
@@ -141,8 +147,7 @@ def test_when_every_photo_is_right_the_bound_comes_from_the_number_of_people() -
 
 def test_several_intervals_that_hold_together_are_wider() -> None:
     table = simulated(80, seed=0)
-    draws = Draws.of(table.people, num_resamples=2000, seed=0)
-    score = resampled_score(table, "class", "acc", draws)
+    score = Findings(table).resampled[Score("class", "acc")]
     one, of_ten = score.interval(), score.interval(num_chosen_from=10)
     assert of_ten.low < one.low < one.value < one.high < of_ten.high
 
@@ -154,65 +159,3 @@ def test_the_same_seed_gives_the_same_interval_and_another_one_another() -> None
 
 def test_an_interval_is_printed_with_three_decimals() -> None:
     assert str(Interval(0.66849, 0.6308, 0.7021)) == "0.668 [0.631, 0.702]"
-
-
-def test_a_clearly_better_run_is_called_better_and_photos_may_come_in_another_order() -> None:
-    worse, better = (simulated(100, seed=0, accuracy=accuracy) for accuracy in (0.7, 0.9))
-    shuffled = better.rows(np.random.default_rng(0).permutation(len(better)))
-    for score in ("f1", "acc", "gender_acc", "age_f1"):
-        difference = paired_difference(worse, shuffled, score)
-        values = [score_intervals(table, num_resamples=1)[score].value for table in (worse, better)]
-        assert difference.interval.value == pytest.approx(values[1] - values[0], abs=1e-12)
-        assert difference.is_clear and difference.interval.low > 0
-        assert difference.probability_better > 0.97
-        assert (difference.num_people, difference.num_photos) == (100, 700)
-    assert paired_difference(shuffled, worse).interval.high < 0
-    assert paired_difference(shuffled, worse).probability_better < 0.03
-
-
-def test_pairing_people_makes_the_interval_of_alike_runs_narrow() -> None:
-    a = only(simulated(100, seed=0), "age")
-    changed = a.probabilities["age"].copy()
-    changed[::35] = np.roll(changed[::35], 1, axis=1)  # one photo of every fifth person
-    b = dataclasses.replace(a, probabilities={"age": changed})
-    paired = paired_difference(a, b, "acc").interval
-    alone = score_intervals(a)["acc"]
-    assert paired.high - paired.low < (alone.high - alone.low) / 2
-
-
-def test_a_run_is_not_distinguishable_from_itself_and_two_alike_are_not() -> None:
-    a = simulated(100, seed=0)
-    same = paired_difference(a, a)
-    assert (same.interval.value, same.probability_better, same.is_clear) == (0, 0.5, False)
-    generator = np.random.default_rng(0)
-    answers = {}
-    for number in range(2):  # two runs with the same rate of mistakes at different photos
-        wrong = generator.random(len(a)) < 0.1
-        answers[number] = dataclasses.replace(
-            a, probabilities={"gender": np.eye(2, dtype=np.float32)[a.labels[:, 1] ^ wrong]}
-        )
-    difference = paired_difference(answers[0], answers[1], "acc")
-    assert not difference.is_clear and 0.03 < difference.probability_better < 0.97
-
-
-def test_a_run_of_one_head_is_compared_with_that_head_of_another() -> None:
-    both = simulated(20, seed=0)
-    mask = only(both, "mask")
-    assert paired_difference(mask, both, "mask_f1", num_resamples=50).interval.value == 0
-    assert paired_difference(mask, mask, "f1", num_resamples=50).interval.value == 0
-    with pytest.raises(UserError, match=r"score 'f1' is not one that both runs have\. Both have: mask_acc, mask_f1$"):
-        paired_difference(both, mask, "f1")
-    with pytest.raises(UserError, match=r"score 'acc' is not one that both runs have\. Both have: none"):
-        paired_difference(mask, only(both, "age"), "acc")
-    with pytest.raises(UserError, match=r"'loss' is not one that both runs have\. Both have: acc, f1, mask_acc"):
-        paired_difference(both, both, "loss")
-
-
-def test_runs_on_other_photos_or_with_other_labels_are_not_compared() -> None:
-    a = simulated(20, seed=0)
-    with pytest.raises(UserError, match=r"different photos \(140 and 133\): give both only the people in common"):
-        paired_difference(a, a.rows(a.people != a.people[21]))
-    relabelled = a.labels.copy()
-    relabelled[:7, 1] ^= 1
-    with pytest.raises(UserError, match="the runs give 7 of the 140 photos different labels"):
-        paired_difference(a, dataclasses.replace(a, labels=relabelled))

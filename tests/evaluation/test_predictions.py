@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from pyarrow import parquet
 
 from maskcls.errors import UserError
-from maskcls.evaluation.predictions import Predictions, combined_attributes, joined_people
+from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, encode_class, head_predictions, head_probabilities
 from tests import made
 
@@ -38,7 +37,6 @@ def test_truth_is_the_labels_or_their_class() -> None:
     table = predictions()
     assert table.truth("class").tolist() == encode_class(*table.labels.T).tolist()
     assert table.truth("gender").tolist() == table.labels[:, 1].tolist()
-    assert (table.score_name("class", "f1"), table.score_name("age", "acc")) == ("f1", "age_acc")
 
 
 def test_no_thread_of_pyarrow_holds_a_file_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,37 +73,6 @@ def test_files_that_are_no_table_are_named(tmp_path: Path) -> None:
     (tmp_path / "p.parquet").write_text("PAR1 not")
     with pytest.raises(UserError, match="is not a table of predictions"):
         Predictions.load(tmp_path / "p.parquet")
-
-
-def test_folds_lie_below_each_other() -> None:
-    parts = [predictions(people=[name]) for name in PEOPLE]
-    whole = joined_people(parts)
-    assert whole.people.tolist() == np.repeat(PEOPLE, 3).tolist()
-    assert np.array_equal(whole.probabilities["age"][3:6], parts[1].probabilities["age"])
-    with pytest.raises(UserError, match="same photos"):
-        joined_people([parts[0], parts[0]])
-    with pytest.raises(UserError, match="predict different things: age, class, gender, mask and mask"):
-        joined_people([parts[0], predictions("mask", people=[PEOPLE[1]])])
-
-
-def test_three_attribute_models_are_one_model_with_three_heads() -> None:
-    whole = predictions()
-    parts = []
-    for head in ("age", "mask", "gender"):
-        order = np.random.default_rng(len(head)).permutation(len(whole))
-        part = whole.rows(order)
-        parts.append(replace(part, probabilities={head: part.probabilities[head]}))
-    together = combined_attributes(parts)
-    keys = [f"{person}/{file}" for person, file in zip(together.people, together.files, strict=True)]
-    order = np.argsort([f"{person}/{file}" for person, file in zip(whole.people, whole.files, strict=True)])
-    assert keys == sorted(keys)
-    assert np.array_equal(together.labels, whole.labels[order])
-    for head, values in whole.probabilities.items():
-        np.testing.assert_allclose(together.probabilities[head], values[order], rtol=1e-6)
-    with pytest.raises(UserError, match="one each"):
-        combined_attributes(parts[:2])
-    with pytest.raises(UserError, match="different photos"):
-        combined_attributes([parts[0].rows(np.arange(6)), *parts[1:]])
 
 
 def test_a_folder_may_be_called_as_a_protocol_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,20 +12,9 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from maskcls.errors import UserError
-from maskcls.evaluation.intervals import Difference, Interval, paired_difference
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
-from maskcls.reporting.comparison import (
-    Run,
-    compare,
-    comparison_rows,
-    comparison_text,
-    flat,
-    holm,
-    read_run,
-    read_runs,
-    verdicts,
-)
+from maskcls.reporting.comparison import Run, compare, comparison_rows, comparison_text, flat, read_run, read_runs
 from maskcls.tables import write_rows
 from tests import made
 
@@ -51,28 +40,6 @@ def test_equal_models_are_not_distinguishable_and_a_clearly_better_one_is_better
     assert [difference.num_people for difference in result.differences] == [150, 150]
 
 
-def test_of_many_equal_pairs_about_one_in_twenty_is_called_different() -> None:
-    people, words = range(60), []
-    for seed in range(100):
-        pair = [simulated(people, error=0.3, seed=2 * seed + 1), simulated(people, error=0.3, seed=2 * seed + 2)]
-        words += verdicts([paired_difference(*pair, num_resamples=500)])
-    assert 0 < 100 - words.count("not distinguishable") <= 11  # binomial(100, 0.05): 11 or fewer in 99.6 % of sets
-
-
-def test_the_probabilities_are_corrected_as_holm_does() -> None:
-    # By hand: sorted 0.01, 0.03, 0.04 times 3, 2, 1 is 0.03, 0.06, 0.04; none may lie below one before it.
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.7, 0.8]) == [1.0, 1.0]
-
-
-def test_one_lucky_run_of_several_is_not_called_better() -> None:
-    lucky = Difference(Interval(0.02, 0.001, 0.04), 0.98, 50, 350)
-    chance = Difference(Interval(0.0, -0.02, 0.02), 0.5, 50, 350)
-    assert verdicts([lucky]) == ["better"]
-    assert verdicts([lucky, chance, chance]) == ["not distinguishable"] * 3
-    assert verdicts([replace(lucky, interval=Interval(0.02, -0.001, 0.04))]) == ["not distinguishable"]
-
-
 def test_other_people_are_refused_with_their_numbers_unless_common_is_given() -> None:
     whole, part = simulated(range(40), error=0.3, seed=0), simulated(range(30, 60), error=0.1, seed=1)
     runs = [a_run("a", whole), a_run("b", part)]
@@ -84,7 +51,10 @@ def test_other_people_are_refused_with_their_numbers_unless_common_is_given() ->
         compare(runs)
     result = compare(runs, only_common=True)
     on_these = [whole.rows(np.arange(30 * 7, 40 * 7)), part.rows(np.arange(10 * 7))]
-    assert result.differences == [paired_difference(*on_these)]
+    assert (
+        result.differences
+        == compare([a_run(run.name, table) for run, table in zip(runs, on_these, strict=True)]).differences
+    )
     assert result.notes == [
         "10 people (70 photos) that all runs validated; of a 40 people (280 photos), b 30 people (210 photos)"
     ]

@@ -24,13 +24,12 @@ from sklearn.metrics import confusion_matrix, precision_recall_curve
 
 from maskcls.config import load_config
 from maskcls.data.pixels import Geometry, decode
-from maskcls.evaluation.intervals import Interval, score_intervals
+from maskcls.evaluation.findings import Findings
+from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.predictions import Predictions
-from maskcls.evaluation.slices import gaps, slices
-from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
+from maskcls.labels import HEAD_CLASSES
 from maskcls.reporting import dashboard
 from maskcls.reporting.dashboard import RECALLS, THUMBNAIL, log_results, precisions
-from maskcls.reporting.report.mistakes import worst_mistakes
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
 from maskcls.words import Words
@@ -46,12 +45,15 @@ class Logged:
     """A run whose results were logged offline, and what its wandb file says."""
 
     run: RunFolder
-    predictions: Predictions
-    intervals: dict[str, Interval]
+    findings: Findings
     notes: list[str]
     home: Path
     folder: Path  # of the offline run
     records: list[Any] = field(repr=False)
+
+    @property
+    def predictions(self) -> Predictions:
+        return self.findings.predictions
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -91,15 +93,14 @@ def log_offline(run: RunFolder, home: Path) -> Logged:
     import wandb
 
     run = RunFolder(Path(os.path.relpath(run.path)))  # as with the model_dir that configs have: runs
-    predictions = Predictions.load(run.predictions)
-    intervals = score_intervals(predictions)
+    findings = Findings(Predictions.load(run.predictions))
     tracking = Tracking.start(load_config(run.config, ["wandb=offline", "tensorboard=false"]), run, Words("en"))
     tracking.catch_up()
-    log_results(tracking, run, predictions, intervals=intervals, report=run.path / "report.html")
+    log_results(tracking, run, findings, report=run.path / "report.html")
     tracking.finish()
     wandb.teardown()  # its service writes the end of the file a moment after finish
     (file,) = run.path.glob("wandb/offline-run-*/*.wandb")
-    return Logged(run, predictions, intervals, tracking.notes[1:], home, file.parent, wandb_records(file))
+    return Logged(run, findings, tracking.notes[1:], home, file.parent, wandb_records(file))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def logged(sample: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -
         run.log({"epoch": epoch, "update": 2 * epoch, "valid/loss": 1 / epoch, "valid/acc": f1, "valid/f1": f1})
     (run.path / "report.html").write_text(REPORT, encoding="utf-8")
     predictions = Predictions.load(run.predictions)
-    row = worst_mistakes(predictions, list(ATTRIBUTES), limit=60)[0].row
+    row = Findings(predictions).worst_mistakes(60)[0].row
     (Path(load_config(run.config).data_dir) / predictions.people[row] / predictions.files[row]).unlink()
     return log_offline(run, home)
 
@@ -118,8 +119,8 @@ def logged(sample: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_the_summary_is_about_the_best_epoch_with_an_interval_for_every_score(logged: Logged) -> None:
     assert logged.summary["best_epoch"] == 4
     assert logged.summary["valid/loss"] == 1 / 4  # not 1 / 5, which came last
-    assert len(logged.intervals) == 8
-    for name, interval in logged.intervals.items():
+    assert len(logged.findings.named_scores) == 8
+    for name, interval in logged.findings.named_scores.items():
         shown = [logged.summary[f"valid/{name}{end}"] for end in ("", "_low", "_high")]
         assert shown == [interval.value, interval.low, interval.high]
 
@@ -202,7 +203,7 @@ def test_the_curves_are_those_of_wandbs_own_chart(logged: Logged) -> None:
 
 def test_the_worst_mistakes_come_with_answers_and_small_photos(logged: Logged) -> None:
     config = load_config(logged.run.config)
-    expected = worst_mistakes(logged.predictions, list(ATTRIBUTES), limit=60)
+    expected = logged.findings.worst_mistakes(60)
     rows = logged.table("worst_mistakes")
     tables = [record for record in of_kind(logged.records, "artifact") if "worst_mistakes" in record.name]
     (contents,) = (table.manifest.contents for table in tables)
@@ -236,28 +237,29 @@ def test_a_photo_that_is_gone_is_counted_and_named(logged: Logged) -> None:
 
 
 def test_slices_and_gaps_are_tables_with_their_intervals(logged: Logged) -> None:
-    parts, rows = slices(logged.predictions), logged.table("slices")
+    parts, rows = logged.findings.slices, logged.table("slices")
     assert len(parts) == len(rows) > 8
     for part, row in zip(parts, rows, strict=True):
         assert (row["group"], row["value"], row["photos"], row["people"]) == (
             part.group, part.value, part.num_photos, part.num_people,
         )  # fmt: skip
-        for name in logged.intervals:
+        for score in logged.findings.scores:
+            name = score.name("class")
             shown = None if row[name] is None else Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
-            assert shown == part.scores.get(name)
+            assert shown == part.scores.get(score)
     assert any(row["mask_f1"] is None for row in rows)  # among photos of one mask state
-    assert logged.table("gaps") == [] == gaps(logged.predictions)  # 12 people: too few to compare
+    assert logged.table("gaps") == [] == logged.findings.gaps  # 12 people: too few to compare
 
 
 def test_gaps_between_large_groups_are_in_their_table(logged: Logged) -> None:
     copies = np.repeat(np.arange(6), len(logged.predictions))
     many = logged.predictions.rows(np.tile(np.arange(len(logged.predictions)), 6))
     many = replace(many, people=np.char.add(many.people, copies.astype(str)))
-    table = dashboard._slices(many, list(logged.intervals))["results/gaps"]
-    expected = gaps(many)
+    findings = Findings(many)
+    table, expected = dashboard._slices(findings)["results/gaps"], findings.gaps
     assert len(expected) > 4
     assert [tuple(row) for row in table.data] == [
-        (gap.group, gap.score, gap.higher, gap.lower, gap.difference.value, gap.difference.low, gap.difference.high,
+        (gap.group, gap.score.name("class"), gap.higher, gap.lower, gap.difference.value, gap.difference.low, gap.difference.high,
          gap.is_clear)
         for gap in expected
     ]  # fmt: skip
@@ -314,7 +316,7 @@ def test_what_fails_is_a_warning_and_a_note_and_the_rest_is_there(
     assert {row["head"] for row in after.table("worst_mistakes")} == {"gender"}
     assert all(row["photo"] is None for row in after.table("worst_mistakes"))
     assert len(after.table("precision_recall_gender_table")) == 42
-    assert after.summary["best_epoch"] == 1 and after.summary["valid/f1_low"] == after.intervals["f1"].low
+    assert after.summary["best_epoch"] == 1 and after.summary["valid/f1_low"] == after.findings.named_scores["f1"].low
     assert not [record for record in of_kind(after.records, "artifact") if record.type in ("model", "report")]
 
 
@@ -347,7 +349,7 @@ def test_a_wandb_that_does_not_answer_is_not_waited_for(
     silent = SimpleNamespace(dir=str(tmp_path / "wandb" / "files"), log=never)
     tracker = SimpleNamespace(name="wandb", run=silent, flush=lambda: None)
     tracking = Tracking([tracker], logged.run, [])
-    log_results(tracking, logged.run, logged.predictions, intervals=logged.intervals, report=None)
+    log_results(tracking, logged.run, logged.findings, report=None)
     assert tracking.notes == ["wandb has not taken all results within 0.1 seconds"]
     assert capsys.readouterr().out == "warning: wandb has not taken all results within 0.1 seconds\n"
     answers.set()
@@ -359,13 +361,14 @@ def test_a_wandb_that_does_not_answer_is_not_waited_for(
 def test_without_wandb_nothing_is_done_and_wandb_is_not_imported(logged: Logged) -> None:
     code = (
         "import sys\nfrom pathlib import Path\n"
+        "from maskcls.evaluation.findings import Findings\n"
         "from maskcls.evaluation.predictions import Predictions\n"
         "from maskcls.reporting.dashboard import log_results\n"
         "from maskcls.training.run_folder import RunFolder\n"
         "from maskcls.training.tracking import Tracking\n"
         "run = RunFolder(Path(sys.argv[1]))\n"
-        "log_results(Tracking([], run, []), run, Predictions.load(run.predictions), intervals={}, report=None)\n"
-        "print([name for name in ('wandb', 'vl_convert', 'torch') if name in sys.modules])"
+        "log_results(Tracking([], run, []), run, Findings(Predictions.load(run.predictions)), report=None)\n"
+        "print([name for name in ('wandb', 'matplotlib', 'torch') if name in sys.modules])"
     )
     before = sorted(logged.run.path.rglob("*"))
     done = subprocess.run(

@@ -22,7 +22,6 @@ from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.reporting.report import mistakes, page, write_report
 from maskcls.reporting.report.material import Material
-from maskcls.reporting.report.mistakes import worst_mistakes
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 from tests import made
@@ -141,35 +140,6 @@ def test_names_of_people_cannot_become_elements(sample: Path, tmp_path: Path) ->
     profiles = {a["data-profile"] for a in parsed.having("data-profile")}
     assert {made.HOSTILE, SCRIPT_END} <= profiles  # as data they are whole
     assert {made.HOSTILE, SCRIPT_END} <= set(made.embedded(text)["people"])  # type: ignore[call-overload]
-
-
-def test_a_card_is_the_surest_photo_of_a_person_with_that_mistake(runs: tuple[RunFolder, RunFolder]) -> None:
-    predictions = Predictions.load(runs[0].path / "valid_predictions.parquet")
-    found = worst_mistakes(predictions, list(ATTRIBUTES), limit=1000)
-    expected: dict[tuple[str, str, int, int], list[float]] = {}
-    for head in ATTRIBUTES:
-        for row in range(len(predictions)):
-            truth, answer = int(predictions.truth(head)[row]), int(predictions.predicted(head)[row])
-            if truth != answer:
-                key = (head, str(predictions.people[row]), truth, answer)
-                expected.setdefault(key, []).append(float(predictions.probabilities[head][row, answer]))
-    made = {(m.head, str(predictions.people[m.row]), m.truth, m.predicted): m for m in found}
-    assert len(found) == len(made) == len(expected) > 30
-    for key, confidences in expected.items():
-        assert made[key].num_wrong == len(confidences)
-        assert made[key].confidence == pytest.approx(max(confidences))
-    assert [m.confidence for m in found] == sorted((m.confidence for m in found), reverse=True)
-
-
-def test_of_many_mistakes_every_head_keeps_its_share(runs: tuple[RunFolder, RunFolder]) -> None:
-    predictions = Predictions.load(runs[0].path / "valid_predictions.parquet")
-    every = worst_mistakes(predictions, list(ATTRIBUTES), limit=1000)
-    few = worst_mistakes(predictions, list(ATTRIBUTES), limit=12)
-    assert len(few) == 12
-    for head in ATTRIBUTES:
-        best = [m for m in every if m.head == head][:4]
-        assert len(best) == 4
-        assert set(best) <= set(few)
 
 
 def test_a_person_behind_a_card_has_all_photos_with_their_answers(
@@ -357,4 +327,4 @@ def test_a_report_that_cannot_be_written_is_a_message(tmp_path: Path) -> None:
 def test_material_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
     material = Material(RunFolder(tmp_path), None, "en")
     with pytest.raises(UserError, match=r"valid_predictions\.parquet does not exist"):
-        _ = material.predictions
+        _ = material.findings

@@ -17,8 +17,10 @@ import pytest
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.data.profiles import read_profile_list
 from maskcls.errors import UserError
+from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.selection import BestScore
 from maskcls.training.run_folder import RunFolder, check_outputs
+from tests import made
 from tests.helpers import as_nobody, files_of_at_most
 
 
@@ -195,7 +197,7 @@ def left(yaml: str, *overrides: str, name: str = "exp", seconds: int = 0, is_fin
     config.with_statistics([0.5, 0.4, 0.3], [0.2, 0.2, 0.2]).save(run.config)
     os.utime(run.config, (1_000_000 + seconds, 1_000_000 + seconds))
     if is_finished:
-        run.finish(BestScore("f1", 0.5, 3), {}, {}, seconds=12.0)
+        run.finish(BestScore("f1", 0.5, 3), Findings(made.predictions(3)), seconds=12.0)
     return run
 
 

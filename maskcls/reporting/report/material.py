@@ -8,12 +8,10 @@ from typing import Any
 
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError
-from maskcls.evaluation.calibration import Calibration, calibrate
-from maskcls.evaluation.consistency import Suspect, suspects
-from maskcls.evaluation.intervals import Interval, score_intervals
+from maskcls.evaluation.findings import Findings
+from maskcls.evaluation.metrics import Score
+from maskcls.evaluation.paired import Difference, on_common_photos, paired_difference
 from maskcls.evaluation.predictions import Predictions
-from maskcls.evaluation.slices import Gap, Slice, gaps, slices
-from maskcls.labels import ATTRIBUTES
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 
@@ -27,6 +25,7 @@ class Material:
     run: RunFolder
     against: RunFolder | None
     language: str
+    known: Findings | None = None  # of the run, where somebody has them already
 
     @cached_property
     def word(self) -> Words:
@@ -39,9 +38,9 @@ class Material:
         return load_config(self.run.config)
 
     @cached_property
-    def predictions(self) -> Predictions:
-        """What the best epoch said about the validation photos."""
-        return Predictions.load(self.run.predictions)
+    def findings(self) -> Findings:
+        """What there is to say about the best epoch's answers."""
+        return self.known or Findings(Predictions.load(self.run.predictions))
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
@@ -52,43 +51,22 @@ class Material:
         return lines
 
     @cached_property
-    def heads(self) -> list[str]:
-        """The attributes that the model speaks about."""
-        return list(ATTRIBUTES) if self.predictions.headline == "class" else [self.predictions.headline]
+    def differences(self) -> dict[Score, Difference]:
+        """How much higher the run scores than the other on the photos that both validated, the main score first."""
+        assert self.against is not None
+        here, other = on_common_photos([self.findings.predictions, Predictions.load(self.against.predictions)])
+        if not len(here):
+            raise UserError(f"{self.against.path} and {self.run.path} validated no common photo")
+        if here.headline != other.headline:
+            raise UserError(f"{self.against.path} predicts {other.headline}, {self.run.path} {here.headline}")
+        b = Findings(here)
+        a = Findings(other, b.draws)
+        main = Score(here.headline, "f1")
+        return {score: paired_difference(a, b, score) for score in sorted(b.resampled, key=lambda score: score != main)}
 
-    @cached_property
-    def intervals(self) -> dict[str, Interval]:
-        """Every score with its interval."""
-        return score_intervals(self.predictions)
-
-    @cached_property
-    def slices(self) -> list[Slice]:
-        """Scores by group."""
-        return slices(self.predictions)
-
-    @cached_property
-    def gaps(self) -> list[Gap]:
-        """Differences between groups."""
-        return gaps(self.predictions)
-
-    @cached_property
-    def calibration(self) -> dict[str, Calibration]:
-        """Confidence against accuracy, by head."""
-        return calibrate(self.predictions)
-
-    @cached_property
-    def suspects(self) -> list[Suspect]:
-        """The labels that the model contradicts most."""
-        return suspects(self.predictions)[:NUM_SUSPECTS]
-
-    def accuracy(self, head: str) -> Interval:
-        """Returns the accuracy of a head."""
-        return self.intervals[self.predictions.score_name(head, "acc")]
-
-    def score_title(self, score: str) -> str:
-        """Returns the name of a score of metrics.jsonl as a person reads it: age group: accuracy."""
-        head, _, measure = score.rpartition("_")
-        return f"{self.word(head or self.predictions.headline)}: {self.word(measure)}"
+    def title(self, score: Score) -> str:
+        """Returns the name of a score as a person reads it: age group: accuracy."""
+        return f"{self.word(score.head)}: {self.word(score.measure)}"
 
 
 def percent(share: float) -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskcls.errors import UserError
+from maskcls.evaluation.mistakes import Mistake
 from maskcls.evaluation.predictions import Predictions
-from maskcls.reporting.report.material import Material, percent
+from maskcls.reporting.report.material import NUM_SUSPECTS, Material, percent
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,45 +37,10 @@ class Size:
 SIZES = (Size(144, 96, 60), Size(128, 80, 60), Size(96, 64, 60), Size(96, 64, 30), Size(64, 48, 24))
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """The surest of a person's photos that got the same wrong answer."""
-
-    row: int  # of the predictions
-    head: str
-    truth: int
-    predicted: int
-    confidence: float
-    num_wrong: int  # photos of this person with this mistake
-    num_photos: int  # photos of this person with this truth
-
-
-def worst_mistakes(predictions: Predictions, heads: list[str], *, limit: int) -> list[Mistake]:
-    """Returns the mistakes in order of confidence; when there are more than `limit`, every head keeps its share."""
-    by_head: dict[str, list[Mistake]] = {}
-    for head in heads:
-        truth, predicted = predictions.truth(head), predictions.predicted(head)
-        confidence = predictions.probabilities[head][np.arange(len(truth)), predicted]
-        seen = Counter(zip(predictions.people.tolist(), truth.tolist(), strict=True))
-        rows: dict[tuple[str, int, int], list[int]] = {}
-        for row in np.flatnonzero(truth != predicted)[np.argsort(-confidence[truth != predicted], kind="stable")]:
-            key = (str(predictions.people[row]), int(truth[row]), int(predicted[row]))
-            rows.setdefault(key, []).append(int(row))
-        by_head[head] = [
-            Mistake(same[0], head, right, wrong, float(confidence[same[0]]), len(same), seen[person, right])
-            for (person, right, wrong), same in rows.items()
-        ]
-    share = -(-limit // max(len(heads), 1))
-    kept = [mistake for found in by_head.values() for mistake in found[:share]]
-    others = [mistake for found in by_head.values() for mistake in found[share:]]
-    kept += sorted(others, key=lambda mistake: -mistake.confidence)[: max(limit - len(kept), 0)]
-    return sorted(kept, key=lambda mistake: -mistake.confidence)[:limit]
-
-
 def mistakes(material: Material, size: Size) -> dict[str, Any]:
     """Returns the cards of the gallery, the kinds to filter by, and the people's photos for the dialog."""
-    predictions, word = material.predictions, material.word
-    found = worst_mistakes(predictions, material.heads, limit=size.num_mistakes)
+    findings, word = material.findings, material.word
+    predictions, found = findings.predictions, findings.worst_mistakes(size.num_mistakes)
     folder = _photo_folder(material)
     maps: dict[Mistake, str] = {}
     try:
@@ -99,11 +65,11 @@ def mistakes(material: Material, size: Size) -> dict[str, Any]:
     kinds = Counter((card["kind"], card["head"], card["truth"], card["predicted"]) for card in cards)
     by_head = Counter(mistake.head for mistake in found)
     names = {str(predictions.people[mistake.row]) for mistake in found}
-    names |= {suspect.profile for suspect in material.suspects}
+    names |= {suspect.profile for suspect in findings.suspects[:NUM_SUSPECTS]}
     people = _people(material, sorted(names), folder, size)
     num_missing = sum(photo["image"] is None for person in people.values() for photo in person["photos"])
     return {
-        "cards": cards, "heads": {head: by_head[head] for head in material.heads if by_head[head]},
+        "cards": cards, "heads": {head: by_head[head] for head in predictions.attributes if by_head[head]},
         "kinds": [{"value": value, "head": head, "title": f"{truth} → {predicted}", "count": count}
                   for (value, head, truth, predicted), count in sorted(kinds.items())],
         "people": people, "looked_at": looked_at, "first": NUM_SHOWN_FIRST, "num_missing": num_missing,
@@ -120,8 +86,8 @@ def _photo_folder(material: Material) -> Path | None:
 
 def _people(material: Material, names: list[str], folder: Path | None, size: Size) -> dict[str, dict[str, Any]]:
     """Returns profile -> {about, photos: [{file, image, answers}]} with texts in the report's language."""
-    predictions, word = material.predictions, material.word
-    answers = {head: (predictions.truth(head), predictions.predicted(head)) for head in material.heads}
+    predictions, word = material.findings.predictions, material.word
+    answers = {head: (predictions.truth(head), predictions.predicted(head)) for head in predictions.attributes}
     people = {}
     for name in names:
         photos = []
@@ -187,7 +153,7 @@ def _looked_at(
 
     if not material.run.best.is_dir():
         raise UserError(f"{material.run.best} does not exist")
-    config, predictions = material.config, material.predictions
+    config, predictions = material.config, material.findings.predictions
     geometry = geometry_of(config)
     model = load_model(str(material.run.best), attention="eager").float()
     transform = Transform(
@@ -205,7 +171,7 @@ def _looked_at(
         x = transform.plain(torch.from_numpy(np.stack([pixels[mistake] for mistake in batch])))
         answers = {
             head: torch.tensor([mistake.predicted if mistake.head == head else -1 for mistake in batch])
-            for head in material.heads
+            for head in predictions.attributes
         }
         maps = attention_maps(model, x, answers, output=config.output)
         if maps is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskcls.errors import UserError
+from maskcls.evaluation.findings import Findings
 from maskcls.paths import written_whole
 from maskcls.reporting.drawing import in_page
 from maskcls.reporting.report import course, mistakes, scores
@@ -45,14 +46,16 @@ SECTIONS: dict[str, Callable[[Material], dict[str, Any]]] = {
 }
 
 
-def write_report(run: RunFolder, *, language: str, against: RunFolder | None = None) -> Path:
+def write_report(
+    run: RunFolder, *, language: str, against: RunFolder | None = None, findings: Findings | None = None
+) -> Path:
     """Writes report.html into the run folder and returns its path. Call it in one process of a launch.
 
     What the run folder or the photos do not give (no epoch finished, photos gone) becomes a line in the report.
-    language: en or ko. against: the run that scores and config are compared with. Raises UserError when the file cannot
-    be written.
+    language: en or ko. against: the run that scores and config are compared with. findings: of the run's predictions,
+    for who has them already. Raises UserError when the file cannot be written.
     """
-    material = Material(run, against, language)
+    material = Material(run, against, language, findings)
     sections = {name: _content(build, material) for name, build in SECTIONS.items()}
     library = _library()
     for size in mistakes.SIZES:
