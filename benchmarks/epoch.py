@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import ROOT, count, folder, machine, parser, print_table, run
+from measure import ROOT, machine, parser, print_table, run
 
 from maskcls.data import profiles
 
@@ -49,10 +49,7 @@ def _seconds(command: list[str]) -> float:
 
 def main() -> None:
     """Measures all in turn."""
-    reader = parser(__doc__)
-    reader.add_argument("folder", type=folder, help="with 200 profile folders at least")
-    reader.add_argument("rounds", type=count, nargs="?", default=3, help="default: %(default)s")
-    arguments = reader.parse_args()
+    arguments = parser(__doc__, folder="with 200 profile folders at least", rounds=3).parse_args()
     photos = arguments.folder
     print(f"seconds, so smaller is better; {machine()}")
     for size in (224, 96):

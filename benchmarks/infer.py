@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measure import count, folder, machine, parser, print_table, run_variant
+from measure import machine, parser, print_table, run_variant
 
 TINY = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
 
@@ -64,10 +64,7 @@ def main() -> None:
         name, images, model, precision = sys.argv[2:6]
         print(json.dumps({"pipeline": pipeline_rate, "ours": our_rate}[name](images, model, precision)))
         return
-    reader = parser(__doc__)
-    reader.add_argument("folder", type=folder, help="with images/, as maskcls sample-data writes it: DIR/eval")
-    reader.add_argument("rounds", type=count, nargs="?", default=3, help="default: %(default)s")
-    arguments = reader.parse_args()
+    arguments = parser(__doc__, folder="with images/: DIR/eval of maskcls sample-data", rounds=3).parse_args()
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     images = str(Path(arguments.folder) / "images")

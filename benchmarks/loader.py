@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import count, folder, machine, parser, print_table
+from measure import machine, parser, print_table
 from PIL import Image
 
 from maskcls.data import profiles
@@ -42,10 +42,7 @@ def standard_recipe(path: str, random: np.random.Generator, size: int = SIZE) ->
 
 def main() -> None:
     """Measures every path in turn."""
-    reader = parser(__doc__)
-    reader.add_argument("folder", type=folder, help="with profile folders")
-    reader.add_argument("rounds", type=count, nargs="?", default=5, help="default: %(default)s")
-    arguments = reader.parse_args()
+    arguments = parser(__doc__, folder="with profile folders", rounds=5).parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # for the standard recipe too
     photos, _ = profiles.find_photos(arguments.folder, profiles.profile_folders(arguments.folder)[:60])

@@ -31,9 +31,19 @@ def machine() -> str:
     return f"{processor()}, {num_cores()} cores{gpu}; {versions}"
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Returns a reader of the command line whose --help is a script's docstring."""
-    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(description: str | None, **positional: str | int) -> argparse.ArgumentParser:
+    """Returns a reader of the command line whose --help is a script's docstring.
+
+    positional: the help of a folder, or the number that is meant when none is given: a count, or a seed when it is 0.
+    """
+    reader = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in positional.items():
+        if isinstance(value, str):
+            reader.add_argument(name, type=folder, help=value)
+        else:
+            kind = count if value else int
+            reader.add_argument(name, type=kind, nargs="?", default=value, help="default: %(default)s")
+    return reader
 
 
 def count(text: str) -> int:

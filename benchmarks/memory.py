@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from measure import folder, parser, run_variant
+from measure import parser, run_variant
 
 NUM_EPOCHS, BATCH = 5, 64
 
@@ -71,9 +71,7 @@ def main() -> None:
     if "--variant" in sys.argv:
         print(json.dumps(resident_after_each_epoch(sys.argv[2], int(sys.argv[3]))))
         return
-    reader = parser(__doc__)
-    reader.add_argument("folder", type=folder, help="with profile folders")
-    arguments = reader.parse_args()
+    arguments = parser(__doc__, folder="with profile folders").parse_args()
     epochs = " | ".join(f"epoch {epoch}" for epoch in range(1, NUM_EPOCHS + 1))
     print(f"MB of the process\n\n| photos | opened | {epochs} |\n|---|---|{'---|' * NUM_EPOCHS}")
     for num_photos in (1_000, 20_000):

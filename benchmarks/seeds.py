@@ -14,7 +14,7 @@ import tempfile
 from itertools import combinations
 from pathlib import Path
 
-from measure import ROOT, count, machine, parser, run
+from measure import ROOT, machine, parser, run
 
 from maskcls.reporting.comparison import compare, read_runs
 from maskcls.sample.write import write_sample_data
@@ -22,10 +22,7 @@ from maskcls.sample.write import write_sample_data
 
 def main() -> None:
     """Draws, trains, compares."""
-    reader = parser(__doc__)
-    reader.add_argument("people", type=count, nargs="?", default=150, help="default: %(default)s")
-    reader.add_argument("seeds", type=count, nargs="?", default=2, help="default: %(default)s")
-    arguments = reader.parse_args()
+    arguments = parser(__doc__, people=150, seeds=2).parse_args()
     num_people, num_seeds = arguments.people, arguments.seeds
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)

@@ -11,17 +11,14 @@ import tempfile
 import time
 from statistics import median
 
-from measure import ROOT, count, folder, machine, parser
+from measure import ROOT, machine, parser
 
 TINY = "{patch_size: 16, hidden_size: 192, num_attention_heads: 3, intermediate_size: 768}"
 
 
 def main() -> None:
     """Measures each in turn."""
-    reader = parser(__doc__)
-    reader.add_argument("folder", type=folder, help="as maskcls sample-data writes it")
-    reader.add_argument("rounds", type=count, nargs="?", default=5, help="default: %(default)s")
-    arguments = reader.parse_args()
+    arguments = parser(__doc__, folder="as maskcls sample-data writes it", rounds=5).parse_args()
     photos = arguments.folder
     with tempfile.TemporaryDirectory() as work:
         train = ["train.py", "--config", "configs/exp.yaml"]

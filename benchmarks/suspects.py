@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from measure import ROOT, count, machine, parser, run
+from measure import ROOT, machine, parser, run
 
 from maskcls.data.profiles import profile_folders
 from maskcls.labels import ATTRIBUTES
@@ -30,10 +30,7 @@ Row = tuple[str, str, str]  # profile, stem, attribute
 
 def main() -> None:
     """Plants, trains, searches and prints the shares found."""
-    reader = parser(__doc__)
-    reader.add_argument("people", type=count, nargs="?", default=150, help="default: %(default)s")
-    reader.add_argument("seed", type=int, nargs="?", default=0, help="default: %(default)s")
-    arguments = reader.parse_args()
+    arguments = parser(__doc__, people=150, seed=0).parse_args()
     num_people, seed = arguments.people, arguments.seed
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)

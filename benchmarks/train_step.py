@@ -10,7 +10,7 @@ import statistics
 import sys
 from typing import Any
 
-from measure import count, machine, matmul_peak, parser, print_table, run_variant, timed, training_flops
+from measure import machine, matmul_peak, parser, print_table, run_variant, timed, training_flops
 
 MODELS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "ViT-Ti/16 at 224": ("vit", 224, {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}),
@@ -92,9 +92,7 @@ def main() -> None:
 
         print(json.dumps(images_per_second(*sys.argv[2:4])))
         return
-    reader = parser(__doc__)
-    reader.add_argument("rounds", type=count, nargs="?", default=3, help="default: %(default)s")
-    arguments = reader.parse_args()
+    arguments = parser(__doc__, rounds=3).parse_args()
     print(f"batch {BATCH}; {machine()}")
     for name in MODELS:
         rates: dict[str, list[float]] = {variant: [] for variant in VARIANTS}

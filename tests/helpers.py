@@ -19,6 +19,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 from maskcls.errors import UserError
 
 ROOT = Path(__file__).parents[1]
+CPU = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # environment of what is started
 
 TINY = {
     "vit": "{patch_size: 16, hidden_size: 32, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 64}",
@@ -40,6 +41,12 @@ def overrides(sample: Path, tmp_path: Path, *, model: str, **more: object) -> li
     ]  # fmt: skip
 
 
+def launcher(processes: int) -> list[str]:
+    """Returns what starts a script: python, or torchrun when there are several processes."""
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--standalone"]
+    return [sys.executable, *(torchrun if processes > 1 else [])]
+
+
 def run(
     *command: str | Path, processes: int = 1, timeout: float = 180, **environment: str | None
 ) -> subprocess.CompletedProcess[str]:
@@ -47,13 +54,10 @@ def run(
 
     environment: variables of the script; None takes one away.
     """
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--standalone"]
-    settings = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
     return subprocess.run(
-        [*launcher, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False,
-        env={name: value for name, value in {**os.environ, **settings}.items() if value is not None},
+        [*launcher(processes), *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=timeout,
+        check=False,
+        env={name: value for name, value in {**os.environ, **CPU, **environment}.items() if value is not None},
     )  # fmt: skip
 
 

@@ -14,9 +14,9 @@ import yaml
 from numpy.typing import ArrayLike
 
 from maskcls.config import TABLES, Config, load_config
-from maskcls.data.profiles import profile_folders
+from maskcls.data.profiles import parse_profile, profile_folders
 from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, STEMS, age_group, id2label, joint, num_outputs
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, STEMS, id2label, joint, num_outputs
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, TINY
 
@@ -63,34 +63,32 @@ def predictions(
     those that accuracy gives. sure: probability of the answers; drawn from 0.6 to 1 when there is none.
     probabilities: by head (P, F, K) or (P * F, K), in place of all of this.
     """
-    names = np.asarray(people(of) if isinstance(of, int) else of)
-    _, genders, races, ages = np.array([name.split("_") for name in names]).T
-    years = ages.astype(int)
-    masks = np.vectorize(lambda file: STEMS[Path(file).stem]["mask"])(files)
-    shape = (len(names), masks.shape[-1])
-
-    def of_photos(values: ArrayLike) -> np.ndarray:
-        return np.broadcast_to(values, shape)
-
+    who = [parse_profile(name) for name in (people(of) if isinstance(of, int) else of)]
+    files = np.broadcast_to(files, (len(who), np.shape(files)[-1]))
+    stems = [[STEMS[Path(file).stem] for file in row] for row in files]
     truth = {
-        "mask": of_photos(masks),
-        "gender": of_photos(np.vectorize(HEAD_CLASSES["gender"].index)(genders)[:, None]),
-        "age": of_photos(np.vectorize(age_group)(years)[:, None]),
-    }
+        head: np.array(
+            [
+                [(person.labels if attribute.of_person else said)[head] for said in row]
+                for person, row in zip(who, stems, strict=True)
+            ]
+        )
+        for head, attribute in ATTRIBUTES.items()
+    }  # (P, F) each
     if probabilities is None:
         random = np.random.default_rng(seed)
         shares = accuracy if isinstance(accuracy, Mapping) else dict.fromkeys(ATTRIBUTES, accuracy)
         said = answers or {head: _answers(head, truth[head], shares[head], random) for head in ATTRIBUTES}
-        sureness = random.uniform(0.6, 1, truth["mask"].size) if sure is None else np.full(truth["mask"].size, sure)
+        sureness = random.uniform(0.6, 1, files.size) if sure is None else np.full(files.size, sure)
         every = {head: _probabilities(head, np.ravel(labels), sureness) for head, labels in said.items()}
         every["class"] = joint(every)
         probabilities = {head: every[head] for head in heads}
     return Predictions(
-        people=np.repeat(names, shape[1]),
-        files=of_photos(files).ravel(),
+        people=np.repeat([person.name for person in who], files.shape[1]),
+        files=files.ravel(),
         labels=np.stack([values.ravel() for values in truth.values()], axis=1),
-        ages=np.repeat(years, shape[1]),
-        races=np.repeat(races, shape[1]),
+        ages=np.repeat([person.age for person in who], files.shape[1]),
+        races=np.repeat([person.race for person in who], files.shape[1]),
         probabilities={
             head: np.asarray(values, np.float32).reshape(-1, len(HEAD_CLASSES[head]))
             for head, values in probabilities.items()
@@ -101,7 +99,7 @@ def predictions(
 def _answers(head: str, truth: np.ndarray, accuracy: ArrayLike, random: np.random.Generator) -> np.ndarray:
     """Returns labels (P, F), so many of them wrong."""
     share, is_hard = 1 - np.asarray(accuracy), np.ones((len(truth), 1), bool)
-    if head != "mask":
+    if ATTRIBUTES[head].of_person:
         share, is_hard = HARD, random.random((len(truth), 1)) < share / HARD
     is_wrong = is_hard & (random.random(truth.shape) < share)
     return (truth + is_wrong * random.integers(1, len(HEAD_CLASSES[head]), truth.shape)) % len(HEAD_CLASSES[head])

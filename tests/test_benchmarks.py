@@ -47,7 +47,7 @@ def test_a_script_says_what_it_measures_and_refuses_an_unknown_argument(
 
 @pytest.mark.parametrize("arguments, problem", [
     ("epoch nowhere", "argument folder: there is no folder nowhere"),
-    ("fuzz 0", "cases is 0; it is at least 1"),
+    ("fuzz 0", "argument cases: 0 is less than 1"),
     ("gpu", "--out is missing: the folder for gpu.md, gpu.json and gpu.log"),
     ("gpu --out OUT --parts model", "--parts: no part 'model'. Did you mean 'models'?"),
     ("gpu --out OUT --seconds 0", "argument --seconds: 0 is not between 0 and a million"),

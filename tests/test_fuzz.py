@@ -1,4 +1,4 @@
-"""Broken input of every kind ends in a value or a clear error: a few cases of each target of benchmarks/fuzz.py."""
+"""Broken input of every kind ends in a value or a clear error: a few cases of each target of tests/drivers/fuzz.py."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from benchmarks.fuzz import TARGETS, Target, fuzz
 from maskcls.config import load_config
 from maskcls.errors import UserError
+from tests.drivers.fuzz import TARGETS, Target, fuzz
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)

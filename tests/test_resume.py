@@ -20,26 +20,22 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from benchmarks import kills
 from maskcls.config import load_config
 from maskcls.errors import Fault
 from maskcls.training.interruption import SIGNALS
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.state import newest_state
-from tests.helpers import ROOT, TINY, overrides
+from tests.drivers import kills
+from tests.helpers import CPU, ROOT, TINY
 from train import main, train
 
 HANG = 180.0  # seconds: no statement about speed, only that it ends
 LAUNCH_ENDS = 30.0  # seconds after one of its processes has died
-CONFIG = str(ROOT / "configs" / "demo.yaml")
 PRELOADED = [
     "train", "maskcls.training.experiment", "maskcls.training.saver", "maskcls.training.faults",
     "maskcls.training.tracking", "maskcls.reporting.console", "maskcls.reporting.pictures", "vl_convert",
     "transformers.models.vit.modeling_vit", "datasets", "evaluate", "wandb", "tensorboard.summary",
 ]  # fmt: skip
-ENVIRONMENT = {
-    "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT),
-}  # fmt: skip
 
 pytestmark = pytest.mark.slow
 
@@ -108,7 +104,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
         return starts[-1]
 
     with pytest.MonkeyPatch.context() as patched:
-        for name, value in ENVIRONMENT.items():
+        for name, value in {**CPU, "PYTHONPATH": str(ROOT)}.items():
             patched.setenv(name, value)
         yield start
         for one in starts:
@@ -128,14 +124,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(photos: Path, folder: Path, **more: object) -> list[str]:
     """Returns the arguments of a run of 56 updates in 8 epochs, with a state every second update."""
-    model = TINY["vit"].replace("}", ", hidden_dropout_prob: 0.1}")
-    values = {
-        "model": "vit", "model_args": model, "train_batch_size": 9, "epochs": 8, "log_interval": 3, "ema_decay": 0.9,
-        "checkpoint_interval": "2 updates", **more,
-    }  # fmt: skip
-    return [
-        "--config", CONFIG, *overrides(photos, folder, model="vit"), *(f"{key}={value}" for key, value in values.items())
-    ]  # fmt: skip
+    return kills.arguments(photos, folder, **{"train_batch_size": 9, "epochs": 8, **more})
 
 
 def position(run: Path) -> tuple[int, int]:
@@ -297,13 +286,14 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_the_whole_one(
 ) -> None:
     """What benchmarks/kills.py does thirty times; that the trackers' files hold every step once is in there too."""
     monkeypatch.setattr(kills, "start", lambda arguments, processes: launch(*arguments))  # its first seconds
-    more = {"epochs": 6, "log_interval": 2}
-    whole = launch("--config", CONFIG, *kills.settings(photos, tmp_path / "whole", **more))
-    arguments = ["--config", CONFIG, *kills.settings(photos, tmp_path / "killed", **more)]
-    met = kills.killed_run(arguments, tmp_path / "killed" / "exp", kills=2, processes=[1], seed=1)
+    more = {"epochs": 6, "log_interval": 2, "train_batch_size": 7, "wandb": "offline", "tensorboard": "true"}
+    whole = launch(*kills.arguments(photos, tmp_path / "whole", **more))
+    run, reference = (tmp_path / name / "runs" / "exp" for name in ("killed", "whole"))
+    arguments = kills.arguments(photos, tmp_path / "killed", **more)
+    met = kills.killed_run(arguments, run, kills=2, processes=[1], seed=1)
     whole.ends(0)
     assert len(met) == 2 and set(met) <= {"training", "saving"}
-    assert kills.differences(tmp_path / "killed" / "exp", tmp_path / "whole" / "exp", tolerance=0.0) == []
+    assert kills.differences(run, reference, tolerance=0.0) == []
 
 
 # Two processes

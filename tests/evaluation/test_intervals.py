@@ -105,7 +105,7 @@ def truth_and_intervals(
     head: str, score: str, *, num_sets: int, split_people: bool = False
 ) -> tuple[float, list[Interval]]:
     """Returns the score of very many people, and the intervals of sets of 150 of them."""
-    population = only(simulated(60_000, seed=1_000_000), head)
+    population = only(simulated(20_000, seed=1_000_000), head)
     tables = (only(simulated(150, seed, split_people=split_people), head) for seed in range(num_sets))
     return (
         score_intervals(population, num_resamples=1)[score].value,
