@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 import sys
@@ -16,12 +14,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from maskcls.cli import main, schema
-from maskcls.config import MAY_CHANGE, RUNTIME_KEYS, TABLES, Config, load_config
+from maskcls.config import MAY_CHANGE, RUNTIME_KEYS, Config, load_config
 from maskcls.errors import UserError
 from maskcls.labels import OUTPUT_HEADS
 from maskcls.setting import help_texts
-from tests.helpers import as_nobody
 
 ROOT = Path(__file__).parents[1]
 MINIMAL = "data_dir: faces\ndataset_args: {output: class}\n"
@@ -59,24 +55,6 @@ def test_two_keys_are_enough_and_the_others_have_their_defaults(write: Write) ->
     paths = {"model_dir": str(Path.cwd() / "runs")}
     assert {key: getattr(config, key) for key in defaults} == defaults | paths
     assert len(defaults) > 30
-
-
-@pytest.mark.parametrize("text", ["1e-4", "1E-4", "1.0e-4", "0.0001", "+1e-4", "1e-04", ".1e-3", "1_0e-5", "1.e-4"])
-def test_a_learning_rate_in_any_notation_is_a_number(text: str, write: Write) -> None:
-    assert load_config(write(f"{MINIMAL}lr: {text}\n")).lr == 1e-4
-    assert load_config(write(MINIMAL), [f"lr={text}"]).lr == 1e-4
-
-
-@pytest.mark.parametrize(("text", "value"), [("1E5", 1e5), ("-2e3", -2e3), ("3e+2", 300.0), ("[1e-8]", [1e-8])])
-def test_an_exponent_makes_a_float(text: str, value: Any, write: Write) -> None:
-    read = load_config(write(f"{MINIMAL}optimizer_args: {{eps: {text}}}\n")).optimizer_args["eps"]
-    assert read == value
-    assert type(read) is type(value)
-
-
-@pytest.mark.parametrize("text", ["1e", "e4", "1e-", "e", "1e5x", "v1e5", "1e5.5", "1-e5", "'1e5'"])
-def test_what_only_looks_like_an_exponent_stays_text(text: str, write: Write) -> None:
-    assert load_config(write(f"{MINIMAL}name: {text}\n")).name == text.strip("'")
 
 
 def test_size_is_a_number_or_height_and_width(write: Write) -> None:
@@ -171,32 +149,13 @@ def test_label_fixes_are_the_same_wherever_their_file_lies(write: Write, tmp_pat
         ("cache: disk", "exp.yaml:3: cache is 'disk': input should be 'memory_map' or 'none'"),
         ("head_weights: {masc: 1}", "exp.yaml:3: head_weights is 'masc': input should be 'mask', 'gender' or 'age'"),
         ("image_size: big", "exp.yaml:3: image_size is 'big': input should be a valid integer, or input should be"),
-        ("num_classes: 8", "exp.yaml:3: num_classes is 8, but output 'class' has 18 classes"),
-        ("model_args: {num_labels: 8}", "exp.yaml:3: num_labels is 8, but output 'class' needs 18"),
         ("fold: 5", "exp.yaml:3: fold is 5, but num_folds is 5: folds count from 0"),
-        ("head_weights: {age: 2}", "exp.yaml:3: head_weights belong to output 'all'; output is 'class'"),
         ("weight_decay: .inf", "exp.yaml:3: weight_decay is inf: input should be a finite number"),
         ("max_grad_norm: .nan", "exp.yaml:3: max_grad_norm is nan: input should be"),
         ("max_grad_norm: None", "input should be a valid number; nothing is written null"),
         ("name: 0123", "exp.yaml:3: name is 83: input should be a valid string; as text it stands in quotes"),
         ("name: on", "exp.yaml:3: name is True: input should be a valid string; as text it stands in quotes"),
-        ("crop_box: [0.6, 0, 0.4, 1]", "exp.yaml:3: crop_box is [0.6, 0.0, 0.4, 1.0]: 0 <= left < right <= 1 and"),
-        ("crop_box: [0, 0, 1, 1.5]", "0 <= top < bottom <= 1"),
         ("crop_box: [0, 0, 1]", "exp.yaml:3: crop_box is [0, 0, 1]: list should have at least 4 items"),
-        ("name: a/b", "exp.yaml:3: name is 'a/b'; it becomes a folder's name in model_dir"),
-        (
-            "wandb_project: me/faces",
-            "wandb_project is 'me/faces'; wandb takes 1 to 128 characters, none of / \\ # ? % :",
-        ),
-        ('wandb_project: ""', "exp.yaml:3: wandb_project is ''; wandb takes 1 to 128 characters"),
-        (
-            "name: .hidden",
-            "exp.yaml:3: name is '.hidden'; it becomes a folder's name in model_dir: at most 200 bytes, vi",
-        ),
-        ("name: ' '", "exp.yaml:3: name is ' '; it becomes a folder's name"),
-        ('name: "a\\nb"', "exp.yaml:3: name is 'a\\nb'; it becomes a folder's name"),
-        (f"name: {'실' * 67}", "it becomes a folder's name"),
-        ("name: ..", "exp.yaml:3: name is '..'; it becomes a folder's name in model_dir"),
         ("dataset: CustomDataset", "exp.yaml:3: unknown dataset 'CustomDataset'. Did you mean 'CustomDatasetSplitBy"),
         ("augmentation: strnog", "exp.yaml:3: unknown augmentation 'strnog'. Did you mean 'strong'? Known: light, no"),
         ("model: convnxt", "exp.yaml:3: unknown model 'convnxt'. Did you mean 'convnext'? Known: auto, convnext"),
@@ -218,97 +177,23 @@ def test_each_mistake_has_its_words_and_its_line(line: str, words: str, write: W
 
 
 @pytest.mark.parametrize(
-    ("weights", "words"),
-    [
-        ("{mask: -1}", "exp.yaml:3: head_weights.mask is -1.0; it is a finite number, 0 or more"),
-        ("{mask: 1, age: .nan}", "exp.yaml:3: head_weights.age is nan; it is a finite number, 0 or more"),
-        ("{gender: .inf}", "exp.yaml:3: head_weights.gender is inf; it is a finite number, 0 or more"),
-        ("{mask: 0, gender: 0, age: 0}", "exp.yaml:3: head_weights are all 0, so nothing would be learnt"),
-        ("{mask: 0, gender: 0}", None),
-        ("{mask: 0.5, gender: 2}", None),
-    ],
-)
-def test_head_weights_are_numbers_of_which_one_counts(weights: str, words: str | None, write: Write) -> None:
-    path = write(f"data_dir: x\ndataset_args: {{output: all}}\nhead_weights: {weights}\n")
-    if words:
-        assert message(path) == words
-    else:
-        assert len(load_config(path).head_weights) == 2
-
-
-@pytest.mark.parametrize("output", OUTPUT_HEADS)
-def test_the_number_of_outputs_has_to_fit_the_output(output: str, write: Write) -> None:
-    fits = {"all": [8], "class": [18], "mask": [3], "gender": [1, 2], "age": [3]}[output]
-    for number in (1, 2, 3, 8, 18):
-        path = write(f"data_dir: x\ndataset_args: {{output: {output}}}\nmodel_args: {{num_labels: {number}}}\n")
-        if number in fits:
-            assert load_config(path).model_args == {"num_labels": number}
-        else:
-            needs = " or ".join(map(str, fits))
-            assert message(path) == f"exp.yaml:3: num_labels is {number}, but output '{output}' needs {needs}"
-
-
-@pytest.mark.parametrize("output", OUTPUT_HEADS)
-def test_the_number_of_classes_has_to_fit_the_output(output: str, write: Write) -> None:
-    right = {"all": 18, "class": 18, "mask": 3, "gender": 2, "age": 3}[output]
-    for number in (2, 3, 8, 18):
-        path = write(f"data_dir: x\nnum_classes: {number}\ndataset_args: {{output: {output}}}\n")
-        if number == right:
-            assert load_config(path).num_classes == number
-        else:
-            words = f"exp.yaml:2: num_classes is {number}, but output '{output}' has {right} classes"
-            assert message(path) == words
-
-
-@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ("{output: masks}", "output is 'masks'. Did you mean 'mask'? It is one of: all, class, mask, gender, age"),
-        ("{output: 18}", "output is 18. It is one of: all, class, mask, gender, age"),
-        ("{output: [mask, age]}", "output is ['mask', 'age']. It is one of: all, class, mask, gender, age"),
-        ("{}", "CustomDatasetSplitByProfile needs 'output'"),
-        ("{output: all, mean: 0.5}", "mean is 0.5; it is three numbers from 0 to 1, or null"),
-        ("{output: all, mean: [0.5, 0.5]}", "mean is [0.5, 0.5]; it is three numbers from 0 to 1, or null"),
-        ("{output: all, mean: [123, 116, 103]}", "mean is [123, 116, 103]; it is three numbers from 0 to 1, or null"),
-        ("{output: all, std: [a, b, c]}", "std is ['a', 'b', 'c']; it is three numbers from 0 to 1, or null"),
-        ("{output: all, std: [0.2, -0.1, 0.2]}", "std is [0.2, -0.1, 0.2]; it is three numbers from 0 to 1, or null"),
-        ("{output: all, std: [0.2, 0, 0.2]}", "std is [0.2, 0, 0.2]; it divides, so it cannot be 0 or less than 0.001"),
-        (
-            "{output: all, std: [0.2, 1e-30, 0.2]}",
-            "std is [0.2, 1e-30, 0.2]; it divides, so it cannot be 0 or less than",
-        ),
-        ("{output: all, mean: [true, 0.2, 0.2]}", "mean is [True, 0.2, 0.2]; it is three numbers from 0 to 1, or null"),
+        ("{output: all, std: [0.2, 0, 0.2]}", "std is [0.2, 0, 0.2]; it divides"),
         ("{output: all, sdt: null}", "CustomDatasetSplitByProfile takes no 'sdt'. Did you mean 'std'?"),
+        ("{}", "CustomDatasetSplitByProfile needs 'output'"),
     ],
 )
 def test_the_dataset_arguments_are_checked(arguments: str, words: str, write: Write) -> None:
     problem = message(write(f"data_dir: x\ndataset_args: {arguments}\n"))
-    assert words in problem
-    assert "exp.yaml:2: " in problem
-
-
-def test_mean_and_std_may_be_null_or_numbers(write: Write) -> None:
-    args = load_config(write("data_dir: x\ndataset_args: {output: all, mean: null, std: [0.2, 1, 0.2]}\n")).dataset_args
-    assert args == {"output": "all", "mean": None, "std": [0.2, 1, 0.2]}
+    assert words in problem and "exp.yaml:2: " in problem
 
 
 def test_missing_keys_are_named_with_what_they_mean(write: Write) -> None:
     problem = message(write("seed: 1\n"))
     assert "exp.yaml: data_dir is missing: folder of the profile folders, one per person" in problem
     assert "exp.yaml: dataset_args is missing: its arguments: output (all | class | mask | gender | age)" in problem
-
-
-def test_a_key_that_stands_twice_is_refused_with_both_lines(write: Write) -> None:
-    assert (
-        message(write(f"{MINIMAL}seed: 1\nlr: 0.1\nseed: 2\n")) == "exp.yaml:5: duplicate key 'seed', first in line 3"
-    )
-
-
-def test_a_nested_key_that_stands_twice_is_refused_with_both_lines(write: Write) -> None:
-    text = "data_dir: x\ndataset_args:\n  output: class\n  mean: null\n  output: all\n"
-    assert message(write(text)) == "exp.yaml:5: duplicate key 'output', first in line 3"
-    terms = "criterion_args:\n  terms:\n    - criterion: f1\n      factor: 1\n      factor: 2\n"
-    assert message(write(WEIGHTED + terms)) == "exp.yaml:8: duplicate key 'factor', first in line 7"
 
 
 def test_all_problems_come_in_one_message(write: Write) -> None:
@@ -377,23 +262,6 @@ def test_the_terms_of_a_weighted_sum_are_checked(terms: str, words: str, write: 
 # Overrides
 
 
-def test_overrides_come_with_and_without_dashes_and_the_last_one_wins(write: Write) -> None:
-    path = write(f"{MINIMAL}seed: 1\n")
-    config = load_config(path, ["seed=7", "--lr=1e-4", "name=a=b", "valid_profile=null", "image_size=[8, 6]"])
-    assert (config.seed, config.lr, config.name, config.valid_profile) == (7, 1e-4, "a=b", None)
-    assert config.height_width == (8, 6)
-    assert load_config(path, ["seed=7", "seed=8"]).seed == 8
-
-
-def test_dots_reach_into_arguments_and_leave_their_neighbours(write: Write) -> None:
-    path = write(f"{MINIMAL}optimizer_args: {{eps: 1e-6, betas: [0.9, 0.999]}}\nmodel_args: {{num_labels: 18}}\n")
-    config = load_config(path, ["optimizer_args.betas=[0.9,0.95]", "--model_args.hidden_size=64", "dataset_args.std="])
-    assert config.optimizer_args == {"eps": 1e-6, "betas": [0.9, 0.95]}
-    assert config.model_args == {"num_labels": 18, "hidden_size": 64}
-    assert config.dataset_args == {"output": "class", "std": None}
-    assert load_config(path, ["scheduler_args.warmup_updates=3"]).scheduler_args == {"warmup_updates": 3}
-
-
 def test_an_override_repairs_what_the_file_says(write: Write) -> None:
     assert load_config(write(f"{MINIMAL}lr: fast\n"), ["lr=0.1"]).lr == 0.1
 
@@ -401,84 +269,18 @@ def test_an_override_repairs_what_the_file_says(write: Write) -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("seed", "override 'seed' is not of the form key=value"),
-        ("--seed", "override '--seed' is not of the form key=value"),
-        ("=3", "override '=3' is not of the form key=value"),
-        ("--lr 0.5", "override '--lr 0.5' is not of the form key=value: write --lr=0.5"),
-        (
-            "--image_size [8,6]",
-            "override '--image_size [8,6]' is not of the form key=value: write '--image_size=[8,6]'",
-        ),
         ("--epoch 3", "override --epoch=3: unknown key 'epoch'. Did you mean 'epochs'?"),
-        ("--seed --lr=0.5", "override '--seed' is not of the form key=value"),
         ("name=0123", "override name=0123: name is 83: input should be a valid string; as text: name='\"0123\"'"),
         ("--max_grad_norm=None", "max_grad_norm is 'None': input should be a valid number; nothing is written null"),
         ("epochs=None", "override epochs=None: epochs is 'None': input should be a valid integer"),
-        ("lr=[", "override 'lr=[': '[' is not a YAML value"),
-        ("data_dir=\udcc7\udcd1", r"'\udcc7\udcd1' is not UTF-8, in CP949 it is '한': rename it"),
-        ("lr=!!python/name:os.system", "override 'lr=!!python/name:os.system': '!!python/name:os.system' is not a YA"),
-        ("seed.x=1", "override 'seed.x=1': seed holds 5, which has no keys"),
-        ("optimizer_args.eps.x=1", "override 'optimizer_args.eps.x=1': eps holds 1e-06, which has no keys"),
-        ("sead=1", "override sead=1: unknown key 'sead'. Did you mean 'seed'?"),
         ("seed=many", "override seed=many: seed is 'many': input should be a valid integer"),
         ("--fold=5", "override --fold=5: fold is 5, but num_folds is 5: folds count from 0"),
         ("model=vitt", "override model=vitt: unknown model 'vitt'. Did you mean 'vit'?"),
         ("model_args.widht=3", "override model_args.widht=3: model_args: vit takes no 'widht'."),
-        ("dataset_args={output: all, output: mask}", "duplicate key 'output'"),
     ],
 )
-def test_each_bad_override_has_its_words(override: str, words: str, write: Write) -> None:
-    typed = override.split(" ") if override.startswith("--") else [override]
-    assert words in message(write(f"{MINIMAL}seed: 5\noptimizer_args: {{eps: 1e-6}}\n"), *typed)
-
-
-# Files
-
-
-def test_what_is_no_mapping_is_refused(write: Write) -> None:
-    assert message(write("- a\n- b\n")) == "exp.yaml: expected `key: value` lines"
-    assert message(write("just text\n")) == "exp.yaml: expected `key: value` lines"
-
-
-@pytest.mark.parametrize(
-    "text", ["data_dir: [x\n", "a: b: c\n", "\tx: 1\n", "a: &x [*y]\n", "lr: !!python/name:os.x\n"]
-)
-def test_what_is_no_yaml_is_refused(text: str, write: Write) -> None:
-    assert message(write(text)).startswith("exp.yaml is not valid YAML: ")
-
-
-def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "exp.yaml").write_bytes(b"\xff\xfe\x00\x00data_dir")
-    assert message(tmp_path / "exp.yaml").startswith("exp.yaml is not valid YAML: 'utf-8' codec can't decode")
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    assert message(tmp_path / "exp.yaml") == "config file exp.yaml does not exist"
-
-
-def test_a_folder_is_no_config(tmp_path: Path) -> None:
-    (tmp_path / "exp.yaml").mkdir()
-    assert message(tmp_path / "exp.yaml") == "config file exp.yaml is a folder, not a file"
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_another_users_config_is_named(everybodys: Path) -> None:
-    path = everybodys / "exp.yaml"
-    path.touch(mode=0o600)
-    assert as_nobody(lambda: load_config(path)) == f"config file {path} cannot be read: Permission denied"
-
-
-def test_a_config_is_named_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=re.escape(f"config file {tmp_path}/exp.yaml does not exist")):
-        load_config("exp.yaml")
-
-
-@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n"])
-def test_an_empty_file_lacks_the_required_keys(text: str, write: Write) -> None:
-    problem = message(write(text))
-    assert "data_dir is missing" in problem
-    assert "dataset_args is missing" in problem
+def test_a_wrong_value_stands_in_its_override(override: str, words: str, write: Write) -> None:
+    assert words in message(write(MINIMAL), *override.split(" "))
 
 
 VALUES = st.recursive(
@@ -515,20 +317,19 @@ def test_no_value_of_any_key_ends_in_anything_but_a_message(
 
 FULL = """
 data_dir: 얼굴/profiles
-name: "{name}"
-dataset_args: {{output: gender, mean: [0.5, 0.25, 1.0e-3], std: null}}
+name: "1e5"
+dataset_args: {output: gender, mean: [0.5, 0.25, 1.0e-3], std: null}
 image_size: [80, 60]
 crop_box: [0, 0.1, 1, 0.9]
 lr: 1e-5
-optimizer_args: {{betas: [0.9, 0.95], eps: 1e-12}}
-model_args: {{num_labels: 1, pretrained: "{name}"}}
+optimizer_args: {betas: [0.9, 0.95], eps: 1e-12}
+model_args: {num_labels: 1, pretrained: "null"}
 ema_decay: 0.999
 """
 
 
-@pytest.mark.parametrize("name", ["exp", "1e5", "2024", "null", "on", "1:30", "0x10", "~", "5e-05", "a: b", " x "])
-def test_a_saved_config_is_read_as_it_was(name: str, write: Write, tmp_path: Path) -> None:
-    config = load_config(write(FULL.format(name=name)))
+def test_a_saved_config_is_read_as_it_was(write: Write, tmp_path: Path) -> None:
+    config = load_config(write(FULL))
     config.save(tmp_path / "saved.yaml")
     assert load_config(tmp_path / "saved.yaml") == config
     assert set(yaml.safe_load((tmp_path / "saved.yaml").read_text(encoding="utf-8"))) == set(Config.model_fields)
@@ -645,44 +446,3 @@ def test_only_the_first_process_of_a_launch_speaks(write: Write) -> None:
     for rank, says_something in (("0", True), ("1", False)):
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"LOCAL_RANK": rank})
         assert (ended.returncode, bool(ended.stderr)) == (2, says_something)
-
-
-# The schema
-
-
-def test_the_schema_describes_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["maskcls", "schema"])
-    main()
-    printed = json.loads(capsys.readouterr().out)
-    assert printed == schema.schema()
-    assert printed["type"] == "object"
-    assert set(printed["properties"]) == set(Config.model_fields)
-    assert printed["required"] == ["data_dir", "dataset_args"]
-    assert printed["additionalProperties"] is False
-    for key, entry in printed["properties"].items():
-        assert entry["description"] == help_texts(Config)[key]["en"]
-        assert entry.keys().isdisjoint({"may_change", "is_runtime"})
-        if key not in printed["required"]:
-            assert entry["default"] == Config.model_fields[key].default
-    assert len(printed["properties"]) > 30
-
-
-def test_the_schema_offers_the_tables_names_and_allows_torchs() -> None:
-    properties = schema.schema()["properties"]
-    for key, table in TABLES.items():
-        if table.torch_module:
-            assert properties[key]["anyOf"] == [{"enum": table.names()}, {"type": "string"}]
-        else:
-            assert properties[key]["enum"] == table.names()
-    assert len(TABLES) == 6
-    assert properties["optimizer"]["default"] == "AdamW"
-
-
-def test_the_schema_tells_kinds_of_values_apart() -> None:
-    properties = schema.schema()["properties"]
-    assert properties["epochs"]["type"] == "integer"
-    assert properties["lr"]["type"] == "number"
-    assert properties["lr"]["exclusiveMinimum"] == 0
-    assert properties["best_criterion"]["enum"] == ["f1", "acc", "loss"]
-    assert properties["dataset_args"]["type"] == "object"
-    assert {"type": "null"} in properties["train_profile"]["anyOf"]
