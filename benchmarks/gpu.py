@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +29,7 @@ from benchmarks.measure import count, parser  # noqa: E402
 from benchmarks.parts import RESULT, Outcome, Part, run_parts  # noqa: E402
 from maskcls.errors import did_you_mean  # noqa: E402
 from maskcls.machine import num_cores  # noqa: E402
+from maskcls.training.environment import git_commit  # noqa: E402
 
 SECONDS = 480.0
 TRAINING_NEEDS = {"pydantic", "pyyaml", "datasets", "evaluate", "vl-convert-python", "pillow", "pyarrow", "filelock"}
@@ -127,7 +127,7 @@ class Results:
         print(f"{outcome.name:<32} {outcome.status:<9} {outcome.seconds:6.1f} s  {_said(outcome)}", flush=True)
         (self.folder / "gpu.md").write_text(self.markdown(), encoding="utf-8")
         parts = [{key: value for key, value in asdict(one).items() if key != "output"} for one in self.outcomes]
-        facts = {"commit": _commit(), "size": self.size, "seconds": self._seconds(), **self.facts, "parts": parts}
+        facts = {"commit": git_commit(), "size": self.size, "seconds": self._seconds(), **self.facts, "parts": parts}
         (self.folder / "gpu.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
     def _seconds(self) -> float:
@@ -139,7 +139,7 @@ class Results:
         versions = ", ".join(f"{name} {facts.get(name)}" for name in ("torch", "accelerate", "transformers"))
         lines = [
             f"{facts.get('device')}, driver {facts.get('driver')}, {facts.get('cores')} cores; {versions}; "
-            f"commit {_commit()}; size {self.size}, {self._seconds():.0f} s.", "",
+            f"commit {git_commit()}; size {self.size}, {self._seconds():.0f} s.", "",
         ]  # fmt: skip
         timed = [one for one in self.outcomes if one.name.startswith("throughput/") and one.status == "ok"]
         if timed:
@@ -171,16 +171,6 @@ def _timed_row(name: str, found: Mapping[str, Any]) -> str:
 
 def _said(outcome: Outcome) -> str:
     return "; ".join(outcome.reason[-2:]) if outcome.reason else str(outcome.values.get("result", ""))
-
-
-def _commit() -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def do(name: str, work: gpu_work.Work) -> None:

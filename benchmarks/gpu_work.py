@@ -16,6 +16,7 @@ from statistics import mean, median
 from typing import Any
 
 from benchmarks.measure import ROOT, matmul_peak, training_flops
+from maskcls.training.environment import version_of
 
 LOSS_AGREES = 1e-3  # relative, in fp32 without TF32
 LOSS_IS_NEAR = 0.05  # relative, of bf16 and fp16 to fp32
@@ -106,8 +107,8 @@ def machine(work: Work) -> dict[str, Any]:
     return {
         "result": f"{said}; missing: {', '.join(missing) or 'nothing'}" + (f": {pip}" if missing else ""),
         "device": device, "num_gpus": num_gpus, "driver": _driver(), "cores": num_cores(),
-        "python": platform.python_version(), "cuda": torch.version.cuda, "missing": missing, "pip": pip,
-        **{name: _version(name) for name in ("torch", "accelerate", "transformers")},
+        "python": platform.pythonversion_of(), "cuda": torch.version.cuda, "missing": missing, "pip": pip,
+        **{name: version_of(name) for name in ("torch", "accelerate", "transformers")},
     }  # fmt: skip
 
 
@@ -119,17 +120,8 @@ def missing_packages() -> tuple[list[str], str]:
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
     lines = parser["options"]["install_requires"].splitlines()
     wanted = [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
-    missing = [one for one in wanted if not one.specifier.contains(_version(one.name) or "0", prereleases=True)]
+    missing = [one for one in wanted if not one.specifier.contains(version_of(one.name) or "0", prereleases=True)]
     return [one.name for one in missing], " ".join(["pip install", *(repr(str(one)) for one in missing)])
-
-
-def _version(name: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _driver() -> str | None:

@@ -12,15 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from measure import machine, parser, print_table
 from PIL import Image
-
-from maskcls.data import profiles
-from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Transform
-from maskcls.data.dataset import build_table
-from maskcls.data.pixels import DecodedPixels, Geometry, build_cache, open_cache
-from maskcls.machine import keep_freed_memory
 
 SIZE, BATCH = 224, 64
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
@@ -43,6 +36,14 @@ def standard_recipe(path: str, random: np.random.Generator, size: int = SIZE) ->
 def main() -> None:
     """Measures every path in turn."""
     arguments = parser(__doc__, folder="with profile folders", rounds=5).parse_args()
+    import torch
+
+    from maskcls.data import profiles
+    from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Transform
+    from maskcls.data.dataset import build_table
+    from maskcls.data.pixels import DecodedPixels, Geometry, build_cache, open_cache
+    from maskcls.machine import keep_freed_memory
+
     torch.set_num_threads(1)
     keep_freed_memory()  # for the standard recipe too
     photos, _ = profiles.find_photos(arguments.folder, profiles.profile_folders(arguments.folder)[:60])

@@ -5,20 +5,22 @@ python benchmarks/plain_script.py FOLDER SIZE NUM_TRAIN NUM_VALID PRECISION OUTP
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from accelerate import Accelerator
 from loader import MEAN, STD, standard_recipe
 from measure import count, folder, parser
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from maskcls.data import profiles
 from maskcls.labels import class_of
 
+if TYPE_CHECKING:
+    import torch
 
-class Photos(Dataset):
+
+class Photos:
     """Photos decoded and transformed one by one."""
 
     def __init__(self, folder: str, photos: list[profiles.Photo], size: int, *, is_training: bool) -> None:
@@ -28,6 +30,8 @@ class Photos(Dataset):
         return len(self.photos)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        import torch
+
         photo = self.photos[index]
         path = f"{self.folder}/{photo.profile}/{photo.file}"
         if self.is_training:
@@ -49,6 +53,9 @@ def main() -> None:
     reader.add_argument("output", help="folder for the model")
     given = reader.parse_args()
     import evaluate
+    import torch
+    from accelerate import Accelerator
+    from torch.utils.data import DataLoader
     from transformers import ViTConfig, ViTForImageClassification, get_scheduler
 
     size, num_train, num_valid = given.size, given.num_train, given.num_valid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -71,7 +72,17 @@ def test_a_wrong_argument_is_named(
     assert problem in error
 
 
-def test_all_scripts_are_called_here() -> None:
+def test_help_is_quick_because_nothing_heavy_is_imported_for_it() -> None:
+    code = (
+        "import contextlib, os, runpy, sys\n"
+        "for script in sys.argv[1:]:\n"
+        "    sys.argv, sys.path = [script, '--help'], [os.path.dirname(script), *sys.path]\n"
+        "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(None):\n"
+        "        runpy.run_path(script, run_name='__main__')\n"
+        "    print(script, [name for name in ('torch', 'datasets', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *SCRIPTS], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [f"{script} []" for script in SCRIPTS], done.stderr
     assert len(SCRIPTS) >= 12 and {"gpu", "kills", "train_step"} <= {script.stem for script in SCRIPTS}
 
 

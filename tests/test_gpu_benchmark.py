@@ -85,7 +85,7 @@ def test_a_missing_package_is_named_with_the_line_that_gets_it_and_only_its_part
 ) -> None:
     assert missing_packages() == ([], "pip install")
     versions = {"wandb": None, "pydantic": None, "torch": "2.9.1"}
-    monkeypatch.setattr("benchmarks.gpu_work._version", lambda name: versions.get(name, "3"))
+    monkeypatch.setattr("benchmarks.gpu_work.version_of", lambda name: versions.get(name, "3"))
     names, pip = missing_packages()
     assert {"wandb", "pydantic", "torch"} <= set(names)
     assert "'wandb>=0.31'" in pip and "'pydantic<3,>=2.10'" in pip

@@ -76,7 +76,7 @@ def test_what_is_installed_from_it_starts_away_from_the_checkout(installed: Path
 
 
 def test_a_run_of_what_is_installed_in_another_project_does_not_name_its_commit(installed: Path) -> None:
-    code = "from maskcls.training.environment import _git_commit; print(_git_commit())"
+    code = "from maskcls.training.environment import git_commit; print(git_commit())"
     identity = ("-c", "user.name=a", "-c", "user.email=a@b")
     for command in (["init"], [*identity, "commit", "--allow-empty", "-m", "theirs"]):
         subprocess.run(["git", *command], cwd=installed, capture_output=True, check=True)

@@ -23,22 +23,23 @@ def current_environment() -> dict[str, Any]:
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "git_commit": _git_commit(),
+        "packages": {name: version_of(name) for name in PACKAGES},
+        "git_commit": git_commit(),
         "cpu": processor(),
         "cores": num_cores(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(num_gpus)],
     }
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """Returns the version of an installed package; None: it is not here."""
     try:
         return version(name)
-    except PackageNotFoundError:  # wandb of a run without it
+    except PackageNotFoundError:
         return None
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Returns the commit of the code that runs, with "+changes" when files differ from it; None outside a checkout."""
 
     def git(*arguments: str) -> str:
