@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from maskcls.errors import listed
@@ -30,17 +29,16 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: the folder is none of runs, no run has the score to sort by, or the file cannot be written.
     """
-    from maskcls.reporting.runs import runs_rows, runs_text, sorted_runs, summarize_runs
+    from maskcls.reporting import runs
     from maskcls.tables import write_rows
 
-    runs = sorted_runs(summarize_runs(arguments.directory), arguments.sort)
-    folders = sorted(path for path in arguments.directory.glob("[!.]*") if path.is_dir())
-    if hidden := [path.name for path in folders if not os.access(path, os.R_OK | os.X_OK)]:
+    found = runs.sorted_runs(runs.summarize_runs(arguments.directory), arguments.sort)
+    if hidden := runs.unreadable_folders(arguments.directory):
         print(f"warning: left out, because they may not be read: {listed(hidden)}", file=sys.stderr)
-    if not runs:
+    if not found:
         print(f"{arguments.directory} holds no runs")
         return
-    print(runs_text(runs, by=arguments.sort))
+    print(runs.runs_text(found, by=arguments.sort))
     if arguments.csv:
-        write_rows(arguments.csv, runs_rows(runs))
+        write_rows(arguments.csv, runs.runs_rows(found))
         print(f"numbers: {arguments.csv}")

@@ -24,10 +24,11 @@ class BestScore:
         return is_better
 
 
-def best_line(history: Sequence[Mapping[str, Any]], criterion: str) -> Mapping[str, Any]:
-    """Returns the line of metrics.jsonl with the best epoch's scores; the last line when no epoch was validated."""
-    best, chosen = BestScore(criterion), history[-1]
+def best_line(history: Sequence[Mapping[str, Any]], criterion: str) -> Mapping[str, Any] | None:
+    """Returns the line of metrics.jsonl with the best epoch's scores; None when no line has epoch and criterion."""
+    best, chosen = BestScore(criterion), None
     for line in history:
-        if f"valid/{criterion}" in line and best.update({criterion: line[f"valid/{criterion}"]}, line["epoch"]):
+        value, epoch = line.get(f"valid/{criterion}"), line.get("epoch")
+        if isinstance(value, int | float) and isinstance(epoch, int) and best.update({criterion: value}, epoch):
             chosen = line
     return chosen

@@ -55,7 +55,7 @@ def log_results(tracking: Tracking, run: RunFolder, findings: Findings, *, repor
 
 def _log_all(wandb_run: Any, run: RunFolder, findings: Findings, report: Path | None, problems: list[str]) -> None:
     config, history = load_config(run.config), run.history()
-    best = best_line(history, config.best_criterion)
+    best = best_line(history, config.best_criterion) or history[-1]
     parts = {
         "confusion matrices": lambda: _confusion_matrices(findings.predictions),
         "precision-recall curves": lambda: _curves(findings.predictions),

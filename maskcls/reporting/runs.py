@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from maskcls.errors import UserError, did_you_mean
-from maskcls.evaluation.selection import BestScore
+from maskcls.evaluation.selection import best_line
 from maskcls.paths import folder_problem
 from maskcls.reporting.text import aligned
 from maskcls.training.run_folder import RunFolder
@@ -57,35 +57,38 @@ def _summary(run: RunFolder) -> RunSummary:
         history, unreadable = [], []
     if unreadable:
         problems.append(f"{run.metrics.name}: {len(unreadable)} unreadable lines")
-    validations = {line["epoch"]: _scores(line) for line in history if isinstance(line.get("epoch"), int)}
-    validations = {epoch: scores for epoch, scores in validations.items() if scores}
-    best = BestScore(str(config.get("best_criterion", "f1")))
-    for epoch, scores in validations.items():
-        if best.criterion in scores:
-            best.update(scores, epoch)
+    validated = [line["epoch"] for line in history if isinstance(line.get("epoch"), int) and _scores(line)]
+    best = best_line(history, str(config.get("best_criterion", "f1"))) or {}
     if not run.best.is_dir():
         problems.append("no best/")
     started, logged = _written(run.config), _written(run.metrics)
     seconds = logged - started if started and logged and logged >= started else None  # a copy may turn them around
-    if run.finished.exists():
-        try:
-            seconds = float(json.loads(run.finished.read_text(encoding="utf-8"))["seconds"])
-        except (OSError, ValueError, KeyError, TypeError):
+    if is_finished := run.finished.exists():
+        told = run.read_finished().get("seconds")
+        if isinstance(told, int | float):
+            seconds = float(told)
+        else:
             problems.append(f"{run.finished.name}: no seconds")
     epochs, arguments = config.get("epochs"), config.get("dataset_args")
     return RunSummary(
         name=run.path.name,
         started=started,
         seconds=seconds,
-        state="finished" if run.finished.exists() else "unfinished",
-        epochs_done=max(validations, default=0),
+        state="finished" if is_finished else "unfinished",
+        epochs_done=max(validated, default=0),
         epochs=epochs if isinstance(epochs, int) else None,
         output=str(arguments.get("output", "")) if isinstance(arguments, dict) else "",
         model=str(config.get("model", "")),
-        best_epoch=best.epoch or None,
-        scores=validations.get(best.epoch, {}),
+        best_epoch=best.get("epoch"),
+        scores=_scores(best),
         problems=problems,
     )
+
+
+def unreadable_folders(folder: Path) -> list[str]:
+    """Returns the names of the folders that `summarize_runs` leaves out because they may not be read."""
+    folders = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
+    return [path.name for path in folders if not os.access(path, os.R_OK | os.X_OK)]
 
 
 def sorted_runs(runs: Sequence[RunSummary], by: str) -> list[RunSummary]:
@@ -120,31 +123,26 @@ def runs_text(runs: Sequence[RunSummary], *, by: str) -> str:
     shown = [name for name in score_names(runs) if name in ("f1", "acc", "loss", by) or name.endswith("_acc")]
     rows = [["name", "started", "duration", "state", "epochs", "output", "model", "best", *shown, ""]]
     for run in runs:
-        rows.append([
-            run.name,
-            datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M") if run.started else "-",
-            "-" if run.seconds is None else str(timedelta(seconds=round(run.seconds))),
-            run.state, f"{run.epochs_done}/{run.epochs or '?'}", run.output or "-", run.model or "-",
-            str(run.best_epoch or "-"), *(f"{run.scores[name]:.4f}" if name in run.scores else "-" for name in shown),
-            "; ".join(run.problems),
-        ])  # fmt: skip
+        started = datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M") if run.started else "-"
+        duration = "-" if run.seconds is None else str(timedelta(seconds=round(run.seconds)))
+        epochs, best = f"{run.epochs_done}/{run.epochs or '?'}", str(run.best_epoch or "-")
+        scores = [f"{run.scores[name]:.4f}" if name in run.scores else "-" for name in shown]
+        facts = [run.name, started, duration, run.state, epochs, run.output or "-", run.model or "-", best]
+        rows.append([*facts, *scores, "; ".join(run.problems)])
     return aligned(rows)
 
 
 def runs_rows(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
     """Returns the runs as rows of a CSV, with every score."""
-    names = score_names(runs)
-    return [
-        {
-            "name": run.name,
+    names, rows = score_names(runs), []
+    for run in runs:
+        facts = vars(run) | {
             "started": datetime.fromtimestamp(run.started).isoformat(timespec="seconds") if run.started else None,
             "seconds": None if run.seconds is None else round(run.seconds),
-            "state": run.state, "epochs_done": run.epochs_done, "epochs": run.epochs, "output": run.output,
-            "model": run.model, "best_epoch": run.best_epoch, **{name: run.scores.get(name) for name in names},
-            "problems": "; ".join(run.problems),
         }
-        for run in runs
-    ]  # fmt: skip
+        scores, problems = facts.pop("scores"), facts.pop("problems")
+        rows.append({**facts, **{name: scores.get(name) for name in names}, "problems": "; ".join(problems)})
+    return rows
 
 
 def _scores(line: Mapping[str, Any]) -> dict[str, float]:

@@ -29,7 +29,7 @@ def faults_as_messages(
 ) -> Iterator[None]:
     """Turns what the training loop raises into messages.
 
-    run: the one that goes on from its folder; None: it is only tried out.
+    run: the one that resumes from its folder; None: it is only tried out.
 
     Raises Fault, is_shared for what every process sees.
     """

@@ -52,7 +52,7 @@ class RunFolder:
     best = Entry("best")  # the model of the best epoch, as transformers saves it
     predictions = Entry("valid_predictions.parquet")  # what it said about every validation photo
     confusion_matrix = Entry("confusion_matrix.png")  # of these
-    last = Entry("last")  # the newest state: its model, and what the run needs to go on
+    last = Entry("last")  # the newest state: its model, and what the run needs to resume
     previous = Entry("previous")  # the state before it, for when the newest is damaged
     finished = Entry("finished.json")  # written at the end: best epoch, scores with intervals, temperatures, seconds
     curves = Entry("curves.png")
@@ -109,7 +109,7 @@ class RunFolder:
 
     @classmethod
     def resume(cls, folder: str, config_path: str | None, overrides: Sequence[str]) -> tuple[RunFolder | None, Config]:
-        """Returns the run to go on with and its config: that of the run, or of `config_path`, with the overrides.
+        """Returns the run to resume and its config: that of the run, or of `config_path`, with the overrides.
 
         `auto` for a folder looks for the newest unfinished run with the name and config of `config_path`; None: there
         is none. Raises UserError when the folder is no run, or when a key differs that a run cannot change.
@@ -219,11 +219,11 @@ class RunFolder:
 
     def read_environment(self) -> dict[str, Any]:
         """Returns what `save_environment` has written, or nothing when that cannot be read."""
-        try:
-            facts = json.loads(self.environment.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return facts if isinstance(facts, dict) else {}
+        return _facts(self.environment)
+
+    def read_finished(self) -> dict[str, Any]:
+        """Returns what `finish` has written, or nothing when that cannot be read."""
+        return _facts(self.finished)
 
     def precision(self) -> str:
         """Returns the mixed precision that it was trained and validated in; no where it does not say."""
@@ -235,7 +235,7 @@ class RunFolder:
         return self.path / f"not_finite_update_{update}.txt"
 
     def name_on_server(self) -> str:
-        """Returns the run's id on the wandb server, the same whenever it goes on."""
+        """Returns the run's id on the wandb server, the same whenever it resumes."""
         if not self.wandb_id.exists():
             _write(self.wandb_id, uuid4().hex[:8])
         return self.wandb_id.read_text(encoding="utf-8")
@@ -329,6 +329,14 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 def as_json(values: Any) -> str:
     """Returns indented JSON."""
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What a run needs to go on, saved and restored: the state of its learner, and how far it is.
+"""What a run needs to resume, saved and restored: the state of its learner, and how far it is.
 
 `last/` is the newest state and `previous/` the one before. A state is the model as transformers saves it, plus
 training.safetensors (weights, their moving average, optimizer), training.json (everything that is a number) and
@@ -43,7 +43,7 @@ class RunProgress:
     """How far a run is, apart from what its learner holds."""
 
     best: BestScore
-    epoch: int = 1  # the epoch that goes on, from 1
+    epoch: int = 1  # that is not over, from 1
     update: int = 0  # its updates that are done
     seconds: float = 0.0  # that the run has taken, over all its starts
     log_bytes: int = 0  # length of metrics.jsonl
@@ -96,7 +96,7 @@ def save_state(
     with learner.averaged():
         served = weights_of(learner.model) if learner.average else raw
     optimizer = _optimizer_state(learner.model, _bare(learner.optimizer))
-    tensors, numbers = _split(optimizer["state"]) if optimizer else ({}, {})
+    tensors, numbers = _split(optimizer.get("state", {}))  # none but on the main process
     tensors |= {f"raw|{name}": value for name, value in raw.items()}  # save_pretrained gives them other names
     if learner.average:
         tensors |= {f"average|{name}": value for name, value in served.items()}
@@ -217,10 +217,11 @@ def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict
 
 def _split(state: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
     """Returns parameter -> name -> value as tensors by "parameter|name", and the rest as it is."""
-    tensors = {f"{parameter}|{name}": value for parameter, values in state.items() for name, value in values.items()
-               if isinstance(value, Tensor)}  # fmt: skip
-    numbers = {parameter: {name: value for name, value in values.items() if not isinstance(value, Tensor)}
-               for parameter, values in state.items()}  # fmt: skip
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, dict[str, Any]] = {}
+    for parameter, values in state.items():
+        tensors |= {f"{parameter}|{name}": value for name, value in values.items() if isinstance(value, Tensor)}
+        numbers[parameter] = {name: value for name, value in values.items() if not isinstance(value, Tensor)}
     return tensors, numbers
 
 

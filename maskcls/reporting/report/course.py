@@ -38,7 +38,7 @@ def _best_epoch(material: Material, valid: list[dict[str, Any]]) -> str | None:
     if not valid:
         return None
     criterion = material.config.best_criterion
-    best = best_line(valid, criterion)
+    best = best_line(valid, criterion) or valid[-1]
     return material.word("best_epoch", epoch=best["epoch"], epochs=len(valid), criterion=f"valid/{criterion}")
 
 
