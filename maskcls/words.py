@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 from maskcls.errors import UserError, did_you_mean
-from maskcls.labels import ATTRIBUTES, decode_class
+from maskcls.labels import ATTRIBUTES, decode_class, num_classes
 
 LANGUAGES = ("en", "ko")
 
@@ -25,7 +25,7 @@ class Words:
 
     def __call__(self, key: str, **values: object) -> str:
         """Returns a text with the values in the place of its braces."""
-        return self.texts[key].format(**values)
+        return self.texts[key].format(num_classes=num_classes("class"), **values)
 
     def class_name(self, head: str, label: int) -> str:
         """Returns a label of a head as a person reads it: not worn · male · 30–59."""

@@ -137,19 +137,19 @@ def test_everything_works_with_the_keyboard(opened: Opened) -> None:
     assert page.evaluate("document.activeElement.matches('.gallery button')")  # the reader is back at the card
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.matches('.gallery button')")
-    page.locator(".size-18 td[tabindex='0']").focus()
+    page.locator(".of-class td[tabindex='0']").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")  # the edge: nothing moves
-    said = page.locator(".size-18 + .readout, .size-18 .readout").inner_text()
+    said = page.locator(".of-class + .readout, .of-class .readout").inner_text()
     assert re.fullmatch(r"worn · male · 30–59 → worn · male · under 30: \d+ of \d+ photos, [0-9.]+% of the row", said)
 
 
 def test_a_cell_and_a_curve_say_their_numbers_under_the_pointer(opened: Opened) -> None:
     page = opened.page
-    page.locator(".size-3 td.right").first.hover()
-    assert re.fullmatch(r"worn → worn: \d+ of 60 photos, .*", page.locator(".size-3 .readout").first.inner_text())
+    page.locator(".of-mask td.right").first.hover()
+    assert re.fullmatch(r"worn → worn: \d+ of 60 photos, .*", page.locator(".of-mask .readout").first.inner_text())
     chart = page.locator("[data-chart=chart_loss] svg")
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
@@ -169,7 +169,7 @@ def test_a_cell_and_a_curve_say_their_numbers_under_the_pointer(opened: Opened) 
 def test_shares_and_another_measure_can_be_chosen(opened: Opened) -> None:
     page = opened.page
     page.locator("input[name=cells][value=share]").check(force=True)
-    for row in page.locator(".size-2 tbody tr").all():
+    for row in page.locator(".of-gender tbody tr").all():
         assert sum(int(cell) for cell in row.locator("td").all_inner_texts()) in (99, 100, 101)
     dots = "Array.from(document.querySelectorAll('[data-chart=groups] .mark-symbol path'), (p) => p.getAttribute('transform')).join()"
     before = page.evaluate(dots)
@@ -195,7 +195,7 @@ def test_a_phone_needs_no_sideways_scrolling(opened: Opened) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     for section in page.query_selector_all("section"):
         assert section.bounding_box()["width"] <= 360
-    matrix = page.locator(".size-18 table").bounding_box()
+    matrix = page.locator(".of-class table").bounding_box()
     assert matrix["x"] + matrix["width"] <= 348  # all 18 columns are in view
     page.locator(".gallery button").first.click()
     assert page.locator("dialog[open]").bounding_box()["width"] <= 360

@@ -11,6 +11,7 @@ from maskcls.evaluation.metrics import Score
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.reporting import charts
 from maskcls.reporting.report.material import NUM_SUSPECTS, Material, percent
+from maskcls.words import Words
 
 # A mean confidence within this distance of the accuracy is called believable.
 BELIEVABLE = 0.03
@@ -153,10 +154,19 @@ def confusion(material: Material) -> dict[str, Any]:
             rows.append({"name": names[truth], "cells": cells})
         right = float(counts.trace() / max(counts.sum(), 1))
         matrices.append({"head": head, "title": material.word(head), "names": names, "rows": rows,
+                         "levels": _levels(material.word) if head == "class" else [],
                          "right": material.word("right_share", share=percent(right))})  # fmt: skip
-    levels = {head: [material.word.class_name(head, label) for label in range(len(HEAD_CLASSES[head]))]
-              for head in ATTRIBUTES}  # fmt: skip
-    return {"matrices": matrices, "levels": levels}
+    return {"matrices": matrices}
+
+
+def _levels(word: Words) -> list[dict[str, Any]]:
+    """Returns the headings of the classes, an attribute below the other: names from left to right, classes of each."""
+    levels, span = [], len(HEAD_CLASSES["class"])
+    for head in ATTRIBUTES:
+        names = [word.class_name(head, label) for label in range(len(HEAD_CLASSES[head]))]
+        span //= len(names)
+        levels.append({"span": span, "names": names * (len(HEAD_CLASSES["class"]) // (span * len(names)))})
+    return levels
 
 
 def groups(material: Material) -> dict[str, Any]:
