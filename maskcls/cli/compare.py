@@ -12,10 +12,12 @@ HELP = "compare runs on the people that all validated: configs, scores with inte
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command understands to its parser."""
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+",
+        "runs",
+        metavar="RUN",
+        nargs="+",
         help="run folder; each later one is compared with the first. runs/mask+runs/gender+runs/age: three attribute "
         "runs as one; runs/f0,runs/f1: folds of one recipe as one",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--score", default="f1", help="score to compare, as in metrics.jsonl: f1 (default), age_acc, ..."
     )

@@ -17,9 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "directory", metavar="DIR", nargs="?", type=full_path, default="runs", help="folder of run folders (runs)"
     )
     parser.add_argument(
-        "--sort", metavar="BY", default="started",
+        "--sort",
+        metavar="BY",
+        default="started",
         help="started (default, newest last), name, or a score, best first: f1, acc, loss, age_acc, ...",
-    )  # fmt: skip
+    )
     parser.add_argument("--csv", metavar="FILE", type=full_path, help="write the table, with every score")
 
 

@@ -52,10 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
     rows = []
     for suspect in chosen:
         proposed = [suspect.prediction if suspect.is_likely and suspect.head == head else "" for head in ATTRIBUTES]
-        rows.append([
-            suspect.profile, suspect.stem, *proposed, f"{suspect.suspicion:.4f}", suspect.label, suspect.prediction,
-            suspect.num_photos, suspect.reason,
-        ])  # fmt: skip
+        shown = suspect.label, suspect.prediction, suspect.num_photos, suspect.reason
+        rows.append([suspect.profile, suspect.stem, *proposed, f"{suspect.suspicion:.4f}", *shown])
     try:
         write_table(arguments.output, COLUMNS, rows, overwrites=False)
     except FileExistsError:

@@ -29,17 +29,15 @@ VERDICT_COLOURS = {"better": "var(--right-ink)", "worse": "var(--wrong)"}
 
 def curves(history: Sequence[Mapping[str, Any]], word: Words) -> dict[str, Spec]:
     """Returns the charts of loss, headline scores, every head's accuracy and learning rate, from metrics.jsonl."""
-    train, valid, acc, f1 = map(word, ("train", "valid", "acc", "f1"))
+    train, valid = word("train"), word("valid")
+    folders, measures = {valid: "valid", train: "train"}, ("f1", "acc")
+    scores = {f"{word(m)}, {split}": f"{folder}/{m}" for split, folder in folders.items() for m in measures}
     panels: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         "chart_loss": ({train: "train/loss", valid: "valid/loss"}, {}),
-        "chart_scores": (
-            {f"{title}, {split}": f"{folder}/{score}"
-             for split, folder in ((valid, "valid"), (train, "train")) for title, score in ((f1, "f1"), (acc, "acc"))},
-            {"is_share": True, "legend_columns": 2},
-        ),
+        "chart_scores": (scores, {"is_share": True, "legend_columns": 2}),
         "chart_heads": ({word(head): f"valid/{head}_acc" for head in ATTRIBUTES}, {"is_share": True}),
         "chart_rate": ({word("learning_rate"): "train/lr"}, {"number_format": ".2e"}),
-    }  # fmt: skip
+    }
     found = {}
     for title, (names, form) in panels.items():
         series = {label: points for label, name in names.items() if (points := _points(history, name))}

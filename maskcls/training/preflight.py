@@ -96,12 +96,21 @@ def try_out(
     moments = num_bytes(value for state in optimizer for value in state.values() if isinstance(value, Tensor))
     averaged = model_bytes if learner.average else 0
     runs, cache = nearest_folder(Path(config.model_dir)), nearest_folder(full_path(config.cache_dir))
-    return config, faces, Estimate(
-        seconds, epoch_seconds, epoch_seconds * config.epochs, photos_per_second,
-        peak_memory_gb(accelerator.device) + kept / 1e9, kept / 1e9,
-        2 * model_bytes + averaged + moments, model_bytes, 0 if is_decoded else int(np.prod(faces.pixels.shape)),
-        shutil.disk_usage(runs).free, shutil.disk_usage(cache).free, runs.stat().st_dev == cache.stat().st_dev,
-    )  # fmt: skip
+    estimate = Estimate(
+        update_seconds=seconds,
+        epoch_seconds=epoch_seconds,
+        run_seconds=epoch_seconds * config.epochs,
+        photos_per_second=photos_per_second,
+        memory_gb=peak_memory_gb(accelerator.device) + kept / 1e9,
+        kept_gb=kept / 1e9,
+        state_bytes=2 * model_bytes + averaged + moments,
+        model_bytes=model_bytes,
+        cache_bytes=0 if is_decoded else int(np.prod(faces.pixels.shape)),
+        free_bytes=shutil.disk_usage(runs).free,
+        cache_free_bytes=shutil.disk_usage(cache).free,
+        is_one_disk=runs.stat().st_dev == cache.stat().st_dev,
+    )
+    return config, faces, estimate
 
 
 def _check_cache_dir(config: Config) -> None:

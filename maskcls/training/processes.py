@@ -58,9 +58,11 @@ class Launch:
         # Without cpu=True each of several processes on a CPU would believe that it is alone.
         is_free = "ACCELERATE_MIXED_PRECISION" not in os.environ and is_quick_in(precision)
         self.accelerator = Accelerator(
-            cpu=num_devices == 0, mixed_precision=precision if is_free else None, gradient_accumulation_steps=1,
+            cpu=num_devices == 0,
+            mixed_precision=precision if is_free else None,
+            gradient_accumulation_steps=1,
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # not a copy of the gradient
-        )  # fmt: skip
+        )
         use_quick_kernels(self.accelerator.device)
         self.is_main, self.num_processes = self.accelerator.is_main_process, self.accelerator.num_processes
         if self.num_processes != (started := process_number("WORLD_SIZE", default=1)):
@@ -183,11 +185,10 @@ def _check_devices(num_devices: int) -> None:
     may_be_cpu = num_devices == 0 and "ACCELERATE_DYNAMO_MODE" not in os.environ
     if process_number("WORLD_SIZE", default=1) == 1 or asks_for_cpu or may_be_cpu or num_devices >= here:
         return
-    sees = f"sees {num_devices} GPUs" if num_devices else "sees no GPU"
-    mend = f"pass --num_processes {num_devices} (of all machines together)" if num_devices else (
-        f"on a CPU use {shipped('accelerate_configs/cpu.yaml')}, or "
-        "ACCELERATE_USE_CPU=true with torchrun --nproc_per_node"
-    )  # fmt: skip
+    sees, mend = f"sees {num_devices} GPUs", f"pass --num_processes {num_devices} (of all machines together)"
+    if not num_devices:
+        file, launcher = shipped("accelerate_configs/cpu.yaml"), "torchrun --nproc_per_node"
+        sees, mend = "sees no GPU", f"on a CPU use {file}, or ACCELERATE_USE_CPU=true with {launcher}"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     why = f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else ""
     raise UserError(f"{here} processes were started on this machine, each for a GPU, but torch {sees}{why}: {mend}")

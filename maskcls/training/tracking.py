@@ -200,14 +200,18 @@ def _wandb_tracker(config: Config, run: RunFolder, mode: str) -> _Wandb:
 
     wandb = _started_wandb()
     fold = [] if config.valid_profile else [f"fold {config.fold} of {config.num_folds}"]
+    times = {"init_timeout": SECONDS_TO_START, "finish_timeout": SECONDS_TO_FINISH, "finish_timeout_raises": True}
     tracker = WandBTracker(
-        config.wandb_project, name=run.path.name, group=config.name, id=run.name_on_server(),
-        resume="allow" if mode == "online" else None, tags=[config.output, config.model, *fold], dir=str(run.path),
+        config.wandb_project,
+        name=run.path.name,
+        group=config.name,
+        tags=[config.output, config.model, *fold],
+        id=run.name_on_server(),
+        dir=str(run.path),
         mode=mode,
-        settings=wandb.Settings(
-            init_timeout=SECONDS_TO_START, finish_timeout=SECONDS_TO_FINISH, finish_timeout_raises=True, console="off",
-        ),
-    )  # fmt: skip
+        resume="allow" if mode == "online" else None,
+        settings=wandb.Settings(**times, console="off"),
+    )
     tracker.start()
     tracker.run.define_metric("valid/*", step_metric="epoch")  # so that runs with other batches lie side by side
     tracker.store_init_configuration(config.model_dump())
