@@ -18,18 +18,9 @@ from typing import Any
 
 from maskcls.errors import UserError, did_you_mean
 
-# Base classes; classes whose arguments a YAML cannot hold; optimizers that want a closure, sparse or 2-D weights only.
-_NOT_FROM_YAML = {
-    "Optimizer",
-    "LRScheduler",
-    "LambdaLR",
-    "MultiplicativeLR",
-    "SequentialLR",
-    "ChainedScheduler",
-    "LBFGS",
-    "SparseAdam",
-    "Muon",
-}
+_BASES = {"Optimizer", "LRScheduler"}
+_WANT_WHAT_NO_YAML_HOLDS = {"LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler"}
+_WANT_OTHER_UPDATES = {"LBFGS", "SparseAdam", "Muon"}  # a closure, or sparse or 2-D weights only
 
 Terms = Sequence[Mapping[str, Any]]  # rows of the same table with a factor each, as the argument of one of them
 
@@ -179,7 +170,8 @@ def _public_classes(module: str) -> dict[str, str]:
             classes[node.name] = module
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(module):
             classes |= {a.name: node.module for a in node.names if a.name[0].isupper()}
-    return {name: where for name, where in classes.items() if name not in _NOT_FROM_YAML}
+    not_offered = _BASES | _WANT_WHAT_NO_YAML_HOLDS | _WANT_OTHER_UPDATES
+    return {name: where for name, where in classes.items() if name not in not_offered}
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from maskcls.errors import UserError
+from maskcls.errors import UserError, reason_of
 from maskcls.paths import encoding_problem, file_problem, full_path, replacing
 
 MAX_VALUES = 10_000  # of a file, aliases expanded
@@ -41,13 +41,10 @@ class YamlFile:
         try:
             node, values, problems = _parsed(path.read_text(encoding="utf-8"), path)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-        values = {} if node is None else values
-        if not isinstance(values, dict):
-            raise UserError(f"{path}: expected `key: value` lines")
-        keys = [key for key, _ in node.value] if node else []
+            raise _not_yaml(path, error) from None
+        keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
         places = {str(key.value): f"{path}:{key.start_mark.line + 1}" for key in keys}
-        file = cls(path, {str(key): value for key, value in values.items()}, places, problems)
+        file = cls(path, _as_mapping({} if node is None else values, path), places, problems)
         file._override(overrides)
         return file
 
@@ -85,6 +82,30 @@ class YamlFile:
         target[last] = value
         self.places[key.split(".")[0]] = f"override {override}"
         return problems
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Returns what a file says that a program wrote: ten times as fast as `YamlFile.read`, and not as strict.
+
+    Raises UserError when it cannot be read, or is no YAML mapping.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise UserError(f"{path}: {reason_of(error)}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise _not_yaml(path, error) from None
+    return _as_mapping(values, path)
+
+
+def _not_yaml(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}")
+
+
+def _as_mapping(values: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected `key: value` lines")
+    return {str(key): value for key, value in values.items()}
 
 
 def write_yaml(path: Path, values: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from maskcls.paths import command, full_path, shipped
+from maskcls.yaml_file import read_values
 
 HELP = "draw sample photos, profile lists and an evaluation set, to try everything without real photos"
 
@@ -40,11 +41,10 @@ def run(arguments: argparse.Namespace) -> None:
 
 def demo_command(directory: Path) -> str:
     """Returns the line that trains configs/demo.yaml on the data in `directory`, with the paths that are others."""
-    import yaml
-
     config = shipped("configs/demo.yaml")
-    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
-    paths = {key: Path(value) for key, value in settings.items() if isinstance(value, str) and "demo/" in value}
+    paths = {
+        key: Path(value) for key, value in read_values(config).items() if isinstance(value, str) and "demo/" in value
+    }
     moved = {key: directory / path.relative_to("demo") for key, path in paths.items()}
     others = [f"{key}={path}" for key, path in moved.items() if path != full_path(paths[key])]
     return command("train", "--config", config, *others)
