@@ -6,7 +6,8 @@ from typing import Any
 
 import vl_convert
 
-from maskcls.evaluation.intervals import Difference, Interval
+from maskcls.evaluation.intervals import Interval
+from maskcls.evaluation.paired import Difference
 from maskcls.reporting import charts, drawing
 from maskcls.reporting.comparison import Comparison
 from maskcls.words import Words
