@@ -12,6 +12,7 @@ from maskcls.config import Config, load_config
 from maskcls.errors import UserError
 from maskcls.program import errors_end_the_program
 from maskcls.training.processes import Launch
+from maskcls.training.resume import run_to_resume
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words, language
 
@@ -44,7 +45,7 @@ def main() -> None:
 def chosen(config: str | None, resume: str | None, overrides: list[str]) -> tuple[RunFolder | None, Config]:
     """Returns the run to go on with, if any, and the config. Raises UserError when neither is given."""
     if resume is not None:
-        return RunFolder.resume(resume, config, overrides)
+        return run_to_resume(resume, config, overrides)
     if config is None:
         raise UserError("give --config: a YAML of configs/, or --resume: a run folder")
     return None, load_config(config, overrides)

@@ -17,7 +17,7 @@ from infer import infer
 from maskcls.config import load_config
 from maskcls.data.profiles import parse_profile
 from maskcls.labels import STEMS
-from maskcls.training.run_folder import RunFolder
+from maskcls.training.resume import run_to_resume
 from tests.helpers import ROOT, TINY, files_of_at_most, json_lines, overrides, rows, run
 from train import train
 
@@ -287,7 +287,7 @@ def test_folders_may_be_called_anything_and_are_found_from_anywhere(
     assert {path.name for path in (tmp_path / "out:1").iterdir()} >= {"output.csv", "probabilities.parquet"}
     monkeypatch.chdir(tmp_path / "home")
     monkeypatch.setenv("HOME", "/nowhere")
-    resumed, config = RunFolder.resume("s3:a::b c/exp", None, ["epochs=2"])
+    resumed, config = run_to_resume("s3:a::b c/exp", None, ["epochs=2"])
     assert resumed is not None and config.cache_dir == str(tmp_path / "work" / "http:cache")
     train(config, resumed)
     assert len(json_lines(made / "metrics.jsonl")) > 3 and (made / "finished.json").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from maskcls.config import MAY_CHANGE, Config, load_config
-from maskcls.errors import UserError, joined, listed, reason_of
+from maskcls.config import Config, load_config
+from maskcls.errors import UserError, listed, reason_of
 from maskcls.paths import folder_problem, full_path, output_problem, replacing
 from maskcls.training.environment import current_environment
 from maskcls.yaml_file import read_values
@@ -105,36 +104,6 @@ class RunFolder:
     def all_in(cls, folder: str | Path) -> list[RunFolder]:
         """Returns the runs that lie in a folder, by name."""
         return [run for run in map(cls, sorted(Path(folder).glob("[!.]*"))) if run.is_run()]
-
-    @classmethod
-    def resume(cls, folder: str, config_path: str | None, overrides: Sequence[str]) -> tuple[RunFolder | None, Config]:
-        """Returns the run to resume and its config: that of the run, or of `config_path`, with the overrides.
-
-        `auto` for a folder looks for the newest unfinished run with the name and config of `config_path`; None: there
-        is none. Raises UserError when the folder is no run, or when a key differs that a run cannot change.
-        """
-        if folder == "auto":
-            if config_path is None:
-                raise UserError("--resume auto looks for a run of a config: give --config too")
-            config = load_config(config_path, overrides)
-            name = re.compile(re.escape(config.name) + "[0-9]*")  # as `create` made it
-            runs = [run for run in cls.all_in(config.model_dir) if name.fullmatch(run.path.name)]
-            runs = [run for run in runs if run.config.is_file()]
-            for run in sorted(runs, key=lambda run: run.config.stat().st_mtime_ns, reverse=True):
-                if not run.finished.exists() and not (former := load_config(run.trained)).differences(config):
-                    return run, _with_statistics_of(former, config)
-            return None, config
-        run = cls.existing(folder)
-        former, config = load_config(run.trained), load_config(config_path or run.config, overrides)
-        if problems := former.differences(config):
-            edited = "" if config_path or overrides else f"\n{run.config} has been edited since"
-            raise UserError(
-                joined(
-                    [f"{run.path} cannot resume with another config: {problem}" for problem in problems], "differences"
-                )
-                + f"{edited}\nMay change: {', '.join(sorted(MAY_CHANGE))}"
-            )
-        return run, _with_statistics_of(former, config)
 
     def is_run(self) -> bool:
         """Returns whether train.py made the folder, whole or damaged.
@@ -291,12 +260,6 @@ class StateFolder:
     config = Entry("training.yaml")  # that it was trained with, which nobody edits
     tensors = Entry("training.safetensors")  # weights, their moving average, the optimizer
     numbers = Entry("training.json")  # everything else
-
-
-def _with_statistics_of(former: Config, config: Config) -> Config:
-    """Returns the config with the mean and std that the run has computed."""
-    mean, std = (former.dataset_args.get(name) for name in ("mean", "std"))
-    return config.with_statistics(mean, std) if mean and std else config
 
 
 def check_outputs(config: Config, run: RunFolder | None) -> None:

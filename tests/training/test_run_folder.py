@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,13 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from maskcls.config import MAY_CHANGE, Config, load_config
+from maskcls.config import Config
 from maskcls.data.profiles import read_profile_list
 from maskcls.errors import UserError
-from maskcls.evaluation.findings import Findings
-from maskcls.evaluation.selection import BestScore
 from maskcls.training.run_folder import RunFolder, check_outputs
-from tests import made
 from tests.helpers import as_nobody, files_of_at_most
 
 
@@ -169,125 +165,6 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
         run.save_split(["c"], ["d"])
     assert run.trained_people() == {"a"} and run.name_on_server() == name
     assert names(tmp_path) == ["train_profiles.txt", "valid_profiles.txt", "wandb_id"]
-
-
-# Which run goes on
-
-
-CONFIG = """
-data_dir: data
-dataset_args: {{output: mask}}
-model_dir: {model_dir}
-name: exp
-ema_decay: 0.9
-"""
-
-
-@pytest.fixture
-def yaml(tmp_path: Path) -> str:
-    path = tmp_path / "exp.yaml"
-    path.write_text(CONFIG.format(model_dir=tmp_path / "runs"), encoding="utf-8")
-    return str(path)
-
-
-def left(yaml: str, *overrides: str, name: str = "exp", seconds: int = 0, is_finished: bool = False) -> RunFolder:
-    """Returns a run as train.py leaves it, statistics filled in, `seconds` after the others."""
-    config = load_config(yaml, overrides)
-    run = RunFolder.create(config.model_dir, name)
-    config.with_statistics([0.5, 0.4, 0.3], [0.2, 0.2, 0.2]).save(run.config)
-    os.utime(run.config, (1_000_000 + seconds, 1_000_000 + seconds))
-    if is_finished:
-        run.finish(BestScore("f1", 0.5, 3), Findings(made.predictions(3)), seconds=12.0)
-    return run
-
-
-def test_a_run_goes_on_with_its_own_config_and_with_the_one_that_it_came_from(yaml: str) -> None:
-    run = left(yaml)
-    for config_path in (None, yaml):
-        found, config = RunFolder.resume(str(run.path), config_path, [])
-        assert found == run and config == load_config(run.config)
-        assert config.dataset_args["mean"] == [0.5, 0.4, 0.3]  # the run's own, which are not computed again
-
-
-def test_what_may_change_may_change(yaml: str) -> None:
-    run = left(yaml)
-    overrides = ["epochs=99", "log_interval=1", "num_workers=0", "wandb=disabled", "checkpoint_interval=null"]
-    _, config = RunFolder.resume(str(run.path), None, overrides)
-    assert (config.epochs, config.log_interval, config.num_workers) == (99, 1, 0)
-    assert (config.wandb, config.checkpoint_interval) == ("disabled", None)
-    assert len(MAY_CHANGE) > 10 and set(Config.model_fields) > MAY_CHANGE
-
-
-def test_anything_else_is_refused_with_all_differences_and_what_may_change(yaml: str) -> None:
-    run = left(yaml)
-    with pytest.raises(UserError) as caught:
-        RunFolder.resume(str(run.path), None, ["lr=0.5", "seed=7", "ema_decay=null", "epochs=99"])
-    *lines, last = str(caught.value).splitlines()
-    assert lines == [
-        "3 differences:",
-        f"  - {run.path} cannot resume with another config: seed is 7, in the run 42",
-        f"  - {run.path} cannot resume with another config: ema_decay is None, in the run 0.9",
-        f"  - {run.path} cannot resume with another config: lr is 0.5, in the run 0.001",
-    ]
-    assert last == f"May change: {', '.join(sorted(MAY_CHANGE))}" and "epochs" in last and "log_interval" in last
-
-
-def test_a_config_that_was_edited_since_a_state_was_saved_is_refused(yaml: str) -> None:
-    """An optimizer's state holds its own learning rate, so that the edit would only look as if it had been trained."""
-    run = left(yaml)
-    run.last.mkdir()
-    shutil.copy(run.config, run.last / "training.yaml")
-    edited = run.config.read_text(encoding="utf-8").replace("lr: 0.001", "lr: 0.01").replace("epochs: 10", "epochs: 12")
-    run.config.write_text(edited, encoding="utf-8")
-    with pytest.raises(UserError) as caught:
-        RunFolder.resume(str(run.path), None, [])
-    first, second, third = str(caught.value).splitlines()
-    assert first == f"{run.path} cannot resume with another config: lr is 0.01, in the run 0.001"
-    assert second == f"{run.config} has been edited since" and third.startswith("May change: ")
-    run.config.write_text(edited.replace("lr: 0.01", "lr: 0.001"), encoding="utf-8")
-    assert RunFolder.resume(str(run.path), None, [])[1].epochs == 12  # which may change
-
-
-def test_a_run_goes_on_from_another_folder(yaml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    run = left(yaml, "data_dir=photos")
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    found, config = RunFolder.resume("../runs/exp", None, [])
-    assert (found, config.data_dir) == (run, str(tmp_path / "photos"))
-
-
-def test_what_is_no_run_cannot_go_on(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))} is not a run folder: it has no config\.yaml$"):
-        RunFolder.resume(str(tmp_path), None, [])
-
-
-def test_auto_needs_a_config() -> None:
-    with pytest.raises(UserError, match=r"^--resume auto looks for a run of a config: give --config too$"):
-        RunFolder.resume("auto", None, [])
-
-
-def test_auto_starts_anew_when_there_is_nothing_to_go_on_with(yaml: str) -> None:
-    assert RunFolder.resume("auto", yaml, []) == (None, load_config(yaml))
-    left(yaml, is_finished=True)
-    left(yaml, "lr=0.5")
-    left(yaml, name="other")
-    left(yaml, name="exp-2")
-    RunFolder.create(load_config(yaml).model_dir, "exp")  # killed before it wrote its config
-    assert RunFolder.resume("auto", yaml, []) == (None, load_config(yaml))
-
-
-def test_auto_takes_the_newest_unfinished_run_of_the_same_name_and_config(yaml: str) -> None:
-    left(yaml, seconds=1)
-    wanted = left(yaml, seconds=5)
-    left(yaml, seconds=3)
-    left(yaml, seconds=8, is_finished=True)
-    left(yaml, "ema_decay=null", seconds=9)
-    left(yaml, "seed=1", seconds=9)
-    left(yaml, name="other", seconds=9)
-    found, config = RunFolder.resume("auto", yaml, ["epochs=77"])
-    assert found == wanted and wanted.path.name == "exp1"
-    assert config.epochs == 77 and config.dataset_args["std"] == [0.2, 0.2, 0.2]
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
