@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskcls.evaluation.intervals import Interval
+from maskcls.evaluation.metrics import Score
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.words import Words
 
@@ -30,19 +31,19 @@ VERDICT_COLOURS = {"better": "var(--right-ink)", "worse": "var(--wrong)"}
 def curves(history: Sequence[Mapping[str, Any]], word: Words) -> dict[str, Spec]:
     """Returns the charts of loss, headline scores, every head's accuracy and learning rate, from metrics.jsonl."""
     train, valid = word("train"), word("valid")
-    folders, measures = {valid: "valid", train: "train"}, ("f1", "acc")
-    scores = {f"{word(m)}, {split}": f"{folder}/{m}" for split, folder in folders.items() for m in measures}
-    panels: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
-        "chart_loss": ({train: "train/loss", valid: "valid/loss"}, {}),
-        "chart_scores": (scores, {"is_share": True, "legend_columns": 2}),
-        "chart_heads": ({word(head): f"valid/{head}_acc" for head in ATTRIBUTES}, {"is_share": True}),
-        "chart_rate": ({word("learning_rate"): "train/lr"}, {"number_format": ".2e"}),
+    splits, measures = {valid: "valid", train: "train"}, ("f1", "acc")
+    scores = {f"{word(m)}, {title}": f"{split}/{m}" for title, split in splits.items() for m in measures}
+    panels = {
+        "chart_loss": (".3f", {train: "train/loss", valid: "valid/loss"}),
+        "chart_scores": (".1%", scores),
+        "chart_heads": (".1%", {word(head): f"valid/{Score(head, 'acc').name('class')}" for head in ATTRIBUTES}),
+        "chart_rate": (".2e", {word("learning_rate"): "train/lr"}),
     }
     found = {}
-    for title, (names, form) in panels.items():
+    for title, (number_format, names) in panels.items():
         series = {label: points for label, name in names.items() if (points := _points(history, name))}
         if series:
-            found[title] = lines(word(title), series, x_title=word("update"), **form)
+            found[title] = _lines(word(title), series, x_title=word("update"), number_format=number_format)
     return found
 
 
@@ -60,10 +61,9 @@ def _points(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float
     return found[:: max(-(-len(found) // MAX_POINTS), 1)]
 
 
-def lines(
-    description: str, series: Mapping[str, Sequence[tuple[float, float]]], *, x_title: str, is_share: bool = False,
-    number_format: str = ".3f", legend_columns: int = 3,
-) -> Spec:  # fmt: skip
+def _lines(
+    description: str, series: Mapping[str, Sequence[tuple[float, float]]], *, x_title: str, number_format: str
+) -> Spec:
     """Returns one line per series of (update, value) points, with all values of the update nearest to the pointer."""
     names = list(series)
     data = [
@@ -71,55 +71,45 @@ def lines(
         for name, points in series.items()
         for update, value in points
     ]
-    colours = [f"var(--series-{number + 1})" for number in range(len(names))]
-    scale = {"domain": [0, 1]} if is_share else {"zero": False}
-    axis = {"tickCount": 5, **({"format": ".0%"} if is_share else {})}
-    y = {"field": "value", "type": "quantitative", "title": None, "scale": scale, "axis": axis}
-    number_format = ".1%" if is_share else number_format
-    legend = {"columns": legend_columns} if len(names) > 1 else None
-    tooltips = [{"field": "update", "type": "quantitative", "title": x_title, "format": ","}]
-    tooltips += [{"field": name, "type": "quantitative", "format": number_format} for name in names]
+    colours = {"domain": names, "range": [f"var(--series-{number + 1})" for number in range(len(names))]}
+    legend = {"columns": 2 if len(names) == 4 else 3} if len(names) > 1 else None
+    if number_format.endswith("%"):
+        y = _number("value", scale={"domain": [0, 1]}, axis={"tickCount": 5, "format": ".0%"})
+    else:
+        y = _number("value", scale={"zero": False}, axis={"tickCount": 5})
     few = [name for name, points in series.items() if len(points) <= 60]
     near = {"type": "point", "fields": ["update"], "nearest": True, "on": "pointerover", "clear": "pointerout"}
+    values = {
+        "opacity": {"condition": {"param": "near", "empty": False, "value": 0.6}, "value": 0},
+        "tooltip": [
+            _number("update", x_title, format=","),
+            *(_number(name, name, format=number_format) for name in names),
+        ],
+    }
+    line = {"y": y, "color": {"field": "series", "scale": colours, "legend": legend}}
+    point = {"y": y, "color": {"field": "series"}}
     return {
         "description": description,
         "height": 210,
         "data": {"values": data},
-        "encoding": {"x": {"field": "update", "type": "quantitative", "title": x_title, "axis": {"tickCount": 6}}},
+        "encoding": {"x": _number("update", x_title, axis={"tickCount": 6})},
         "layer": [
-            {
-                "mark": {"type": "line", "strokeWidth": 2, "strokeJoin": "round"},
-                "encoding": {
-                    "y": y,
-                    "color": {"field": "series", "scale": {"domain": names, "range": colours}, "legend": legend},
-                },
-            },
-            {
-                "transform": [{"filter": {"field": "series", "oneOf": few}}],
-                "mark": {"type": "point", "filled": True, "size": 26, "opacity": 1},
-                "encoding": {"y": y, "color": {"field": "series"}},
-            },
-            {
+            _layer("line", line, strokeWidth=2, strokeJoin="round"),
+            _layer("point", point, filled=True, size=26, opacity=1)
+            | {"transform": [{"filter": {"field": "series", "oneOf": few}}]},
+            _layer("rule", values, color="var(--muted)", strokeWidth=1)
+            | {
                 "transform": [{"pivot": "series", "value": "value", "groupby": ["update"]}],
                 "params": [{"name": "near", "select": near}],
-                "mark": {"type": "rule", "color": "var(--muted)", "strokeWidth": 1},
-                "encoding": {
-                    "opacity": {"condition": {"param": "near", "empty": False, "value": 0.6}, "value": 0},
-                    "tooltip": tooltips,
-                },
             },
         ],
     }
 
 
-def dots(
-    description: str, rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float], *, measure: str,
-    titles: Mapping[str, str],
-) -> Spec:  # fmt: skip
+def dots(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float], word: Words, *, measure: str) -> Spec:
     """Returns a dot with its interval per row {group, name, score, value, low, high, photos, people}, groups together.
 
     The signal `measure` chooses the score that is shown; overall: score -> the value of all photos, a dashed line.
-    titles: the words for score, interval, photos, people.
     """
     order: dict[str, None] = {}
     data = []
@@ -130,55 +120,33 @@ def dots(
         data.append({**row, "place": place, "interval": interval})
     lowest = min(row["low"] for row in rows)
     x = {
-        "type": "quantitative",
-        "title": None,
         "scale": {"domain": [max(0.0, int(lowest * 10 - 0.01) / 10), 1]},
         "axis": {"format": ".0%", "orient": "top", "grid": True, "tickCount": 5},
     }
     is_group = f"indexof(datum.value, '{SEPARATOR}') < 0"
-    y = {
-        "field": "place",
-        "type": "nominal",
-        "title": None,
-        "scale": {"domain": list(order), "paddingInner": 0.2},
-        "axis": {
-            "labelExpr": f"slice(datum.value, indexof(datum.value, '{SEPARATOR}') + 1)",
-            "labelFontWeight": {"condition": {"test": is_group, "value": "bold"}, "value": "normal"},
-            "labelColor": {"condition": {"test": is_group, "value": "var(--ink)"}, "value": "var(--muted)"},
-            "labelLimit": 140,
-        },
+    labels = {
+        "labelExpr": f"slice(datum.value, indexof(datum.value, '{SEPARATOR}') + 1)",
+        "labelFontWeight": {"condition": {"test": is_group, "value": "bold"}, "value": "normal"},
+        "labelColor": {"condition": {"test": is_group, "value": "var(--ink)"}, "value": "var(--muted)"},
+        "labelLimit": 140,
     }
-    fields = {"name": " ", "interval": titles["score"], "photos": titles["photos"], "people": titles["people"]}
-    tooltip = [{"field": field, "title": title} for field, title in fields.items()]
-    shown = [{"filter": "datum.score === measure"}]
+    y = _name("place", scale={"domain": list(order), "paddingInner": 0.2}, axis=labels)
+    titles = {"name": " ", "interval": word("acc"), "photos": word("photos"), "people": word("people")}
+    tooltip = [{"field": field, "title": title} for field, title in titles.items()]
+    shown = {"transform": [{"filter": "datum.score === measure"}]}
     everybody = {
+        **_layer("rule", {"x": _number("value", **x)}, strokeDash=[4, 4], color="var(--muted)"),
+        **shown,
         "data": {"values": [{"score": score, "value": value} for score, value in overall.items()]},
-        "transform": shown,
-        "mark": {"type": "rule", "strokeDash": [4, 4], "color": "var(--muted)"},
-        "encoding": {"x": {**x, "field": "value"}},
     }
     return {
-        "description": description,
+        "description": word("slices_note"),
         "height": ROW_HEIGHT * len(order),  # Vega-Lite warns of {"step": ...} beside width "container"
         "params": [{"name": "measure", "value": measure}],
         "data": {"values": data},
-        "transform": shown,
+        **shown,
         "layer": [everybody, *_intervals(x, y=y, tooltip=tooltip, color={"value": "var(--series-1)"})],
     }
-
-
-def _intervals(x: Spec, **encoding: Any) -> list[Spec]:
-    """Returns the layers of a dot with its interval for every row {value, low, high}."""
-    return [
-        {
-            "mark": {"type": "rule", "strokeWidth": 3, "strokeCap": "round", "opacity": 0.45},
-            "encoding": {**encoding, "x": {**x, "field": "low"}, "x2": {"field": "high"}},
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
-            "encoding": {**encoding, "x": {**x, "field": "value"}},
-        },
-    ]
 
 
 def reliability(description: str, calibration: Calibration, word: Words) -> Spec:
@@ -187,33 +155,23 @@ def reliability(description: str, calibration: Calibration, word: Words) -> Spec
         {"confidence": part.confidence, "accuracy": part.accuracy, "photos": part.num_photos}
         for part in calibration.bins
     ]
-    form = {
-        "type": "quantitative",
-        "scale": {"domain": [0, 1]},
-        "axis": {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1], "grid": True},
-    }
-    confidence = {"field": "confidence", "title": word("confidence")}
-    accuracy = {"field": "accuracy", "title": word("acc")}
+    share = {"scale": {"domain": [0, 1]}, "axis": {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1], "grid": True}}
+    confidence, accuracy = ("confidence", word("confidence")), ("accuracy", word("acc"))
     photos = {"field": "photos", "title": word("photos")}
-    size = {**photos, "type": "quantitative", "legend": None, "scale": {"range": [20, 320], "zero": True}}
+    dot = {
+        "size": _number("photos", legend=None, scale={"range": [20, 320], "zero": True}),
+        "tooltip": [_number(*confidence, format=".1%"), _number(*accuracy, format=".1%"), photos],
+    }
+    ideal = {"data": {"values": [{"confidence": share, "accuracy": share} for share in (0, 1)]}}
     return {
         "description": description,
         "height": 220,
         "data": {"values": data},
-        "encoding": {"x": {**confidence, **form}, "y": {**accuracy, **form}},
+        "encoding": {"x": _number(*confidence, **share), "y": _number(*accuracy, **share)},
         "layer": [
-            {
-                "data": {"values": [{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]},
-                "mark": {"type": "line", "strokeDash": [4, 4], "color": "var(--muted)", "strokeWidth": 1},
-            },
-            {"mark": {"type": "line", "color": "var(--series-1)", "strokeWidth": 1, "opacity": 0.4}},
-            {
-                "mark": {"type": "point", "filled": True, "opacity": 0.9, "color": "var(--series-1)"},
-                "encoding": {
-                    "size": size,
-                    "tooltip": [{**confidence, "format": ".1%"}, {**accuracy, "format": ".1%"}, photos],
-                },
-            },
+            _layer("line", {}, strokeDash=[4, 4], color="var(--muted)", strokeWidth=1) | ideal,
+            _layer("line", {}, color="var(--series-1)", strokeWidth=1, opacity=0.4),
+            _layer("point", dot, filled=True, opacity=0.9, color="var(--series-1)"),
         ],
     }
 
@@ -233,14 +191,14 @@ def _matrix(head: str, counts: np.ndarray) -> Spec:
         for (row, column), count in np.ndenumerate(counts)
         if count
     ]
-
-    def place(field: str, angle: int) -> Spec:
-        labels = {"labelAngle": angle, "labelLimit": 0, "labelOverlap": False, "ticks": False, "domain": False}
-        return {"field": field, "type": "nominal", "scale": {"domain": classes, "padding": 0.02}, "axis": labels}
-
+    scale = {"domain": classes, "padding": 0.02}
+    labels = {"labelLimit": 0, "labelOverlap": False, "ticks": False, "domain": False}
+    upright = {"labelAngle": -90 if len(classes) > 3 else 0}
     right = {"test": "datum.truth === datum.predicted", "value": "var(--accent)"}
     strong = {"test": "datum.share > 0.5", "value": "var(--on-accent)"}
-    strength = {"type": "quantitative", "scale": {"domain": [0, 1], "range": [0.08, 0.96]}, "legend": None}
+    strength = _number("share", scale={"domain": [0, 1], "range": [0.08, 0.96]}, legend=None)  # as in style.css
+    cell = {"color": {"condition": right, "value": "var(--wrong)"}, "opacity": strength}
+    count = {"text": _number("count"), "color": {"condition": strong, "value": "var(--ink)"}}
     side = max(44 * len(classes), 240)
     return {
         "title": f"{head}: {np.trace(counts) / max(counts.sum(), 1):.1%} right",
@@ -248,41 +206,25 @@ def _matrix(head: str, counts: np.ndarray) -> Spec:
         "height": side,
         "view": {"stroke": "var(--line)"},
         "data": {"values": data},
-        "encoding": {"x": place("predicted", -90 if len(classes) > 3 else 0), "y": place("truth", 0)},
-        "layer": [
-            {
-                "mark": {"type": "rect", "cornerRadius": 3},
-                "encoding": {
-                    "color": {"condition": right, "value": "var(--wrong)"},
-                    "opacity": {"field": "share", **strength},
-                },
-            },
-            {
-                "mark": {"type": "text", "fontSize": 12},
-                "encoding": {
-                    "text": {"field": "count", "type": "quantitative"},
-                    "color": {"condition": strong, "value": "var(--ink)"},
-                },
-            },
-        ],
+        "encoding": {
+            "x": _name("predicted", "predicted", scale=scale, axis=labels | upright),
+            "y": _name("truth", "truth", scale=scale, axis=labels),
+        },
+        "layer": [_layer("rect", cell, cornerRadius=3), _layer("text", count, fontSize=12)],
     }
 
 
 def comparison(found: Comparison) -> Spec:
     """Returns every run's score, and every difference from the first run, as dots with 95 % intervals."""
-    differences = [Interval(0, 0, 0), *(difference.interval for difference in found.differences)]
     title = f"{found.score}, 95 % intervals over people"
     scores = _runs(title, found.scores[found.score], ["var(--series-1)"] * len(found.names))
+    differences = [Interval(0, 0, 0), *(difference.interval for difference in found.differences)]
     verdicts = ["", *found.verdicts]
     colours = [VERDICT_COLOURS.get(verdict, "var(--muted)") for verdict in verdicts]
     changes = _runs(f"difference from {found.names[0]}", differences, colours, verdicts)
-    zero = {
-        "data": {"values": [{"zero": 0}]},
-        "mark": {"type": "rule", "color": "var(--ink)"},
-        "encoding": {"x": {"field": "zero", "type": "quantitative"}},
-    }
-    panels = [scores, {**changes, "layer": [zero, *changes["layer"]]}]
-    return {"params": [{"name": "names", "value": found.names}], "hconcat": panels}
+    zero = _layer("rule", {"x": {"datum": 0}}, color="var(--ink)")
+    changes["layer"].insert(0, zero | {"data": {"values": [{}]}})
+    return {"params": [{"name": "names", "value": found.names}], "hconcat": [scores, changes]}
 
 
 def _runs(title: str, intervals: Sequence[Interval], colours: Sequence[str], verdicts: Sequence[str] = ()) -> Spec:
@@ -291,11 +233,32 @@ def _runs(title: str, intervals: Sequence[Interval], colours: Sequence[str], ver
         {"run": run, **vars(interval), "colour": colour, "verdict": verdict}
         for run, (interval, colour, verdict) in enumerate(zip_longest(intervals, colours, verdicts, fillvalue=""))
     ]
-    scale = {"zero": False, "padding": 16}
-    x = {"type": "quantitative", "title": None, "scale": scale, "axis": {"grid": True, "tickCount": 6}}
+    x = {"scale": {"zero": False, "padding": 16}, "axis": {"grid": True, "tickCount": 6}}
     names = {"labelExpr": "names[datum.value]", "labelLimit": 400}  # by number: two runs may have one name
-    y = {"field": "run", "type": "nominal", "title": None, "axis": names}
-    dot = _intervals(x, y=y, color={"field": "colour", "type": "nominal", "scale": None})
-    said = {"mark": {"type": "text", "dy": -12}, "encoding": {**dot[1]["encoding"], "text": {"field": "verdict"}}}
+    of_run = {"y": _name("run", axis=names), "color": {"field": "colour", "type": "nominal", "scale": None}}
+    verdict = _layer("text", {**of_run, "x": _number("value", **x), "text": {"field": "verdict"}}, dy=-12)
+    layers = [*_intervals(x, **of_run), verdict]
     height = 2 * ROW_HEIGHT * len(data)
-    return {"title": title, "width": 480, "height": height, "data": {"values": data}, "layer": [*dot, said]}
+    return {"title": title, "width": 480, "height": height, "data": {"values": data}, "layer": layers}
+
+
+def _intervals(x: Spec, **encoding: Any) -> list[Spec]:
+    """Returns the layers of a dot with its interval for every row {value, low, high}."""
+    interval = {**encoding, "x": _number("low", **x), "x2": {"field": "high"}}
+    return [
+        _layer("rule", interval, strokeWidth=3, strokeCap="round", opacity=0.45),
+        _layer("point", {**encoding, "x": _number("value", **x)}, filled=True, size=70, opacity=1),
+    ]
+
+
+def _layer(mark: str, encoding: Spec, **style: Any) -> Spec:
+    """Returns what is drawn for every row of the data: how, and what its fields decide."""
+    return {"mark": {"type": mark, **style}, "encoding": encoding}
+
+
+def _number(field: str, title: str | None = None, /, **form: Any) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title, **form}
+
+
+def _name(field: str, title: str | None = None, /, **form: Any) -> Spec:
+    return {"field": field, "type": "nominal", "title": title, **form}

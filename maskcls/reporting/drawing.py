@@ -21,7 +21,7 @@ NOWHERE = "\U0010ffff"  # stands for no character, so no font has it
 def in_page(chart: Spec) -> Spec:
     """Returns a chart for report.html: as wide as its place, in the colours that the page has just then."""
     size = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
-    return _framed({**size, "background": None, "padding": 2, **chart}, _font_of(_style()))
+    return _framed({**size, "background": None, "padding": 2, **chart}, _font_of(_read("style.css")))
 
 
 def drawn(chart: Spec, form: str = "png") -> bytes:
@@ -32,7 +32,7 @@ def drawn(chart: Spec, form: str = "png") -> bytes:
     """
     import vl_convert
 
-    style = _style()
+    style = _read("style.css")
     # A font with Hangul makes 324 numbers a second slower.
     font = FONT if json.dumps(chart, ensure_ascii=False).isascii() else _font_of(style)
     text = json.dumps(_framed({"background": "var(--card)", "padding": 12, **chart}, font), ensure_ascii=False)
@@ -54,8 +54,10 @@ def save_chart(path: Path, chart: Spec) -> None:
         unfinished.write_bytes(picture)
 
 
-def _style() -> str:
-    return (files("maskcls.reporting") / "report" / "style.css").read_text(encoding="utf-8")
+def _framed(chart: Spec, font: str) -> Spec:
+    """Returns a chart with the theme of all of them."""
+    config = {"font": font, **json.loads(_read("theme.json"))}  # Vega measures its texts with the font
+    return {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", **chart, "config": config}
 
 
 def _font_of(style: str) -> str:
@@ -64,38 +66,8 @@ def _font_of(style: str) -> str:
     return found[1]
 
 
-def _framed(chart: Spec, font: str) -> Spec:
-    """Returns a chart with the theme of all of them."""
-    axis = {f"{part}Color": "var(--line)" for part in ("grid", "domain", "tick")}
-    config = {
-        "font": font,  # Vega measures its texts with it
-        "view": {"stroke": None},
-        "title": {"color": "var(--ink)", "fontSize": 14, "fontWeight": "normal"},
-        "axis": {
-            **axis,
-            "labelColor": "var(--muted)",
-            "titleColor": "var(--muted)",
-            "labelFontSize": 12,
-            "titleFontSize": 12,
-            "titleFontWeight": "normal",
-            "titlePadding": 6,
-            "tickSize": 4,
-        },
-        "axisX": {"grid": False},
-        "axisY": {"domain": False, "ticks": False, "labelPadding": 6},
-        "legend": {
-            "orient": "top",
-            "direction": "horizontal",
-            "title": None,
-            "labelColor": "var(--ink)",
-            "labelFontSize": 12,
-            "symbolType": "stroke",
-            "symbolStrokeWidth": 3,
-            "padding": 0,
-            "offset": 8,
-        },
-    }
-    return {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", **chart, "config": config}
+def _read(name: str) -> str:
+    return (files("maskcls.reporting") / "report" / name).read_text(encoding="utf-8")
 
 
 def _drawable(text: str, font: str) -> str:

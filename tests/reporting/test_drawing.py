@@ -17,8 +17,9 @@ from PIL import Image
 from maskcls.errors import UserError
 from maskcls.reporting import charts
 from maskcls.reporting.drawing import drawn, in_page, save_chart
+from maskcls.words import Words
 from tests.helpers import ROOT
-from tests.reporting.test_charts import comparison
+from tests.reporting.test_charts import HISTORY, comparison
 
 
 def write_font(path: Path, characters: str) -> None:
@@ -92,7 +93,7 @@ def test_a_picture_has_the_form_that_its_ending_names(tmp_path: Path) -> None:
 
 
 def test_the_page_and_a_picture_share_all_but_size_and_colours() -> None:
-    chart = charts.lines("loss", {"train": [(1, 2.0), (2, 1.0)]}, x_title="update")
+    chart = charts.curves(HISTORY, Words("en"))["chart_loss"]
     assert {**in_page(chart), **chart} == in_page(chart)
     assert in_page(chart)["layer"][2]["mark"]["color"] == "var(--muted)"
     picture = Image.open(BytesIO(drawn({**chart, "width": 200}))).convert("RGB")

@@ -189,11 +189,8 @@ def groups(material: Material) -> dict[str, Any]:
     measures = [
         {"score": name, "title": material.title(score), "is_first": score == first} for score, name in names.items()
     ]
-    chart = charts.dots(
-        material.word("slices_note"), data, {name: findings.scores[score].value for score, name in names.items()},
-        measure=names[first],
-        titles={"score": material.word("acc"), "photos": material.word("photos"), "people": material.word("people")},
-    )  # fmt: skip
+    overall = {name: findings.scores[score].value for score, name in names.items()}
+    chart = charts.dots(data, overall, material.word, measure=names[first])
     differences = [
         {"title": material.title(gap.score), "group": _group_title(material, gap.group),
          "higher": _value_title(material, gap.group, gap.higher), "lower": _value_title(material, gap.group, gap.lower),
