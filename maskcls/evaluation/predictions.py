@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,20 +71,11 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Writes Parquet: profile, file, LABEL_COLUMNS, age, race, then {head}_{label} columns, float32."""
-        import pyarrow
-        from pyarrow import parquet
-
-        columns = {"profile": self.people, "file": self.files}
-        columns |= {name: self.labels[:, number] for number, name in enumerate(LABEL_COLUMNS)}
-        columns |= {"age": self.ages, "race": self.races}
-        columns |= {
-            f"{head}_{label}": values[:, label]
-            for head, values in self.probabilities.items()
-            for label in range(values.shape[1])
-        }
-        # Not by its name: of one like a:b/... pyarrow would take a part for a protocol.
-        with replacing(path) as unfinished, unfinished.open("wb") as file:
-            parquet.write_table(pyarrow.table(columns), file)
+        facts = {"profile": self.people, "file": self.files}
+        facts |= {name: self.labels[:, number] for number, name in enumerate(LABEL_COLUMNS)}
+        facts |= {"age": self.ages, "race": self.races}
+        with replacing(path) as unfinished:
+            write_probabilities(unfinished, facts, self.probabilities)
 
     @classmethod
     def load(cls, path: Path) -> Predictions:
@@ -117,3 +109,16 @@ class Predictions:
             ) from None
         except (OSError, ArrowException, KeyError, ValueError) as error:
             raise UserError(f"{path} is not a table of predictions: {error}") from None
+
+
+def write_probabilities(path: Path, facts: Mapping[str, Any], probabilities: Mapping[str, np.ndarray]) -> None:
+    """Writes Parquet: a column of each fact, then {head}_{label} columns of the probabilities (N, K)."""
+    import pyarrow
+    from pyarrow import parquet
+
+    of_heads = {
+        f"{head}_{label}": column for head, values in probabilities.items() for label, column in enumerate(values.T)
+    }
+    # Not by its name: of one like a:b/... pyarrow would take a part for a protocol.
+    with path.open("wb") as file:
+        parquet.write_table(pyarrow.table({**facts, **of_heads}), file)

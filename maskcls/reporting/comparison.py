@@ -29,6 +29,7 @@ from maskcls.labels import HEAD_CLASSES
 from maskcls.paths import full_path
 from maskcls.reporting.text import aligned
 from maskcls.training.run_folder import RunFolder
+from maskcls.yaml_file import read_values
 
 WIDEST_CELL = 40  # characters of a config value in the printed table
 
@@ -64,7 +65,7 @@ def read_run(text: str) -> Run:
     folds = [[full_path(part) for part in _split(fold, "+")] for fold in _split(text, ",")]
     configs, tables = [], []
     for folders in folds:
-        configs += [flat(RunFolder(folder).read_config()) for folder in folders]
+        configs += [flat(read_values(RunFolder(folder).config)) for folder in folders]
         parts = [Predictions.load(RunFolder(folder).predictions) for folder in folders]
         tables.append(combined_attributes(parts) if len(parts) > 1 else parts[0])
     keys = dict.fromkeys(key for config in configs for key in config)

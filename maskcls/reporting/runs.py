@@ -15,7 +15,8 @@ from maskcls.errors import UserError, did_you_mean
 from maskcls.evaluation.selection import best_line
 from maskcls.paths import folder_problem
 from maskcls.reporting.text import aligned
-from maskcls.training.run_folder import RunFolder
+from maskcls.training.run_folder import RunFolder, read_json
+from maskcls.yaml_file import read_values
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def _summary(run: RunFolder) -> RunSummary:
     problems = []
     config: Mapping[str, Any] = {}
     try:
-        config = run.read_config()
+        config = read_values(run.config)
     except UserError as error:
         problems.append(str(error).removeprefix(f"{run.path}/"))
     try:
@@ -64,7 +65,7 @@ def _summary(run: RunFolder) -> RunSummary:
     started, logged = _written(run.config), _written(run.metrics)
     seconds = logged - started if started and logged and logged >= started else None  # a copy may turn them around
     if is_finished := run.finished.exists():
-        told = run.read_finished().get("seconds")
+        told = read_json(run.finished).get("seconds")
         if isinstance(told, int | float):
             seconds = float(told)
         else:

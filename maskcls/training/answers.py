@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskcls.errors import UserError, reason_of
+from maskcls.evaluation.predictions import write_probabilities
 from maskcls.paths import output_problem, written_whole
-from maskcls.training.run_folder import Entry, as_json
+from maskcls.training.run_folder import Entry, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,18 +45,9 @@ class Answers:
 
         answers: (N,) the headline's labels; probabilities: head -> (N, K). Raises what `written_whole` does.
         """
-        import pyarrow
-        from pyarrow import parquet
-
-        columns: dict[str, Any] = {"ImageID": list(image_ids)}
-        columns |= {
-            f"{head}_{label}": values[:, label].numpy()
-            for head, values in probabilities.items()
-            for label in range(values.shape[1])
-        }
+        arrays = {head: values.numpy() for head, values in probabilities.items()}
         with written_whole(self.table) as table, written_whole(self.probabilities) as unfinished:
-            with unfinished.open("wb") as file:  # not by its name: a:b/... would be a protocol
-                parquet.write_table(pyarrow.table(columns), file)
+            write_probabilities(unfinished, {"ImageID": list(image_ids)}, arrays)
             with table.open("w", newline="", encoding="utf-8") as text:
                 csv.writer(text, lineterminator="\n").writerows(
                     [("ImageID", "ans"), *zip(image_ids, answers.tolist(), strict=True)]
@@ -66,4 +58,4 @@ class Answers:
     def save_scores(self, scores: Mapping[str, Any]) -> None:
         """Writes `scores`. Raises what `written_whole` does."""
         with written_whole(self.scores) as unfinished:
-            unfinished.write_text(as_json(scores), encoding="utf-8")
+            write_json(unfinished, scores)

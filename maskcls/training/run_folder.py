@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -70,12 +70,10 @@ class RunFolder:
         try:
             parent.mkdir(parents=True, exist_ok=True)
             for number in count():
-                path = parent / (f"{name}{number}" if number else name)
-                try:
+                path = parent / f"{name}{number or ''}"
+                with suppress(FileExistsError):
                     path.mkdir()  # atomic: of two launches at the same moment one gets the next number
-                except FileExistsError:
-                    continue
-                return cls(path)
+                    return cls(path)
         except OSError as error:
             raise UserError(f"model_dir {model_dir} is not writable: {reason_of(error)}") from None
         raise AssertionError
@@ -112,16 +110,9 @@ class RunFolder:
         keys. Where it cannot be read, the other files do.
         """
         try:
-            return self.read_config().keys() >= KEYS_OF_EVERY_VERSION
+            return read_values(self.config).keys() >= KEYS_OF_EVERY_VERSION
         except UserError:  # not by exists(), for which it is an error when nobody may look
             return any(os.access(path, os.F_OK) for path in (self.metrics, self.environment, self.best))
-
-    def read_config(self) -> dict[str, Any]:
-        """Returns the keys of the config as they stand there, so that runs of other versions can be read too.
-
-        Raises UserError when it is missing or no YAML mapping.
-        """
-        return read_values(self.config)
 
     @property
     def trained(self) -> Path:
@@ -157,9 +148,7 @@ class RunFolder:
         scores = {name: asdict(interval) for name, interval in findings.named_scores.items()}
         # Read by whoever weighs this model's answers against those of others: the decision of an ensemble.
         temperatures = {head: calibration.temperature for head, calibration in findings.calibration.items()}
-        _write(
-            self.finished, as_json({**asdict(best), "seconds": seconds, "scores": scores, "temperatures": temperatures})
-        )
+        write_json(self.finished, {**asdict(best), "seconds": seconds, "scores": scores, "temperatures": temperatures})
 
     def save_split(self, train: Sequence[str], valid: Sequence[str]) -> None:
         """Writes the people of both splits."""
@@ -173,19 +162,11 @@ class RunFolder:
 
     def save_environment(self, **facts: Any) -> None:
         """Writes what it runs on, and the given facts."""
-        _write(self.environment, as_json({**current_environment(), **facts}))
-
-    def read_environment(self) -> dict[str, Any]:
-        """Returns what `save_environment` has written, or nothing when that cannot be read."""
-        return _facts(self.environment)
-
-    def read_finished(self) -> dict[str, Any]:
-        """Returns what `finish` has written, or nothing when that cannot be read."""
-        return _facts(self.finished)
+        write_json(self.environment, {**current_environment(), **facts})
 
     def precision(self) -> str:
         """Returns the mixed precision that it was trained and validated in; no where it does not say."""
-        precision = self.read_environment().get("mixed_precision")
+        precision = read_json(self.environment).get("mixed_precision")
         return precision if precision in ("fp16", "bf16") else "no"
 
     def not_finite(self, update: int) -> Path:
@@ -217,12 +198,11 @@ class RunFolder:
         Returns what a person should know: nothing, or that somebody has shortened the log, of which whole lines stay.
         """
         logged = self.metrics.read_bytes() if self.metrics.exists() else b""
-        if len(logged) >= length:
-            if logged:
-                os.truncate(self.metrics, length)
-            return ""
+        is_whole = len(logged) >= length
         if logged:
-            os.truncate(self.metrics, logged.rfind(b"\n") + 1)
+            os.truncate(self.metrics, length if is_whole else logged.rfind(b"\n") + 1)
+        if is_whole:
+            return ""
         return (
             f"{self.metrics} has {len(logged):,} bytes of the {length:,} that it had when the state was saved: "
             "its last lines are lost, and with them a part of the curves"
@@ -278,12 +258,13 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     _write(path, "".join(f"{line}\n" for line in lines))
 
 
-def as_json(values: Any) -> str:
-    """Returns indented JSON."""
-    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+def write_json(path: Path, values: Any) -> None:
+    """Writes indented JSON as `write_lines` writes."""
+    _write(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the facts of a file that `write_json` has written, or nothing when they cannot be read."""
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -16,6 +16,7 @@ from maskcls.reporting.comparison import flat
 from maskcls.reporting.console import duration
 from maskcls.reporting.report.material import Material
 from maskcls.reporting.report.mistakes import jpeg
+from maskcls.training.run_folder import read_json
 
 BATCH_PHOTO_SIZE = 112  # pixels
 
@@ -122,7 +123,7 @@ def cost(material: Material) -> dict[str, Any]:
             ("updates", f"{train[-1]['update']:,}"),
         ]
     rows = []
-    for key, value in material.run.read_environment().items():
+    for key, value in read_json(material.run.environment).items():
         if key == "command":
             value = shlex.join(value)
         elif isinstance(value, dict):
