@@ -24,11 +24,24 @@ class BestScore:
         return is_better
 
 
-def best_line(history: Sequence[Mapping[str, Any]], criterion: str) -> Mapping[str, Any] | None:
-    """Returns the line of metrics.jsonl with the best epoch's scores; None when no line has epoch and criterion."""
-    best, chosen = BestScore(criterion), None
-    for line in history:
-        value, epoch = line.get(f"valid/{criterion}"), line.get("epoch")
-        if isinstance(value, int | float) and isinstance(epoch, int) and best.update({criterion: value}, epoch):
-            chosen = line
-    return chosen
+def validations(log: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
+    """Returns every validated epoch's scores, without their valid/, from lines of metrics.jsonl.
+
+    What is no epoch or no number there is ignored: a person may have edited it.
+    """
+    found = {}
+    for line in log:
+        values = {name.removeprefix("valid/"): value for name, value in line.items() if name.startswith("valid/")}
+        scores = {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
+        if scores and isinstance(line.get("epoch"), int):
+            found[line["epoch"]] = scores
+    return found
+
+
+def best_epoch(validations: Mapping[int, Mapping[str, float]], criterion: str) -> int | None:
+    """Returns the best of the epochs, or None when none has such a score."""
+    best = BestScore(criterion)
+    for epoch, scores in validations.items():
+        if criterion in scores:
+            best.update(scores, epoch)
+    return best.epoch or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -15,9 +15,8 @@ import numpy as np
 
 from maskcls.config import Config, load_config
 from maskcls.evaluation.findings import Findings
-from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.predictions import Predictions
-from maskcls.evaluation.selection import best_line
+from maskcls.evaluation.selection import best_epoch, validations
 from maskcls.labels import HEAD_CLASSES
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking, within
@@ -55,7 +54,10 @@ def log_results(tracking: Tracking, run: RunFolder, findings: Findings, *, repor
 
 def _log_all(wandb_run: Any, run: RunFolder, findings: Findings, report: Path | None, problems: list[str]) -> None:
     config, history = load_config(run.config), run.history()
-    best = best_line(history, config.best_criterion) or history[-1]
+    validated = validations(history)
+    best = best_epoch(validated, config.best_criterion)
+    assert best is not None
+    scores = {f"valid/{name}": value for name, value in validated[best].items()}
     parts = {
         "confusion matrices": lambda: _confusion_matrices(findings.predictions),
         "precision-recall curves": lambda: _curves(findings.predictions),
@@ -69,11 +71,10 @@ def _log_all(wandb_run: Any, run: RunFolder, findings: Findings, report: Path | 
             wandb_run.log(values(), step=history[-1]["update"])  # no step of its own: a run that goes on needs the next
     with _noted(problems, "summary"):
         # First the step is closed: with it, wandb sets the summary to the last epoch.
-        wandb_run.log({"best_epoch": best["epoch"]}, step=history[-1]["update"], commit=True)
-        wandb_run.summary.update(summary(best, findings.named_scores))
+        wandb_run.log({"best_epoch": best}, step=history[-1]["update"], commit=True)
+        wandb_run.summary.update({"best_epoch": best, **scores, **interval_ends(findings)})
     with _noted(problems, "model"):
-        scores = {name: value for name, value in best.items() if name.startswith("valid/")}
-        _log_model(wandb_run, run, config, {"epoch": best["epoch"], "output": config.output, **scores})
+        _log_model(wandb_run, run, config, {"epoch": best, "output": config.output, **scores})
     if report is not None:
         with _noted(problems, "report artifact"):
             _log_report(wandb_run, run, config, report)
@@ -101,10 +102,10 @@ def _noted(problems: list[str], part: str) -> Iterator[None]:
         problems.append(f"wandb has no {part}: {error}")
 
 
-def summary(best: Mapping[str, Any], scores: Mapping[str, Interval]) -> dict[str, float]:
-    """Returns what the wandb summary says about the best epoch, from its line of metrics.jsonl."""
-    values = {"best_epoch": best["epoch"]} | {name: best[name] for name in best if name.startswith("valid/")}
-    for name, interval in scores.items():
+def interval_ends(findings: Findings) -> dict[str, float]:
+    """Returns every score as valid/{name}, with _low and _high."""
+    values: dict[str, float] = {}
+    for name, interval in findings.named_scores.items():
         values |= {f"valid/{name}": interval.value, f"valid/{name}_low": interval.low}
         values |= {f"valid/{name}_high": interval.high}
     return values

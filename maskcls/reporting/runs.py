@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from maskcls.errors import UserError, did_you_mean
-from maskcls.evaluation.selection import best_line
+from maskcls.evaluation.metrics import Score
+from maskcls.evaluation.selection import best_epoch, validations
+from maskcls.labels import ATTRIBUTES
 from maskcls.paths import folder_problem
 from maskcls.reporting.text import aligned
 from maskcls.training.run_folder import RunFolder, read_json
@@ -58,8 +60,8 @@ def _summary(run: RunFolder) -> RunSummary:
         history, unreadable = [], []
     if unreadable:
         problems.append(f"{run.metrics.name}: {len(unreadable)} unreadable lines")
-    validated = [line["epoch"] for line in history if isinstance(line.get("epoch"), int) and _scores(line)]
-    best = best_line(history, str(config.get("best_criterion", "f1"))) or {}
+    validated = validations(history)
+    best = best_epoch(validated, str(config.get("best_criterion", "f1")))
     if not run.best.is_dir():
         problems.append("no best/")
     started, logged = _written(run.config), _written(run.metrics)
@@ -80,8 +82,8 @@ def _summary(run: RunFolder) -> RunSummary:
         epochs=epochs if isinstance(epochs, int) else None,
         output=str(arguments.get("output", "")) if isinstance(arguments, dict) else "",
         model=str(config.get("model", "")),
-        best_epoch=best.get("epoch"),
-        scores=_scores(best),
+        best_epoch=best,
+        scores=validated[best] if best else {},
         problems=problems,
     )
 
@@ -121,7 +123,8 @@ def score_names(runs: Sequence[RunSummary]) -> list[str]:
 
 def runs_text(runs: Sequence[RunSummary], *, by: str) -> str:
     """Returns the runs as an aligned table: headline scores, each head's accuracy, and the score sorted by."""
-    shown = [name for name in score_names(runs) if name in ("f1", "acc", "loss", by) or name.endswith("_acc")]
+    wanted = {"f1", "acc", "loss", by, *(Score(head, "acc").name("class") for head in ATTRIBUTES)}
+    shown = [name for name in score_names(runs) if name in wanted]
     rows = [["name", "started", "duration", "state", "epochs", "output", "model", "best", *shown, ""]]
     for run in runs:
         started = datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M") if run.started else "-"
@@ -144,11 +147,6 @@ def runs_rows(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
         scores, problems = facts.pop("scores"), facts.pop("problems")
         rows.append({**facts, **{name: scores.get(name) for name in names}, "problems": "; ".join(problems)})
     return rows
-
-
-def _scores(line: Mapping[str, Any]) -> dict[str, float]:
-    values = {name.removeprefix("valid/"): value for name, value in line.items() if name.startswith("valid/")}
-    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
 
 
 def _written(path: Path) -> float | None:

@@ -6,7 +6,7 @@ from math import isnan, nan
 
 import pytest
 
-from maskcls.evaluation.selection import BestScore, best_line
+from maskcls.evaluation.selection import BestScore, best_epoch, validations
 
 
 def epochs(criterion: str, values: list[float]) -> tuple[list[bool], BestScore]:
@@ -62,13 +62,21 @@ def test_a_criterion_that_is_no_score_is_an_error_and_not_a_run_without_a_best()
         BestScore("f2").update({"f1": 0.5}, 1)
 
 
-def test_the_best_line_of_a_log_is_that_of_the_best_epoch_by_its_own_rules() -> None:
+def test_the_best_epoch_of_a_log_is_found_by_the_same_rules() -> None:
     log = [
         {"epoch": 1, "train/loss": 0.1},
         *({"epoch": epoch, "valid/f1": f1, "valid/loss": loss}
           for epoch, f1, loss in [(1, float("nan"), 0.9), (2, 0.5, 0.4), (3, 0.7, 0.6), (4, 0.7, 0.5)]),
         {"epoch": 5, "train/loss": 0.0},
     ]  # fmt: skip
-    assert best_line(log, "f1")["epoch"] == 3  # the first of equals, and never the one that is no number
-    assert best_line(log, "loss")["epoch"] == 2
-    assert best_line(log[:1], "f1") is None
+    found = validations(log)
+    assert list(found) == [1, 2, 3, 4] and found[2] == {"f1": 0.5, "loss": 0.4}
+    assert best_epoch(found, "f1") == 3  # the first of equals, and never the one that is no number
+    assert best_epoch(found, "loss") == 2
+    assert best_epoch(validations(log[:1]), "f1") is None
+
+
+def test_what_is_no_score_of_an_epoch_is_ignored() -> None:
+    edited = [{"epoch": "x", "valid/f1": 0.9}, {"epoch": 2, "valid/f1": "high"}, {"valid/f1": 0.8}]
+    log = [*edited, {"epoch": 3, "valid/f1": 1, "valid/acc": "?"}]
+    assert validations(log) == {3: {"f1": 1.0}}

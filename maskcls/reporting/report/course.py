@@ -9,7 +9,7 @@ import numpy as np
 
 from maskcls.config import RUNTIME_KEYS, Config, load_config
 from maskcls.errors import UserError
-from maskcls.evaluation.selection import best_line
+from maskcls.evaluation.selection import best_epoch, validations
 from maskcls.labels import HEAD_CLASSES, encode_class
 from maskcls.reporting import charts
 from maskcls.reporting.comparison import flat
@@ -23,24 +23,22 @@ BATCH_PHOTO_SIZE = 112  # pixels
 
 def curves(material: Material) -> dict[str, Any]:
     """Returns the charts of loss, scores and learning rate, and every epoch's validation as rows."""
-    history = material.history
-    valid = [line for line in history if "valid/loss" in line]
-
-    names = [name for name in (valid[0] if valid else {}) if name.startswith("valid/")]
+    found = validations(material.history)
+    names = list(next(iter(found.values()), ()))
     table = {
-        "names": [name.removeprefix("valid/") for name in names],
-        "rows": [{"epoch": line["epoch"], "values": [line.get(name) for name in names]} for line in valid],
+        "names": names,
+        "rows": [{"epoch": epoch, "values": [scores.get(name) for name in names]} for epoch, scores in found.items()],
     }
-    best = _best_epoch(material, valid)
-    return {"charts": charts.curves(history, material.word), "table": table, "best": best}
+    drawn = charts.curves(material.history, material.word)
+    return {"charts": drawn, "table": table, "best": _best_epoch(material, found)}
 
 
-def _best_epoch(material: Material, valid: list[dict[str, Any]]) -> str | None:
-    if not valid:
-        return None
+def _best_epoch(material: Material, found: dict[int, dict[str, float]]) -> str | None:
     criterion = material.config.best_criterion
-    best = best_line(valid, criterion) or valid[-1]
-    return material.word("best_epoch", epoch=best["epoch"], epochs=len(valid), criterion=f"valid/{criterion}")
+    epoch = best_epoch(found, criterion)
+    if epoch is None:
+        return None
+    return material.word("best_epoch", epoch=epoch, epochs=len(found), criterion=f"valid/{criterion}")
 
 
 def photos(material: Material) -> dict[str, Any]:
