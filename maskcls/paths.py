@@ -136,12 +136,14 @@ def nearest_folder(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
 
 
-def output_problem(folder: Path) -> str | None:
-    """Returns why nothing can be written to `folder`, or to where it has to be made first, or None. Leaves nothing."""
+def check_writable(name: str, folder: Path) -> None:
+    """Raises UserError when nothing can be written to `folder`, or to where it has to be made first. Leaves nothing.
+
+    name: what the folder is to a person.
+    """
     try:
         with tempfile.TemporaryFile(dir=nearest_folder(folder)) as file:
             file.write(bytes(4096))  # a full disk still makes empty files
             file.flush()
     except OSError as error:
-        return reason_of(error)
-    return None
+        raise UserError(f"{name} {folder} is not writable: {reason_of(error)}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import pytest
 
 from maskcls.errors import UserError
 from maskcls.paths import (
+    check_writable,
     command,
     file_problem,
     folder_problem,
     full_path,
-    output_problem,
     shipped,
     top_level,
     write_problem,
@@ -113,19 +114,21 @@ def test_a_full_disk_is_a_fault_and_a_path_where_nothing_can_be_written_a_mistak
 
 
 def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
-    assert output_problem(tmp_path) is None
-    assert output_problem(tmp_path / "new" / "deep") is None
+    check_writable("model_dir", tmp_path)
+    check_writable("model_dir", tmp_path / "new" / "deep")
     assert not list(tmp_path.iterdir())
 
 
 def test_why_a_folder_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert output_problem(tmp_path / "file") == output_problem(tmp_path / "file" / "x") == "Not a directory"
-    assert output_problem(Path("/proc/new")) is not None
+    for folder in (tmp_path / "file", tmp_path / "file" / "x"):
+        with pytest.raises(UserError, match=rf"^model_dir {re.escape(str(folder))} is not writable: Not a directory$"):
+            check_writable("model_dir", folder)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: full)
-        assert output_problem(tmp_path) == "No space left on device"
+        with pytest.raises(UserError, match=r"is not writable: No space left on device$"):
+            check_writable("model_dir", tmp_path)

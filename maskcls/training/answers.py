@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from maskcls.errors import UserError, reason_of
 from maskcls.evaluation.predictions import write_probabilities
-from maskcls.paths import output_problem, written_whole
+from maskcls.paths import check_writable, written_whole
 from maskcls.training.run_folder import Entry, write_json
 
 if TYPE_CHECKING:
@@ -33,11 +33,9 @@ class Answers:
         """Returns where the answers go; `folder` is made when it is missing. Raises UserError when it takes none."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            problem = output_problem(folder)
         except OSError as error:
-            problem = reason_of(error)
-        if problem:
-            raise UserError(f"output folder {folder} is not writable: {problem}")
+            raise UserError(f"output folder {folder} is not writable: {reason_of(error)}") from None
+        check_writable("output folder", folder)
         return cls(folder)
 
     def save(self, image_ids: Sequence[str], answers: Tensor, probabilities: Mapping[str, Tensor]) -> None:

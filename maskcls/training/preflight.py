@@ -17,7 +17,7 @@ from maskcls.data.pixels import bytes_kept, is_cached
 from maskcls.errors import UserError
 from maskcls.machine import peak_memory_gb
 from maskcls.modeling.loss import HeadLosses
-from maskcls.paths import full_path, nearest_folder, output_problem
+from maskcls.paths import check_writable, full_path, nearest_folder
 from maskcls.training.experiment import Faces, geometry_of, open_faces
 from maskcls.training.faults import faults_as_messages
 from maskcls.training.loop import Learner, predict, train_one_epoch
@@ -69,7 +69,7 @@ def try_out(
     accelerator = launch.accelerator
     is_decoded = config.cache == "none" or is_cached(data.table, geometry_of(config), config.cache_dir)
     # Collective, so also where the photos are decoded: another machine's cache may lack them.
-    launch.on_each_machine(lambda: None if is_decoded else _check_cache_dir(config))
+    launch.on_each_machine(lambda: None if is_decoded else check_writable("cache_dir", full_path(config.cache_dir)))
     config, faces = open_faces(config, launch, data, only_looks=True)
     kept = bytes_kept(faces.pixels.shape, accelerator.device) if config.cache == "memory_map" else 0  # as a run decides
     seconds = photos_per_second = 0.0
@@ -111,12 +111,6 @@ def try_out(
         is_one_disk=runs.stat().st_dev == cache.stat().st_dev,
     )
     return config, faces, estimate
-
-
-def _check_cache_dir(config: Config) -> None:
-    folder = full_path(config.cache_dir)
-    if problem := output_problem(folder):
-        raise UserError(f"cache_dir {folder} is not writable: {problem}")
 
 
 def num_bytes(tensors: Iterable[Tensor]) -> int:

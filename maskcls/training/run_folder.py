@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError, listed, reason_of
-from maskcls.paths import folder_problem, full_path, output_problem, replacing
+from maskcls.paths import check_writable, folder_problem, full_path, replacing
 from maskcls.training.environment import current_environment
 from maskcls.yaml_file import read_values
 
@@ -244,13 +244,9 @@ class StateFolder:
 
 def check_outputs(config: Config, run: RunFolder | None) -> None:
     """Raises UserError when a run cannot write its folder: that of `run`, or a new one in model_dir. Leaves nothing."""
-    name, folder = ("run folder", run.path) if run else ("model_dir", Path(config.model_dir))
-    problem = output_problem(folder)
-    if run and problem is None:
-        locked = [path.name for path in sorted(run.path.iterdir()) if not os.access(path, os.W_OK)]
-        problem = f"{listed(locked)} may not be changed" if locked else None
-    if problem:
-        raise UserError(f"{name} {folder} is not writable: {problem}")
+    check_writable("run folder" if run else "model_dir", run.path if run else Path(config.model_dir))
+    if run and (locked := [path.name for path in sorted(run.path.iterdir()) if not os.access(path, os.W_OK)]):
+        raise UserError(f"run folder {run.path} is not writable: {listed(locked)} may not be changed")
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
