@@ -39,12 +39,9 @@ def infer(
 ) -> None:
     """Predicts every photo and writes the answers in their order."""
     import time
+    from dataclasses import replace
 
-    import numpy as np
-    import torch
-
-    from maskcls.data.augmentation import Augmentation, Transform
-    from maskcls.data.dataset import inference_data
+    from maskcls.data.inference import inference_data
     from maskcls.errors import UserError, listed
     from maskcls.evaluation.metrics import per_class_f1
     from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
@@ -76,26 +73,19 @@ def infer(
     launch.agree_on(data.image_ids, f"{folder} holds other photos here than on the first machine")
     for line in console.passed_over_lines(data.passed_over, word):
         launch.say(line)
-    pixels = decoded_pixels(config, data.table)
-    rows = np.arange(len(data.table))
-    transform = Transform(
-        Augmentation(),
-        image_size=config.height_width,
-        mean=config.dataset_args["mean"],
-        std=config.dataset_args["std"],
-        seed=config.seed,
-        device=accelerator.device,
-    )
+    preprocessing = launch.on_each(run.read_preprocessing)
+    reader = decoded_pixels(config, data.photos.table, preprocessing)
+    photos = replace(data.photos, reader=reader)
     network = launch.on_each(lambda: load_model(str(run.best), attention=attention_for(accelerator.device)))
     model = prepare_to_predict(accelerator, network)
 
-    own_photos = -(-len(data.table) // accelerator.num_processes)
+    own_photos = -(-len(photos) // accelerator.num_processes)
     with Progress(word("predicting"), word("photo_unit"), own_photos, is_shown=launch.is_main) as bar:
         logits = predict(
-            accelerator, model, pixels, rows, transform, batch_size=batch_size or config.valid_batch_size,
+            accelerator, model, photos, preprocessing, batch_size=batch_size or config.valid_batch_size,
             progress=bar.update,
         )  # fmt: skip
-    of_one_colour = [data.image_ids[row] for row in sorted(set().union(*launch.all_of(pixels.of_one_colour)))]
+    of_one_colour = [data.image_ids[row] for row in sorted(set().union(*launch.all_of(reader.of_one_colour)))]
     if of_one_colour:
         launch.say(word("one_colour", count=len(of_one_colour), paths=listed(of_one_colour)))
     if num_broken := int((~logits.isfinite().all(1)).sum()):  # every process holds the same
@@ -106,18 +96,17 @@ def infer(
     if launch.is_main:
         labels = head_predictions(logits, config.output)[headline(config.output)]
         answers.save(data.image_ids, labels, head_probabilities(logits, config.output))
-        if data.labels is not None:
-            scores, matrices = score(logits, torch.from_numpy(data.labels), None, output=config.output)
+        if photos.has_labels:
+            scores, matrices = score(logits, photos.labels, None, output=config.output)
             head = headline(config.output)
             per_class = dict(zip(HEAD_CLASSES[head], per_class_f1(matrices[head]), strict=True))
-            people = {name.partition("/")[0] for name in data.image_ids}
-            trained_on = len(people & run.trained_people())
-            counts = {"photos": len(logits), "people": len(people), "people_trained_on": trained_on}
+            trained_on = len(run.trained_people().intersection(photos.people))
+            counts = {"photos": len(logits), "people": len(photos.people), "people_trained_on": trained_on}
             answers.save_scores({**counts, **scores, "f1_per_class": per_class})
             with written_whole(answers.confusion_matrix) as file:
                 pictures.save_picture(file, pictures.confusion_picture(matrices))
             if trained_on:
-                print(word("trained_on", seen=trained_on, people=len(people)))
+                print(word("trained_on", seen=trained_on, people=len(photos.people)))
             print("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))
         duration = console.duration(time.time() - started, word)
         print(word("num_predicted", photos=len(logits), duration=duration, precision=accelerator.mixed_precision))

@@ -57,7 +57,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     from maskcls.evaluation.predictions import Predictions
     from maskcls.evaluation.selection import BestScore
     from maskcls.reporting.journal import Journal, NoJournal, state_to_resume
-    from maskcls.training.experiment import build_learner, open_data, open_faces
+    from maskcls.training.experiment import build_learner, open_data, open_pixels, plan_of, predictions_of
     from maskcls.training.faults import faults_as_messages
     from maskcls.training.loop import predict, score, train_one_epoch
     from maskcls.training.run_folder import check_outputs
@@ -71,7 +71,8 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     launch.on_main(lambda: check_outputs(config, run))
     data = open_data(config, launch)
     learner, losses = build_learner(config, launch, data)
-    config, faces = open_faces(config, launch, data)
+    data, augmenter = open_pixels(config, launch, data, run)
+    plan, preprocessing = plan_of(config, data, num_devices=launch.num_processes), augmenter.preprocessing
 
     # Run folder: everything that could be wrong has been looked at, so nothing half-written is left behind.
     is_new, run = run is None, run or launch.on_main(lambda: RunFolder.create(config.model_dir, config.name))
@@ -87,21 +88,22 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
         saver = Saver(launch, learner, run, progress, config=config, data_key=data.key)
         journal: Journal | NoJournal = NoJournal()
         if launch.is_main:
+            preprocessing.save(run.preprocessing)
             config.save(run.config)
-            run.save_split(data.people(data.train_rows), data.people(data.valid_rows))
+            run.save_split(data.train.people, data.valid.people)
             run.save_environment(num_processes=launch.num_processes, mixed_precision=accelerator.mixed_precision)
             run.finished.unlink(missing_ok=True)
-            journal = Journal(config, run, accelerator, learner, faces, progress, language=lang)
+            journal = Journal(config, run, accelerator, learner, data, augmenter, plan, progress, language=lang)
 
         best = progress.best
-        with faults_as_messages(accelerator, config, learner, faces, run), journal, saver:
+        with faults_as_messages(accelerator, config, learner, data, plan, run), journal, saver:
             journal.started()
             for epoch in range(progress.epoch, config.epochs + 1):
                 if config.early_stopping_patience and epoch - 1 - best.epoch >= config.early_stopping_patience:
                     journal.stopped_early()
                     break
                 for values in train_one_epoch(
-                    accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=epoch,
+                    accelerator, learner, data.train, augmenter, losses, plan, epoch=epoch,
                     first_update=progress.update, log_interval=config.log_interval, max_grad_norm=config.max_grad_norm,
                     skips_non_finite=config.nan_policy == "skip_update",
                 ):  # fmt: skip
@@ -111,13 +113,12 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
                 # Every process holds the same gathered logits, so every process takes the same decisions below.
                 with learner.averaged():
                     logits = predict(
-                        accelerator, learner.model, faces.pixels, data.valid_rows, faces.transform,
-                        batch_size=config.valid_batch_size,
+                        accelerator, learner.model, data.valid, preprocessing, batch_size=config.valid_batch_size
                     )  # fmt: skip
-                scores, matrices = score(logits, faces.valid.labels, losses, output=config.output)
+                scores, matrices = score(logits, data.valid.labels, losses, output=config.output)
                 learner.validated(scores["loss"])
                 if is_best := best.update(scores, epoch):
-                    saver.save_best(faces.predictions(logits, config.output))
+                    saver.save_best(predictions_of(data.valid, logits, config.output))
                 journal.epoch(scores, matrices, is_best=is_best)
                 saver.epoch_done()
 

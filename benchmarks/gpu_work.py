@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -260,8 +261,8 @@ def throughput(work: Work, name: str) -> dict[str, Any]:
     import numpy as np
 
     from maskcls.config import Config
-    from maskcls.data.pixels import DevicePixels
-    from maskcls.training.experiment import as_faces, build_learner, geometry_of
+    from maskcls.data.preprocessing import Preprocessing
+    from maskcls.training.experiment import augmenter_of, build_learner, plan_of
     from maskcls.training.loop import train_one_epoch
     from maskcls.training.processes import Launch
 
@@ -273,15 +274,15 @@ def throughput(work: Work, name: str) -> dict[str, Any]:
         image_size=list(size.timed_image_size), model=model, model_args=dict(architecture), max_grad_norm=1.0,
         train_batch_size=size.timed_batch_size, epochs=size.timed_epochs, log_interval=size.timed_updates,
     )  # fmt: skip
-    photos = RandomPhotos((num_photos, *geometry_of(config).stored_size, 3))
-    pixels = DevicePixels(photos, device)  # type: ignore[arg-type]
-    learner, losses = build_learner(config, launch, photos)  # type: ignore[arg-type]
-    faces = as_faces(config, photos, pixels, num_devices=1, device=device)  # type: ignore[arg-type]
+    preprocessing = Preprocessing(**config.preprocessing)
+    data = random_photos((num_photos, *preprocessing.stored_size, 3), device)
+    learner, losses = build_learner(config, launch, data)
+    augmenter, plan = augmenter_of(config, preprocessing, device), plan_of(config, data, num_devices=1)
     flops = training_flops(learner.network, config.height_width, device)
     seen, first_epoch = [], time.perf_counter()
     for epoch in range(1, config.epochs + 1):
         for values in train_one_epoch(
-            launch.accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=epoch,
+            launch.accelerator, learner, data.train, augmenter, losses, plan, epoch=epoch,
             log_interval=config.log_interval, max_grad_norm=config.max_grad_norm,
         ):  # fmt: skip
             seen += [values] if values else []
@@ -299,25 +300,30 @@ def throughput(work: Work, name: str) -> dict[str, Any]:
     return {"result": shown, **found}
 
 
-class RandomPhotos:
-    """Photos without files: random pixels and labels, as the cache and the dataset give them."""
+def random_photos(shape: tuple[int, int, int, int], device: Any) -> Any:
+    """Returns photos without files, as the dataset gives them: random pixels (N, H, W, 3) on the device, and labels."""
+    import numpy as np
+    import torch
+    from datasets import Dataset
 
-    def __init__(self, shape: tuple[int, int, int, int]) -> None:
-        import numpy as np
+    from maskcls.data.dataset import FaceData, Photos
+    from maskcls.data.pixels import DevicePixels
 
-        self.shape, self.train_rows, self.valid_rows = shape, np.arange(shape[0]), np.arange(0)
-        self._random = np.random.default_rng(0)
-        self._labels = self._random.integers([3, 2, 3], size=(shape[0], 3))
+    class RandomPixels:
+        """What a cache holds."""
 
-    def __call__(self, rows: Any) -> Any:
-        """Returns (B, H, W, 3) uint8."""
-        import torch
+        def __init__(self) -> None:
+            self.shape = shape
 
-        return torch.from_numpy(self._random.integers(256, size=(len(rows), *self.shape[1:]), dtype="uint8"))
+        def __call__(self, rows: Any) -> Any:
+            """Returns (B, H, W, 3) uint8."""
+            return torch.from_numpy(random.integers(256, size=(len(rows), *shape[1:]), dtype="uint8"))
 
-    def labels(self) -> Any:
-        """Returns (N, 3) int64: mask, gender, age group."""
-        return self._labels
+    random = np.random.default_rng(0)
+    labels = random.integers([3, 2, 3], size=(shape[0], 3))
+    table = Dataset.from_dict({name: labels[:, column] for column, name in enumerate(["mask", "gender", "age_group"])})
+    data = FaceData(Photos(table, np.arange(shape[0])), Photos(table, np.arange(0)), Counter(), None)
+    return data.opened(DevicePixels(RandomPixels(), device))  # type: ignore[arg-type]
 
 
 def inference_rate(work: Work) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from measure import machine, parser, print_table, run_variant
@@ -36,25 +37,22 @@ def our_rate(images: str, model: str, precision: str, *, image_size: tuple[int, 
 
     keep_freed_memory()
     import datasets  # noqa: F401  imports are start-up, for both
-    import numpy as np
     from accelerate import Accelerator
 
-    from maskcls.data.augmentation import Augmentation, Transform
-    from maskcls.data.dataset import inference_data
-    from maskcls.data.pixels import DecodedPixels, Geometry
+    from maskcls.data.inference import inference_data
+    from maskcls.data.pixels import DecodedPixels
+    from maskcls.data.preprocessing import Preprocessing
     from maskcls.modeling.model import attention_for, load_model
     from maskcls.training.loop import predict
 
     accelerator = Accelerator(mixed_precision="bf16" if precision == "bf16" else "no")
     network = load_model(model, attention=attention_for(accelerator.device))
     network = accelerator.prepare_model(network, evaluation_mode=True)
-    transform = Transform(
-        Augmentation(), image_size=image_size, mean=[0.5] * 3, std=[0.5] * 3, seed=0, device=accelerator.device
-    )
+    preprocessing = Preprocessing(image_size, mean=[0.5] * 3, std=[0.5] * 3)
     started = time.perf_counter()
-    table = inference_data(Path(images).parent, "unused").table
-    pixels = DecodedPixels(table, Geometry(image_size), num_threads=decoding_threads(None))
-    logits = predict(accelerator, network, pixels, np.arange(len(table)), transform, batch_size=32)
+    photos = inference_data(Path(images).parent, "unused").photos
+    reader = DecodedPixels(photos.table, preprocessing, num_threads=decoding_threads(None))
+    logits = predict(accelerator, network, replace(photos, reader=reader), preprocessing, batch_size=32)
     return len(logits) / (time.perf_counter() - started)
 
 

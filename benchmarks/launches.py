@@ -34,17 +34,17 @@ def augmentation_launches(name: str) -> int:
     """Returns the launches of one pass of a recipe, from stored pixels to the model's input and its targets."""
     import torch
 
-    from maskcls.data.augmentation import AUGMENTATIONS, Transform
+    from maskcls.data.augmentation import AUGMENTATIONS, Augmenter
+    from maskcls.data.preprocessing import Preprocessing
     from tests.stand_in import META, Watch
 
     recipe, strengths = RECIPES[name]
-    transform = Transform(
-        AUGMENTATIONS[recipe](**strengths), image_size=(224, 224), mean=[0.5] * 3, std=[0.25] * 3, seed=0, device=META
-    )
+    preprocessing = Preprocessing((224, 224), mean=[0.5] * 3, std=[0.25] * 3)
+    augmenter = Augmenter(AUGMENTATIONS[recipe](**strengths), preprocessing, seed=0, device=META)
     keys, target = torch.arange(64, device=META), torch.empty(64, 18, device=META)
     with Watch() as watch:
-        x = transform.augmented(torch.empty(64, 252, 252, 3, dtype=torch.uint8, device=META), keys, epoch=1)
-        transform.mixed(x, {"class": target}, keys, epoch=1)
+        x = augmenter.augmented(torch.empty(64, 252, 252, 3, dtype=torch.uint8, device=META), keys, epoch=1)
+        augmenter.mixed(x, {"class": target}, keys, epoch=1)
     assert not watch.waits
     return watch.launches.total()
 
@@ -57,7 +57,7 @@ def config_launches(name: str, sample: Path, cache: Path) -> tuple[int, int, int
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()), standing_in() as launch:
         faces, learner, watched = epoch(shipped(name, sample, cache), launch)
         with Watch() as predicted:
-            predict(launch.accelerator, learner.model, faces.pixels, faces.valid.rows, faces.transform, batch_size=512)
+            predict(launch.accelerator, learner.model, faces.data.valid, faces.augmenter.preprocessing, batch_size=512)
     update = watched[1]  # the first one also makes the optimizer's moments
     assert not update.waits
     return update.launches.total(), update.launches[CASTS], predicted.launches.total()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,11 @@ def main() -> None:
     import torch
 
     from maskcls.data import profiles
-    from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Transform
+    from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Augmenter
     from maskcls.data.dataset import build_table
-    from maskcls.data.pixels import DecodedPixels, Geometry, build_cache, open_cache
+    from maskcls.data.pixel_cache import PixelCache
+    from maskcls.data.pixels import DecodedPixels
+    from maskcls.data.preprocessing import Preprocessing
     from maskcls.machine import keep_freed_memory
 
     torch.set_num_threads(1)
@@ -50,25 +53,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         table = build_table(photos, Path(arguments.folder), Path(cache))
         paths, rows = table["path"], np.arange(len(table) // BATCH * BATCH)
-        keep, exact = Geometry((SIZE, SIZE), margin=0.125), Geometry((SIZE, SIZE))
-        build_cache(table, keep, cache, num_workers=1)
-        mapped, decoded = open_cache(table, keep, cache), DecodedPixels(table, exact)
+        exact = Preprocessing((SIZE, SIZE), mean=MEAN.tolist(), std=STD.tolist())
+        keep = replace(exact, margin=0.125)
+        PixelCache(table, keep, cache).build(num_threads=1)
+        mapped, decoded = PixelCache(table, keep, cache).open(), DecodedPixels(table, exact)
         random = np.random.default_rng(0)
 
-        def transform(augmentation: Augmentation) -> Transform:
-            return Transform(
-                augmentation,
-                image_size=(SIZE, SIZE),
-                mean=MEAN.tolist(),
-                std=STD.tolist(),
-                seed=0,
-                device=torch.device("cpu"),
-            )
-
-        crop, soft, plain = (
-            transform(Augmentation(min_area=0.08, flip=0.5)),
-            transform(AUGMENTATIONS["light"]),
-            transform(Augmentation()),
+        crop, soft = (
+            Augmenter(augmentation, keep, seed=0, device=torch.device("cpu"))
+            for augmentation in (Augmentation(min_area=0.08, flip=0.5), AUGMENTATIONS["light"])
         )
         paths_of: dict[str, Callable[[np.ndarray], object]] = {
             "standard recipe": lambda batch: torch.from_numpy(
@@ -78,7 +71,7 @@ def main() -> None:
             "uncached, light": lambda batch: soft.augmented(decoded(batch), torch.from_numpy(batch), epoch=1),
             "uncached, resized crop": lambda batch: crop.augmented(decoded(batch), torch.from_numpy(batch), epoch=1),
             "cached, uint8 to the device": lambda batch: mapped(batch),
-            "cached, normalised": lambda batch: plain.plain(mapped(batch)),
+            "cached, normalised": lambda batch: keep.seen(mapped(batch)),
             "cached, light": lambda batch: soft.augmented(mapped(batch), torch.from_numpy(batch), epoch=1),
             "cached, resized crop": lambda batch: crop.augmented(mapped(batch), torch.from_numpy(batch), epoch=1),
         }

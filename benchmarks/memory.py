@@ -28,12 +28,13 @@ def resident_after_each_epoch(folder: str, num_photos: int) -> list[float]:
     import torch
 
     from maskcls.data import profiles
-    from maskcls.data.augmentation import AUGMENTATIONS, Transform
+    from maskcls.data.augmentation import AUGMENTATIONS, Augmenter
     from maskcls.data.dataset import ProfileSource, custom_dataset_split_by_profile
     from maskcls.data.loader import BatchPlan
-    from maskcls.data.pixels import Geometry, build_cache, open_cache
+    from maskcls.data.pixel_cache import PixelCache
+    from maskcls.data.preprocessing import Preprocessing
 
-    geometry = Geometry((48, 48), margin=0.125)
+    preprocessing = Preprocessing((48, 48), margin=0.125, mean=[0.5] * 3, std=[0.25] * 3)
     with tempfile.TemporaryDirectory() as work:
         people = sorted(path for path in Path(folder).iterdir() if not path.name.startswith("."))
         for number in range(num_photos // 7):
@@ -45,23 +46,17 @@ def resident_after_each_epoch(folder: str, num_photos: int) -> list[float]:
                     link.symlink_to(photo.resolve())
         where = ProfileSource(f"{work}/images", None, None, num_folds=5, fold=0, seed=0, cache_dir=f"{work}/cache")
         assert profiles.profile_folders(where.data_dir)
-        data = custom_dataset_split_by_profile(where, output="class")
-        build_cache(data.table, geometry, where.cache_dir, num_workers=2)
-        pixels = open_cache(data.table, geometry, where.cache_dir)
-        plan = BatchPlan(len(data.train_rows), BATCH, seed=0)
-        transform = Transform(
-            AUGMENTATIONS["light"],
-            image_size=(48, 48),
-            mean=[0.5] * 3,
-            std=[0.25] * 3,
-            seed=0,
-            device=torch.device("cpu"),
-        )
+        data = custom_dataset_split_by_profile(where)
+        cache = PixelCache(data.table, preprocessing, where.cache_dir)
+        cache.build(num_threads=2)
+        data = data.opened(cache.open())
+        plan = BatchPlan(len(data.train), BATCH, seed=0)
+        augmenter = Augmenter(AUGMENTATIONS["light"], preprocessing, seed=0, device=torch.device("cpu"))
         resident = [resident_mb()]
         for epoch in range(1, NUM_EPOCHS + 1):
             for (keys,) in plan.parts(epoch, 0):
-                batch = pixels(data.train_rows[keys % plan.num_photos])
-                transform.augmented(batch, torch.from_numpy(np.ascontiguousarray(keys)), epoch=epoch)
+                batch = data.train.pixels(plan.positions(keys))
+                augmenter.augmented(batch, torch.from_numpy(np.ascontiguousarray(keys)), epoch=epoch)
             resident.append(resident_mb())
     return resident
 

@@ -31,7 +31,8 @@ def images_per_second(name: str, variant: str) -> dict[str, float]:
     import torch
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    from maskcls.data.augmentation import AUGMENTATIONS, Transform
+    from maskcls.data.augmentation import AUGMENTATIONS, Augmenter
+    from maskcls.data.preprocessing import Preprocessing
     from maskcls.modeling.loss import build_losses
     from maskcls.modeling.model import MODELS as BUILDERS
     from maskcls.modeling.model import attention_for
@@ -44,9 +45,8 @@ def images_per_second(name: str, variant: str) -> dict[str, float]:
     labels = torch.randint(18, (BATCH,), generator=random).to(device)
     if variant.startswith("ours"):
         stored = torch.randint(256, (BATCH, size * 9 // 8, size * 9 // 8, 3), dtype=torch.uint8, generator=random)
-        transform = Transform(
-            AUGMENTATIONS["light"], image_size=(size, size), mean=[0.5] * 3, std=[0.25] * 3, seed=0, device=device
-        )
+        preprocessing = Preprocessing((size, size), mean=[0.5] * 3, std=[0.25] * 3)
+        augmenter = Augmenter(AUGMENTATIONS["light"], preprocessing, seed=0, device=device)
         attention = attention_for(device)
         model = BUILDERS[model_type](
             image_size=(size, size), id2label=dict.fromkeys(range(18), ""), attention=attention, **fields
@@ -59,7 +59,7 @@ def images_per_second(name: str, variant: str) -> dict[str, float]:
         losses = build_losses(cross_entropy, {}, output="class", num_per_class=counts, head_weights={}, device=device)
 
         def step(number: int) -> None:
-            x = transform.augmented(stored.to(device), torch.arange(BATCH, device=device), epoch=number)
+            x = augmenter.augmented(stored.to(device), torch.arange(BATCH, device=device), epoch=number)
             with autocast:
                 logits = model(pixel_values=x).logits
             loss = losses.total(losses.per_head(logits.float(), {"class": labels})).mean()

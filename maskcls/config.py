@@ -8,11 +8,11 @@ from __future__ import annotations
 import filecmp
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from maskcls import labels
+from maskcls import labels, registry
 from maskcls.config_rules import contradictions
 from maskcls.errors import UserError, joined
 from maskcls.registry import Table
@@ -30,7 +30,12 @@ from maskcls.setting import (
 from maskcls.yaml_file import YamlFile, write_yaml
 
 TABLES = {
-    "dataset": Table("dataset", "maskcls.data.dataset", "DATASETS"),
+    "dataset": Table(
+        "dataset",
+        "maskcls.data.dataset",
+        "DATASETS",
+        shared=registry.Arguments(("output", "mean", "std"), ("output",), is_open=False),
+    ),
     "augmentation": Table("augmentation", "maskcls.data.augmentation", "AUGMENTATIONS"),
     "model": Table("model", "maskcls.modeling.model", "MODELS", supplied=("image_size", "id2label", "attention")),
     "criterion": Table("criterion", "maskcls.modeling.loss", "CRITERIA", supplied=("num_per_class",)),
@@ -241,10 +246,17 @@ class Config(BaseModel):
         size = self.image_size
         return (size, size) if isinstance(size, int) else (size[0], size[1])
 
-    def with_statistics(self, mean: Sequence[float], std: Sequence[float]) -> Config:
-        """Returns this config with mean and std (3 numbers each, 0..1) and num_classes filled in."""
-        arguments = self.dataset_args | {"mean": list(mean), "std": list(std)}
-        return self.model_copy(update={"dataset_args": arguments, "num_classes": labels.num_classes(self.output)})
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What data.preprocessing.Preprocessing is made of; mean and std are None when they are to be computed."""
+        facts = {name: getattr(self, name) for name in ("fit", "crop_box", "margin")}
+        statistics = {name: self.dataset_args.get(name) for name in ("mean", "std")}
+        return {"image_size": self.height_width, **facts, **statistics}
+
+    def with_statistics(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> Config:
+        """Returns this config with mean and std as a run has computed them, for those who look at it."""
+        statistics = {"mean": mean and list(mean), "std": std and list(std)}
+        return self.model_copy(update={"dataset_args": self.dataset_args | statistics})
 
     def checkpoint_every(self, unit: str) -> int | None:
         """Returns the checkpoint interval when it is given in `unit`, updates or minutes."""
@@ -254,17 +266,14 @@ class Config(BaseModel):
     def differences(self, other: Config) -> list[str]:
         """Returns what a run of this config may not continue as: keys outside MAY_CHANGE with other values.
 
-        What training fills in (mean, std, num_classes) does not count when `other` leaves it open, and label_fixes is
-        the same wherever its file lies; whether the labels are the run's own, its states know.
+        Mean and std do not count when one leaves them open: a run has its own. num_classes follows from output, and
+        label_fixes is the same wherever its file lies; whether the labels are the run's own, its states know.
         """
-        mine, theirs = self.model_dump(exclude=MAY_CHANGE), other.model_dump(exclude=MAY_CHANGE)
-        for values, others, name in [
-            (mine, theirs, "num_classes"),
-            *((mine["dataset_args"], theirs["dataset_args"], name) for name in ("mean", "std")),
-        ]:
-            if others.get(name) is None:
-                values.pop(name, None)
-                others.pop(name, None)
+        mine, theirs = (config.model_dump(exclude=MAY_CHANGE | {"num_classes"}) for config in (self, other))
+        for name in ("mean", "std"):
+            if None in [values["dataset_args"].get(name) for values in (mine, theirs)]:
+                for values in (mine, theirs):
+                    values["dataset_args"].pop(name, None)
         if not _are_other_fixes(mine["label_fixes"], theirs["label_fixes"]):
             theirs["label_fixes"] = mine["label_fixes"]
         return [f"{key} is {theirs[key]!r}, in the run {mine[key]!r}" for key in mine if mine[key] != theirs[key]]
@@ -303,7 +312,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     problems += _table_problems(file)
     if problems or config is None:
         raise UserError(joined(problems, f"problems in {file.path}"))
-    return config
+    return config.model_copy(update={"num_classes": labels.num_classes(config.output)})
 
 
 def _table_problems(file: YamlFile) -> list[str]:

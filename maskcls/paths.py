@@ -15,6 +15,7 @@ from maskcls.errors import Fault, UserError, reason_of
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # another name would not help
 UNFINISHED = ".unfinished"
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a disk without file locks, as some NFS
 
 
 def top_level() -> Path:
@@ -129,6 +130,29 @@ def written_whole(path: Path) -> Iterator[Path]:
             yield unfinished
     except OSError as error:
         raise write_problem(path, error) from None
+
+
+@contextmanager
+def locked(file: Path, *, waits: bool) -> Iterator[bool]:
+    """Holds a lock file as long as the context lasts, or the process; yields False on a disk that has no locks.
+
+    Raises OSError when the file cannot be written, and filelock's Timeout when another holds it, unless it waits.
+    """
+    from filelock import FileLock
+
+    lock, has_locks = FileLock(file), True
+    try:
+        lock.acquire(blocking=waits)
+    except NotImplementedError:
+        has_locks = False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        has_locks = False
+    try:
+        yield has_locks
+    finally:
+        lock.release()
 
 
 def nearest_folder(path: Path) -> Path:

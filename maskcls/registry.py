@@ -59,6 +59,7 @@ class Table:
     variable: str
     torch_module: str | None = None
     supplied: tuple[str, ...] = ()
+    shared: Arguments = Arguments((), (), is_open=False)  # that all take from a YAML; they are no builder's own
 
     def names(self) -> list[str]:
         """Returns every name of the table itself (torch's own names are not listed)."""
@@ -74,13 +75,13 @@ class Table:
         else:
             text = f"unknown {self.kind} {name!r}.{self._near(name)} Known: {', '.join(self.names())}{self._torch()}"
             return [Problem(self.kind, text)]
-        offered = [argument for argument in known.names if argument not in self.supplied]
+        offered = [argument for argument in (*self.shared.names, *known.names) if argument not in self.supplied]
         texts = []
         for argument in [] if known.is_open else arguments:
             if argument not in offered:
                 near, takes = did_you_mean(str(argument), offered), ", ".join(offered) or "nothing"
                 texts.append(f"{self.kind}_args: {name} takes no {argument!r}.{near} It takes: {takes}")
-        for argument in known.required:
+        for argument in (*self.shared.required, *known.required):
             if argument in offered and argument not in arguments:
                 texts.append(f"{self.kind}_args: {name} needs {argument!r}")
         for argument in known.terms:

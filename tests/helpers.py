@@ -12,11 +12,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wandb.proto.wandb_internal_pb2 import Record
 
 from maskcls.errors import UserError
+
+if TYPE_CHECKING:
+    from maskcls.config import Config
+    from maskcls.data.augmentation import Augmenter
+    from maskcls.data.dataset import FaceData
+    from maskcls.data.loader import BatchPlan
+    from maskcls.training.processes import Launch
 
 ROOT = Path(__file__).parents[1]
 CPU = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # environment of what is started
@@ -45,6 +52,22 @@ def launcher(processes: int) -> list[str]:
     """Returns what starts a script: python, or torchrun when there are several processes."""
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--standalone"]
     return [sys.executable, *(torchrun if processes > 1 else [])]
+
+
+class Faces(NamedTuple):
+    """What a run learns from."""
+
+    data: FaceData
+    augmenter: Augmenter
+    plan: BatchPlan
+
+
+def open_faces(config: Config, launch: Launch, data: FaceData | None = None) -> Faces:
+    """Returns the decoded photos of a config, how they are augmented, and which make which update. Collective."""
+    from maskcls.training.experiment import open_data, open_pixels, plan_of
+
+    data, augmenter = open_pixels(config, launch, data or open_data(config, launch))
+    return Faces(data, augmenter, plan_of(config, data, num_devices=launch.num_processes))
 
 
 def run(

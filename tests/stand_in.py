@@ -22,10 +22,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from maskcls.config import Config, load_config
-from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
+from maskcls.training.experiment import build_learner, open_data
 from maskcls.training.loop import train_one_epoch
 from maskcls.training.processes import Launch
-from tests.helpers import ROOT
+from tests.helpers import ROOT, Faces, open_faces
 
 META = torch.device("meta")
 aten = torch.ops.aten
@@ -224,9 +224,9 @@ def epoch(
     data = open_data(config, launch)
     with META:  # no numbers, so no time for initial weights
         learner, losses = build_learner(config, launch, data)
-    config, faces = open_faces(config, launch, data)
+    faces = open_faces(config, launch, data)
     updates = train_one_epoch(
-        launch.accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1,
+        launch.accelerator, learner, faces.data.train, faces.augmenter, losses, faces.plan, epoch=1,
         log_interval=log_interval, max_grad_norm=config.max_grad_norm, skips_non_finite=skips,
     )  # fmt: skip
     watched = []

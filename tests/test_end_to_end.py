@@ -18,6 +18,7 @@ from maskcls.config import load_config
 from maskcls.data.profiles import parse_profile
 from maskcls.labels import STEMS
 from maskcls.training.resume import run_to_resume
+from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, TINY, files_of_at_most, json_lines, overrides, rows, run
 from train import train
 
@@ -40,7 +41,7 @@ def test_every_shipped_config_trains_an_epoch_and_predicts(name: str, sample: Pa
 
     assert {path.name for path in folder.iterdir()} == {
         "best", "last", "config.yaml", "confusion_matrix.png", "curves.png", "environment.json", "finished.json", ".lock",
-        "metrics.jsonl", "train_profiles.txt", "valid_predictions.parquet", "valid_profiles.txt",
+        "metrics.jsonl", "preprocessing.json", "train_profiles.txt", "valid_predictions.parquet", "valid_profiles.txt",
     }  # fmt: skip
     lines = json_lines(folder / "metrics.jsonl")
     num_updates = len((folder / "train_profiles.txt").read_text().split()) * 7 // 12
@@ -147,8 +148,8 @@ def test_a_split_is_drawn_and_saved_when_no_validation_list_is_given(sample: Pat
 def test_mean_and_std_given_are_the_ones_that_inference_uses(sample: Path, tmp_path: Path) -> None:
     more = {"dataset_args": "{output: mask, mean: [0.1, 0.2, 0.3], std: [0.4, 0.5, 0.6]}"}
     train(load_config(CONFIGS["mask"], overrides(sample, tmp_path, model="convnext", **more)))
-    arguments = load_config(tmp_path / "runs" / "exp" / "config.yaml").dataset_args
-    assert arguments == {"output": "mask", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    known = RunFolder(tmp_path / "runs" / "exp").read_preprocessing()
+    assert (known.mean, known.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 def test_early_stopping_ends_a_run_that_does_not_get_better(

@@ -12,7 +12,8 @@ from select import select
 import pytest
 
 from maskcls.data.dataset import build_table
-from maskcls.data.pixels import Geometry, find_bad_photos
+from maskcls.data.pixel_cache import PixelCache
+from maskcls.data.preprocessing import Preprocessing
 from maskcls.data.profiles import find_photos, profile_folders
 from maskcls.progress import SECONDS_BETWEEN_LINES, Progress
 
@@ -66,7 +67,7 @@ def test_decoding_tells_in_a_file_how_far_it_is(
     )
     photos, _ = find_photos(sample / "images", profile_folders(sample / "images")[:1])
     table = build_table(photos, sample / "images", tmp_path)
-    find_bad_photos(table, Geometry((16, 16)), tmp_path, num_workers=0, show=True)
+    PixelCache(table, Preprocessing((16, 16)), tmp_path).look_through(num_threads=0, show=True)
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [f"decoding  photo {number}/7" for number in range(1, 8)]
     assert printed.err == ""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+from maskcls.data.preprocessing import Preprocessing, constants_on
 from maskcls.errors import UserError
 from maskcls.machine import is_accelerator
 
@@ -106,45 +107,26 @@ class Augmentation:
         return self.mixup + self.cutmix + self.half_cutmix > 0
 
 
-class Transform:
-    """Applies an augmentation and normalises; `plain` is what validation and inference use."""
+class Augmenter:
+    """Applies an augmentation to stored pixels, and what follows in every case: their preprocessing."""
 
     def __init__(
-        self,
-        augmentation: Augmentation,
-        *,
-        image_size: tuple[int, int],
-        mean: Sequence[float],
-        std: Sequence[float],
-        seed: int,
-        device: torch.device,
+        self, augmentation: Augmentation, preprocessing: Preprocessing, *, seed: int, device: torch.device
     ) -> None:
-        self.augmentation = augmentation
-        self.image_size = image_size
-        self.seed = seed
+        self.augmentation, self.preprocessing, self.seed, self.device = augmentation, preprocessing, seed, device
         # Constants are made once: to make one on a GPU waits for the GPU.
-        self.mean = torch.tensor(mean, device=device)[:, None, None]
-        self.std = torch.tensor(std, device=device)[:, None, None]
+        self._constants = constants_on(preprocessing, device)
         self._luma = torch.tensor([0.299, 0.587, 0.114], device=device)
         self._to_yiq = torch.tensor(
             [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], device=device
         )
         self._from_yiq = torch.linalg.inv(self._to_yiq)
-        # x * scale + shift normalises a row of pixels, (W * 3,), as they lie in memory: not a plane at a time.
-        self._row_scale = (1 / (255 * self.std)).flatten().repeat(image_size[1])
-        self._row_shift = (-self.mean / self.std).flatten().repeat(image_size[1])
-
-    def plain(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Returns (B, 3, H, W) float32, the normalised centre, from stored pixels (B, H', W', 3) uint8."""
-        height, width = self.image_size
-        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
-        return self._normalised(pixels[:, top : top + height, left : left + width])
 
     def augmented(self, pixels: torch.Tensor, photos: torch.Tensor, *, epoch: int) -> torch.Tensor:
-        """Returns (B, 3, H, W) float32, augmented and normalised; photos (B,) int64 key the random numbers."""
+        """Returns (B, 3, H, W) float32, augmented and normalised, of stored pixels; photos (B,) key the draws."""
         strength = self.augmentation
         if strength == Augmentation():
-            return self.plain(pixels)
+            return self.preprocessing.seen(pixels)
         draws = keyed_uniform(photos, len(DRAWS), seed=self.seed, epoch=epoch)
         draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
         if (
@@ -160,26 +142,13 @@ class Transform:
             if strength.contrast or strength.saturation or strength.hue:
                 x = self._coloured(x.permute(0, 3, 1, 2), draw)
             else:
-                x = self._normalised(x, 1 + (draw["brightness"] * 2 - 1) * strength.brightness)
+                x = self.preprocessing.normalised(x, 1 + (draw["brightness"] * 2 - 1) * strength.brightness)
         x = _blurred(x, draw["blur"] * strength.blur) if strength.blur else x
         return self._erased(x, draw) if strength.erase else x
 
-    def _normalised(self, x: torch.Tensor, brightness: torch.Tensor | None = None) -> torch.Tensor:
-        """Returns (B, 3, H, W) float32, channels last, of x (B, H, W, 3) uint8 times brightness (B,), cut at white."""
-        batch, height, width, _ = x.shape
-        rows = torch.empty(batch, height, width * 3, device=x.device)
-        # On a CPU photo by photo, so that all passes over one find it in the processor's cache.
-        for i in [slice(None)] if is_accelerator(x.device) else range(batch):
-            part = rows[i]
-            part.view(x[i].shape).copy_(x[i])
-            if brightness is not None:
-                part.mul_(brightness[i, None, None]).clamp_(max=255)
-            torch.addcmul(self._row_shift, part, self._row_scale, out=part)
-        return rows.view(batch, height, width, 3).permute(0, 3, 1, 2)
-
     def _cut(self, pixels: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
         """Returns (B, H, W, 3) uint8: windows of the stored pixels."""
-        height, width = self.image_size
+        height, width = self.preprocessing.image_size
         spare_top, spare_left = pixels.shape[1] - height, pixels.shape[2] - width
         shift = self.augmentation.shift
         tops = (draw["top"] * (spare_top + 1)).long() if shift else torch.full_like(draw["top"], spare_top // 2).long()
@@ -209,17 +178,19 @@ class Transform:
     def _resized_parts(self, pixels: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
         """Returns (B, H, W, 3) uint8: a random part of each photo, resized antialiased; for CPUs."""
         parts = torch.stack(self._part(pixels.shape[1:3], draw), 1).round().int().tolist()
-        resized = pixels.new_empty(len(pixels), *self.image_size, 3)
+        resized = pixels.new_empty(len(pixels), *self.preprocessing.image_size, 3)
         for i, (top, left, height, width) in enumerate(parts):
             part = pixels[i : i + 1, top : top + max(height, 1), left : left + max(width, 1)].permute(0, 3, 1, 2)
-            resized[i] = interpolate(part, self.image_size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+            resized[i] = interpolate(part, self.preprocessing.image_size, mode="bilinear", antialias=True)[0].permute(
+                1, 2, 0
+            )
         return resized
 
     def _turned(self, x: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
         """Returns (B, 3, H, W) float32, 0..255: cut, flip, rotation, zoom and stretch in one sampling step."""
         strength = self.augmentation
         stored_height, stored_width = x.shape[2:]
-        height, width = self.image_size
+        height, width = self.preprocessing.image_size
         angle = (draw["turn"] * 2 - 1) * math.radians(strength.rotation)
         zoom = 1 + (draw["zoom"] * 2 - 1) * strength.zoom
         stretch = 1 + (draw["stretch"] * 2 - 1) * strength.stretch
@@ -248,7 +219,7 @@ class Transform:
         All four changes and the normalisation are one affine map of (red, green, blue): one 3x3 product per pixel.
         """
         strength = self.augmentation
-        mean, std, luma = self.mean, self.std, self._luma
+        mean, std, luma = self._constants.mean, self._constants.std, self._luma
         batch, (height, width) = len(x), x.shape[2:]
         x = x.to(torch.float32, memory_format=torch.contiguous_format)
 

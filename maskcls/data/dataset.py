@@ -1,18 +1,18 @@
-"""Photos -> datasets.Dataset (Image and ClassLabel columns), split by person; and the folder that inference reads.
+"""Photos -> datasets.Dataset (Image and ClassLabel columns), split by person.
 
 The table holds paths, not pixels: `push_to_hub` and `save_to_disk` embed the files, training maps them to memory
-(pixels.py).
+(pixel_cache.py).
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,15 @@ import numpy as np
 from maskcls import labels
 from maskcls.data import profiles
 from maskcls.data.label_fixes import CorrectedPhotos, correct_labels
-from maskcls.errors import UserError, joined, listed, reason_of
-from maskcls.paths import encoding_problem, file_problem, folder_problem, full_path, replacing, write_problem
+from maskcls.errors import UserError, reason_of
+from maskcls.paths import full_path, replacing, write_problem
 
 if TYPE_CHECKING:
     import pyarrow
     from datasets import Dataset, Features
+    from torch import Tensor
+
+    from maskcls.data.pixels import Pixels
 
 
 @dataclass(frozen=True)
@@ -44,43 +47,72 @@ class ProfileSource:
 
 
 @dataclass(frozen=True)
-class FaceData:
-    """One table of all photos and the rows of the two splits, which share no person."""
+class Photos:
+    """Photos in an order: rows of a table that says what is known of each, and the reader of their pixels."""
 
     table: Dataset
-    train_rows: np.ndarray  # (N,) int64
-    valid_rows: np.ndarray
-    output: str
-    mean: tuple[float, float, float] | None  # of the pixels, 0..1; None: to be computed from the training photos
-    std: tuple[float, float, float] | None
+    rows: np.ndarray  # (N,) int64 of the table, by position
+    reader: Pixels | None = None  # of the table's pixels; None: they have not been opened
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether it is known who is seen on the photos."""
+        return "profile" in self.table.column_names
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The truth, (N, attributes) int64: the label of each attribute."""
+        columns = [self.column(attribute.column) for attribute in labels.ATTRIBUTES.values()]
+        return np.stack(columns, axis=1).astype(np.int64)
+
+    @property
+    def people(self) -> list[str]:
+        """The profiles that the photos belong to, sorted."""
+        return sorted(set(self.column("profile").tolist()))
+
+    def column(self, name: str) -> np.ndarray:
+        """Returns what a column of the table (not that of the pictures) says of each photo, (N,)."""
+        return np.asarray(self.table[name])[self.rows]
+
+    def pixels(self, positions: np.ndarray) -> Tensor:
+        """Returns the stored pixels of photos by their position, (B, H', W', 3) uint8. Raises BadPhotos."""
+        assert self.reader is not None, "the pixels have not been opened"
+        return self.reader(self.rows[positions])
+
+
+@dataclass(frozen=True)
+class FaceData:
+    """The photos of both splits, which share no person, and what was found while they were listed and decoded."""
+
+    train: Photos
+    valid: Photos
     passed_over: Counter[str]  # entries of the folders that are not photos, see profiles.passed_over
     corrected: CorrectedPhotos | None  # by label_fixes, in both splits
+    of_one_colour: Sequence[str] = ()  # paths of photos that show nothing, where all have been decoded
 
-    def labels(self) -> np.ndarray:
-        """Returns (N, 3) int64: mask, gender and age group of every photo of the table."""
-        return table_labels(self.table)
+    @property
+    def table(self) -> Dataset:
+        """The one table of both splits."""
+        return self.train.table
 
     @property
     def key(self) -> str:
         """16 hex digits that stand for the photos of both splits, in order, their labels and their sizes in bytes."""
         columns = (self.table[name] for name in ("profile", "stem", "size"))  # not the time: copies have another
-        photos = zip(*columns, self.labels().tolist(), strict=True)
-        return content_key(list(photos), self.train_rows.tolist(), self.valid_rows.tolist())
+        everybody = Photos(self.table, np.arange(len(self.table)))
+        photos = list(zip(*columns, everybody.labels.tolist(), strict=True))
+        return content_key(photos, self.train.rows.tolist(), self.valid.rows.tolist())
 
-    def people(self, rows: np.ndarray) -> list[str]:
-        """Returns the profiles that the rows belong to, sorted."""
-        return sorted(set(np.asarray(self.table["profile"])[rows].tolist()))
-
-
-def table_labels(table: Dataset) -> np.ndarray:
-    """Returns (N, attributes) int64: the label of each attribute, of every row."""
-    columns = [np.asarray(table[attribute.column]) for attribute in labels.ATTRIBUTES.values()]
-    return np.stack(columns, axis=1).astype(np.int64)
+    def opened(self, reader: Pixels, *, of_one_colour: Sequence[str] = ()) -> FaceData:
+        """Returns the same photos with the reader of their pixels."""
+        train, valid = replace(self.train, reader=reader), replace(self.valid, reader=reader)
+        return replace(self, train=train, valid=valid, of_one_colour=of_one_colour)
 
 
-def custom_dataset_split_by_profile(
-    source: ProfileSource, *, output: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
-) -> FaceData:
+def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
     """Returns the photos of the listed profiles, split by person as the lists say, or by one stratified fold.
 
     Labels are those of label_fixes where it says something, also for the folds. Raises UserError as profiles.py and
@@ -110,14 +142,8 @@ def custom_dataset_split_by_profile(
         )
     is_valid = np.isin([photo.profile for photo in photos], valid)
     table = build_table(photos, Path(source.data_dir), Path(source.cache_dir))
-    return FaceData(
-        table, np.flatnonzero(~is_valid), np.flatnonzero(is_valid), output,
-        _triple(mean), _triple(std), passed_over, corrected,
-    )  # fmt: skip
-
-
-def _triple(values: Sequence[float] | None) -> tuple[float, float, float] | None:
-    return None if values is None else (float(values[0]), float(values[1]), float(values[2]))
+    training, validation = (Photos(table, np.flatnonzero(is_in)) for is_in in (~is_valid, is_valid))
+    return FaceData(training, validation, passed_over, corrected)
 
 
 def features() -> Features:
@@ -190,125 +216,6 @@ def _holds(file: Path, table: pyarrow.Table) -> bool:
 def content_key(*parts: object) -> str:
     """Returns 16 hex digits that stand for the parts' content (anything that JSON can hold)."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class InferenceData:
-    """The photos to predict, in the order in which the answers are written."""
-
-    table: Dataset
-    image_ids: list[str]  # the rows of output.csv
-    labels: np.ndarray | None  # (N, 3) when the folder holds profiles, whose names are the truth
-    passed_over: Counter[str]  # as of FaceData, folders and photos beside images/ too; empty when info.csv says which
-
-
-def inference_data(folder: str | Path, cache_dir: str | Path) -> InferenceData:
-    """Returns the photos of `folder`: images/ in the order of info.csv (or sorted without one), or profile folders.
-
-    Raises UserError when there is nothing to predict, when it is not clear what, or info.csv is not what it should be.
-    """
-    folder, cache_dir = Path(folder), Path(cache_dir)
-    if problem := folder_problem(folder) or encoding_problem(str(folder)):
-        raise UserError(f"infer_data_dir {folder} {problem}")
-    images, info = folder / "images" if (folder / "images").is_dir() else folder, folder / "info.csv"
-    if info.exists():
-        names = _image_ids(info, images)
-        return InferenceData(_plain_table([images / name for name in names]), names, None, Counter())
-    names, folders = _entries(images)
-    photos, people = list(filter(profiles.is_image, names)), list(filter(_is_profile, folders))
-    others = profiles.passed_over(names)
-    if photos and people:
-        raise UserError(
-            f"{images} holds photos ({listed(photos)}) and profile folders ({listed(people)}): it is not clear which "
-            "of them to predict. Move the photos away, or give --infer_data_dir a folder of one kind"
-        )
-    if photos:
-        _check_names(images, photos)
-        others += Counter({"folder": len(folders)})
-        if images != folder:
-            others += Counter({"beside": sum(map(profiles.is_image, _entries(folder)[0]))})
-        return InferenceData(_plain_table([images / name for name in photos]), photos, None, others)
-    if images != folder:
-        where = f" but profile folders: give --infer_data_dir {images}" if people else ""
-        raise UserError(f"{images} holds no images{where}{profiles.unread_hint(others)}")
-    if not folders:
-        what = f"no images/, no photos and no profile folders{profiles.unread_hint(others)}"
-        raise UserError(f"infer_data_dir {folder} holds {what}")
-    found, others_inside = profiles.find_photos(folder, folders)
-    table = build_table(found, folder, cache_dir)
-    ids = [f"{photo.profile}/{photo.file}" for photo in found]
-    return InferenceData(table, ids, table_labels(table), others_inside + others)
-
-
-def _plain_table(paths: Sequence[Path]) -> Dataset:
-    from datasets import Dataset, Features, Image
-
-    columns = {"image": [{"path": str(path), "bytes": None} for path in paths]}
-    return Dataset.from_dict(columns, features=Features({"image": Image()}))
-
-
-def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Returns the names of the files of a folder, and of its folders that are not hidden, both sorted."""
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    folders = [entry.name for entry in entries if entry.is_dir()]
-    files = [entry.name for entry in entries if entry.name not in set(folders)]
-    return files, [name for name in folders if not name.startswith(".")]
-
-
-def _is_profile(name: str) -> bool:
-    try:
-        return bool(profiles.parse_profile(name))
-    except UserError:
-        return False
-
-
-def _check_names(folder: Path, names: Sequence[str]) -> None:
-    problems = [f"{str(folder / name)!r} {problem}" for name in names if (problem := encoding_problem(name))]
-    if problems:
-        raise UserError(joined(problems, f"problems in {folder}"))
-
-
-def _image_ids(info: Path, images: Path) -> list[str]:
-    """Returns the ImageID column of info.csv. Raises UserError with every bad row."""
-    if problem := file_problem(info):
-        raise UserError(f"{info} {problem}")
-    try:
-        with info.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = list(reader.fieldnames or [])
-            lines = [(reader.line_num, row.get("ImageID")) for row in reader]
-    except ValueError as error:  # not UTF-8
-        raise UserError(f"{info} cannot be read as UTF-8 CSV: {error}. Save it as UTF-8") from None
-    except csv.Error as error:
-        raise UserError(f"{info} cannot be read as UTF-8 CSV: {error}") from None
-    if "ImageID" not in header:
-        between = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
-        commas = f". Columns are divided by commas, not by {between!r}" if between else ""
-        raise UserError(f"{info} has no column ImageID; its columns are {listed(map(repr, header)) or 'none'}{commas}")
-    if not lines:
-        raise UserError(f"{info} has no rows")
-    problems = []
-    present = set(os.listdir(images))
-    seen: dict[str, int] = {}
-    for line, name in lines:
-        if not name or Path(name).name != name or name in (".", ".."):
-            problems.append(f"line {line}: {name!r} is not the name of a file in images/")
-            continue
-        if name in seen:
-            problems.append(f"line {line}: duplicate {name}, first in line {seen[name]}")
-        elif name not in present:
-            problems.append(f"line {line}: images/ has no {name!r}{_likest(name, present)}")
-        seen.setdefault(name, line)
-    if problems:
-        raise UserError(joined([f"{info}, {problem}" for problem in problems], f"problems in {info}"))
-    return list(seen)
-
-
-def _likest(name: str, present: set[str]) -> str:
-    if name.strip() in present:
-        return f", but {name.strip()!r}, without blanks"
-    bytes_before_unicode = os.fsdecode(name.encode("cp949", errors="replace"))
-    return f", but one that {encoding_problem(bytes_before_unicode)}" if bytes_before_unicode in present else ""
 
 
 DATASETS = {"CustomDatasetSplitByProfile": custom_dataset_split_by_profile}

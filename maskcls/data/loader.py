@@ -10,14 +10,19 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from maskcls.errors import UserError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+# The photos of an update, int64: repeat * num_photos + position in the split. Augmentation draws are keyed by them.
+PhotoKeys = TypeVar("PhotoKeys", np.ndarray, "Tensor")
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,12 @@ class BatchPlan:
         )  # units of the fullest device
         return _parts_needed(share, self.max_device_batch_size // self.unit) if self.max_device_batch_size else 1
 
+    def positions(self, keys: PhotoKeys) -> PhotoKeys:
+        """Returns the positions in the split of the photos with these keys."""
+        return keys % self.num_photos
+
     def order(self, epoch: int) -> np.ndarray:
-        """Returns the keys (num_photos,) of epoch `epoch`, in order: repeat * num_photos + position in the split.
+        """Returns the keys (num_photos,) of epoch `epoch`, in order.
 
         A permutation of the positions; balanced, a photo of a rare class comes several times, as repeat 0, 1, ...,
         and is augmented otherwise each time.

@@ -1,7 +1,7 @@
 """A photo's file -> its picture as a person sees it, 8 bit RGB: the one place that opens photos.
 
 Training, inference, the check and the reports read photos here, so that all see the same picture and refuse the same
-files, in the same words. How a picture becomes pixels of one size is pixels.py's.
+files, in the same words. How a picture becomes pixels of one size is preprocessing.py's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from maskcls.errors import UserError, joined
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,6 +28,13 @@ HEIC_BRANDS = (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1")
 
 class PhotoError(Exception):
     """Why a photo cannot be read, in words that go on after its name."""
+
+
+class BadPhotos(UserError):
+    """Files that are not whole images; its arguments are one line each."""
+
+    def __str__(self) -> str:
+        return joined(sorted(self.args), "photos cannot be read")
 
 
 def read_photo(source: str | Path | io.BytesIO, *, least: tuple[int, int] | None = None) -> Image:

@@ -141,14 +141,15 @@ def profile_folders(data_dir: str | Path) -> list[str]:
     names = sorted(entry.name for entry in os.scandir(data_dir) if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise UserError(f"data_dir {data_dir} holds no profile folders")
-    if not any(map(_is_profile, names)):
+    if not any(map(is_profile, names)):
         for folder in (Path(data_dir, name) for name in names):
-            if not folder_problem(folder) and any(map(_is_profile, os.listdir(folder))):
+            if not folder_problem(folder) and any(map(is_profile, os.listdir(folder))):
                 raise UserError(f"data_dir {data_dir} holds no profile folders, but {folder} does: name that")
     return names
 
 
-def _is_profile(name: str) -> bool:
+def is_profile(name: str) -> bool:
+    """Returns whether a folder's name says whose photos it holds."""
     try:
         parse_profile(name)
     except UserError:

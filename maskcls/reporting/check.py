@@ -17,7 +17,7 @@ from maskcls.progress import Progress
 from maskcls.reporting import console
 from maskcls.reporting.journal import state_to_resume
 from maskcls.reporting.text import padded
-from maskcls.training.experiment import build_learner, open_data
+from maskcls.training.experiment import build_learner, open_data, plan_of
 from maskcls.training.preflight import Estimate, try_out
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder, check_outputs
@@ -70,8 +70,9 @@ def check(
         raise UserError(word("no_go_data", errors=errors)).of_launch()
     assert data is not None  # its problem would be an error among the findings
     with no_go():
-        config, faces, estimate = try_out(config, launch, data, learner, losses)
-    say(console.start_lines(config, faces, launch.accelerator, learner.network, word))
+        estimate = try_out(config, launch, data, learner, losses, run)
+    plan = plan_of(config, data, num_devices=launch.num_processes)
+    say(console.start_lines(config, data, plan, launch.accelerator, learner.network, word))
     say(estimate_lines(config, estimate, word))
 
     def check_room() -> None:
@@ -102,7 +103,7 @@ def inspected(
     problem: why they cannot; it is told unless the inspection finds what is behind it.
     """
     if data is not None:
-        train, valid = data.people(data.train_rows), data.people(data.valid_rows)
+        train, valid = data.train.people, data.valid.people
     else:
         train, valid = _named(config)
     with Progress(word("looking"), word("photo_unit")) as bar:

@@ -6,12 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from accelerate import Accelerator
 from torch import nn
 
 from maskcls.config import Config
+from maskcls.data.dataset import FaceData
 from maskcls.data.label_fixes import CorrectedPhotos
+from maskcls.data.loader import BatchPlan
 from maskcls.data.profiles import unread_kinds
 from maskcls.errors import listed
 from maskcls.evaluation.intervals import Interval
@@ -30,24 +31,23 @@ from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
 from maskcls.progress import Progress
 from maskcls.reporting.text import padded
-from maskcls.training.experiment import Faces
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 
 
-def split_table(labels: np.ndarray, splits: Mapping[str, np.ndarray], people: Mapping[str, int], word: Words) -> str:
-    """Returns the people and the photos per class of each split; labels (N, attributes), splits: name -> rows."""
+def split_table(data: FaceData, word: Words) -> str:
+    """Returns the people and the photos per class of each split."""
     groups = [" ".join(_group(name, label, word) for name, label in zip(OF_PERSON, person, strict=True))
               for person in classes_of_people()]  # fmt: skip
     lines = [padded(word("photos"), 22, right=True) + "".join(padded(group, 14, right=True) for group in groups)]
-    for name, rows in splits.items():
-        count, split = class_counts(labels[rows])["class"], padded(word(name), 11, right=True)
+    for name, photos in {"train": data.train, "valid": data.valid}.items():
+        count, split = class_counts(photos.labels)["class"], padded(word(name), 11, right=True)
         for codes in zip(*classes_of_people().values(), strict=True):  # of photos alike, of all people
             said = dict(zip(ATTRIBUTES, decode_class(codes[0]), strict=True))
             photo = " ".join(word(f"count_{name}_{said[name]}") for name in OF_PHOTO)
             cells = "".join(f"{count[code]:>14,}" for code in codes)
             lines.append(f"{split} {padded(photo, 10, right=True)}{cells}")
-        total = word("split_sum", people=people[name], photos=len(splits[name]))
+        total = word("split_sum", people=len(photos.people), photos=len(photos))
         lines.append(f"{split} {padded(word('all'), 10, right=True)}  {total}")
     return "\n".join(lines)
 
@@ -57,20 +57,20 @@ def _group(name: str, label: int, word: Words) -> str:
     return HEAD_CLASSES[name][label] if ATTRIBUTES[name].first_years else word.class_name(name, label)
 
 
-def start_lines(config: Config, faces: Faces, accelerator: Accelerator, network: nn.Module, word: Words) -> str:
+def start_lines(
+    config: Config, data: FaceData, plan: BatchPlan, accelerator: Accelerator, network: nn.Module, word: Words
+) -> str:
     """Returns what a person wants to see before a run starts: on which photos, what runs where, and how it is split."""
-    data, plan, (height, width) = faces.data, faces.plan, config.height_width
-    rows = {"train": data.train_rows, "valid": data.valid_rows}
-    people = {name: len(data.people(split)) for name, split in rows.items()}
+    height, width = config.height_width
     warmup, total = config.scheduler_args.get("warmup_updates") or 0, plan.num_updates * config.epochs
     share = plan.batch_size / plan.num_devices / plan.num_accumulated
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     return "\n".join([
-        split_table(data.labels(), rows, people, word),
+        split_table(data, word),
         *(passed_over_lines(data.passed_over, word) or [word("only_photos")]),
-        *([word("one_colour", count=len(faces.of_one_colour), paths=listed(faces.of_one_colour))]
-          if faces.of_one_colour else []),
-        *_absent_lines(data.labels(), rows, config.output, word),
+        *([word("one_colour", count=len(data.of_one_colour), paths=listed(data.of_one_colour))]
+          if data.of_one_colour else []),
+        *_absent_lines(data, config.output, word),
         *(_correction_lines(data.corrected, config.label_fixes, word) if data.corrected else []),
         word("start_model", model=config.model, parameters=num_parameters, height=height, width=width,
              output=config.output),
@@ -92,11 +92,11 @@ def passed_over_lines(others: Counter[str], word: Words) -> list[str]:
     return [*lines, *([word("unread_kinds", kinds=unread)] if unread else [])]
 
 
-def _absent_lines(labels: np.ndarray, splits: Mapping[str, np.ndarray], output: str, word: Words) -> list[str]:
+def _absent_lines(data: FaceData, output: str, word: Words) -> list[str]:
     """Returns a line for each split that lacks classes of the task; of all, those that its attributes allow."""
     lines = []
-    for name, rows in splits.items():
-        counts = class_counts(labels[rows])
+    for name, photos in {"train": data.train, "valid": data.valid}.items():
+        counts = class_counts(photos.labels)
         absent = {head: [label for label, count in enumerate(counts[head]) if not count] for head in counts}
         heads = list(ATTRIBUTES) if headline(output) == "class" else [output]
         named = [word.class_name(head, label) for head in heads for label in absent[head]]

@@ -158,13 +158,14 @@ def precisions(probabilities: np.ndarray, is_class: np.ndarray) -> np.ndarray:
 def _mistakes(findings: Findings, config: Config, problems: list[str]) -> dict[str, Any]:
     import wandb
 
-    from maskcls.data.pixels import BadPhotos, Geometry, decode
+    from maskcls.data.photo import BadPhotos
+    from maskcls.data.preprocessing import Preprocessing
 
     predictions = findings.predictions
     height, width = config.height_width
     scale = THUMBNAIL / max(height, width)
     size = max(round(height * scale), 1), max(round(width * scale), 1)
-    geometry = Geometry(size, config.fit, config.crop_box)
+    small = Preprocessing(size, config.fit, config.crop_box)
     table = wandb.Table(
         ["photo", "head", "truth", "prediction", "confidence", "person", "file", "wrong photos", "photos"]
     )
@@ -173,7 +174,7 @@ def _mistakes(findings: Findings, config: Config, problems: list[str]) -> dict[s
         person, file = str(predictions.people[mistake.row]), str(predictions.files[mistake.row])
         photo = None
         try:
-            pixels = decode({"path": str(Path(config.data_dir, person, file)), "bytes": None}, geometry)
+            pixels = small.read({"path": str(Path(config.data_dir, person, file)), "bytes": None})
             photo = wandb.Image(pixels, file_type="jpg")
         except BadPhotos as error:
             unread.append(error)

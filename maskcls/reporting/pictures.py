@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskcls.data.augmentation import Transform
+from maskcls.data.augmentation import Augmenter
+from maskcls.data.dataset import FaceData, Photos
 from maskcls.data.loader import BatchPlan
 from maskcls.labels import HEAD_CLASSES, headline, targets_of
 from maskcls.reporting import charts
 from maskcls.reporting.drawing import drawn
-from maskcls.training.loop import Photos
 from maskcls.words import Words
 
 NUM_BATCH_PHOTOS = 16
@@ -31,41 +31,32 @@ def curves_picture(history: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return _pixels(charts.curves_sheet(history, Words("en")))
 
 
-def batch_pictures(
-    train: Photos, valid: Photos, transform: Transform, plan: BatchPlan, output: str
-) -> dict[str, np.ndarray]:
+def batch_pictures(data: FaceData, augmenter: Augmenter, plan: BatchPlan, output: str) -> dict[str, np.ndarray]:
     """Returns the first augmented training photos and some validation photos, as the model sees them."""
-    x, first = first_batch(train, transform, plan)
-    device = transform.mean.device
-    spread = np.linspace(0, len(valid.rows) - 1, min(16, len(valid.rows))).astype(int)
-    y = transform.plain(valid.pixels(valid.rows[spread]).to(device))
+    x, first = first_batch(data.train, augmenter, plan)
+    spread = np.linspace(0, len(data.valid) - 1, min(NUM_BATCH_PHOTOS, len(data.valid))).astype(int)
+    preprocessing = augmenter.preprocessing
+    y = preprocessing.pictures(preprocessing.seen(data.valid.pixels(spread).to(augmenter.device)))
     return {
-        "train/batch": photo_sheet(x, _captions(train, first, output)),
-        "valid/batch": photo_sheet(_as_photos(y, transform), _captions(valid, spread, output)),
+        "train/batch": photo_sheet(x, _captions(data.train, first, output)),
+        "valid/batch": photo_sheet(y, _captions(data.valid, spread, output)),
     }
 
 
-def first_batch(train: Photos, transform: Transform, plan: BatchPlan) -> tuple[np.ndarray, np.ndarray]:
+def first_batch(train: Photos, augmenter: Augmenter, plan: BatchPlan) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first augmented training photos, (N, H, W, 3) uint8, and their positions in the split (N,)."""
     keys = plan.order(1)[: min(NUM_BATCH_PHOTOS, plan.batch_size)]
-    positions = keys % plan.num_photos
-    device = transform.mean.device
-    photos = torch.from_numpy(keys).to(device)
-    x = transform.augmented(train.pixels(train.rows[positions]).to(device), photos, epoch=1)
-    x, _ = transform.mixed(x, {}, photos, epoch=1)
-    return _as_photos(x, transform), positions
-
-
-def _as_photos(x: torch.Tensor, transform: Transform) -> np.ndarray:
-    """Returns (B, H, W, 3) uint8 of normalised x (B, 3, H, W)."""
-    colours = (x * transform.std + transform.mean) * 255
-    return colours.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+    positions = plan.positions(keys)
+    photos = torch.from_numpy(keys).to(augmenter.device)
+    x = augmenter.augmented(train.pixels(positions).to(augmenter.device), photos, epoch=1)
+    x, _ = augmenter.mixed(x, {}, photos, epoch=1)
+    return augmenter.preprocessing.pictures(x), positions
 
 
 def _captions(photos: Photos, positions: np.ndarray, output: str) -> list[str]:
-    assert photos.labels is not None
     head = headline(output)
-    return [HEAD_CLASSES[head][label] for label in targets_of(photos.labels[positions], output)[head].tolist()]
+    labels = targets_of(torch.from_numpy(photos.labels[positions]), output)[head]
+    return [HEAD_CLASSES[head][label] for label in labels.tolist()]
 
 
 def photo_sheet(photos: np.ndarray, captions: Sequence[str], *, columns: int = 8) -> np.ndarray:

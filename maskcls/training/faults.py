@@ -11,12 +11,14 @@ import numpy as np
 from accelerate import Accelerator
 
 from maskcls.config import Config
-from maskcls.data.pixels import BadPhotos, DevicePixels
+from maskcls.data.dataset import FaceData
+from maskcls.data.loader import BatchPlan
+from maskcls.data.photo import BadPhotos
+from maskcls.data.pixels import DevicePixels
 from maskcls.errors import Fault, is_out_of_memory, listed, reason_of
 from maskcls.machine import peak_memory_gb
 from maskcls.paths import command
 from maskcls.program import is_closed
-from maskcls.training.experiment import Faces
 from maskcls.training.log_interval import NotFinite
 from maskcls.training.loop import EndlessOverflow, Learner
 from maskcls.training.processes import raise_if_left_alone
@@ -25,7 +27,7 @@ from maskcls.training.run_folder import RunFolder, write_lines
 
 @contextmanager
 def faults_as_messages(
-    accelerator: Accelerator, config: Config, learner: Learner, faces: Faces, run: RunFolder | None
+    accelerator: Accelerator, config: Config, learner: Learner, data: FaceData, plan: BatchPlan, run: RunFolder | None
 ) -> Iterator[None]:
     """Turns what the training loop raises into messages.
 
@@ -37,7 +39,7 @@ def faults_as_messages(
     try:
         yield
     except NotFinite as error:
-        what = _broken_update(accelerator, config, faces, run, error.update)
+        what = _broken_update(accelerator, config, data, plan, run, error.update)
         raise Fault(f"{what}.{go_on}").of_launch() from None
     except EndlessOverflow as error:
         raise Fault(
@@ -54,28 +56,30 @@ def faults_as_messages(
         raise Fault(f"{where}: {reason_of(error)}.{saved}{go_on}") from None
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
-            what, setting = _out_of_memory(accelerator, config, learner, faces)
+            what, setting = _out_of_memory(accelerator, config, learner, data, plan)
             raise Fault(f"{what}.{go_on}{f' {setting}' if go_on and setting else ''}") from None
         if isinstance(error, RuntimeError):
             raise_if_left_alone(error)
         raise
 
 
-def _out_of_memory(accelerator: Accelerator, config: Config, learner: Learner, faces: Faces) -> tuple[str, str]:
+def _out_of_memory(
+    accelerator: Accelerator, config: Config, learner: Learner, data: FaceData, plan: BatchPlan
+) -> tuple[str, str]:
     """Returns what is known about memory that was not there, and what to set, key=value, if a setting helps."""
-    device, plan = accelerator.device, faces.plan
+    device, reader = accelerator.device, data.train.reader
     if learner.model.training:
         where, key, same = f"in update {learner.num_updates + 1}", "max_device_batch_size", "updates"
         photos, least = -(-plan.batch_size // (plan.num_devices * plan.num_accumulated)), plan.unit
     else:
         where, key, same = f"in the prediction after update {learner.num_updates}", "valid_batch_size", "answers"
-        photos, least = min(config.valid_batch_size, -(-len(faces.valid.rows) // plan.num_devices)), 1
+        photos, least = min(config.valid_batch_size, -(-len(data.valid) // plan.num_devices)), 1
     setting, mends = "", []
     if photos > least:
         setting = f"{key}={max(photos // 2, least)}"
         mends.append(f"Set {setting}: the {same} stay the same")
-    if isinstance(faces.pixels, DevicePixels):
-        kept = np.prod(faces.pixels.shape) / 1e9
+    if isinstance(reader, DevicePixels):
+        kept = np.prod(reader.shape) / 1e9
         mends.append(f"cache=none leaves {kept:.1f} GB of photos out of {device}, and decodes them in every epoch")
     mends = mends or ["Set a smaller image_size or a smaller model"]
     return (
@@ -84,12 +88,13 @@ def _out_of_memory(accelerator: Accelerator, config: Config, learner: Learner, f
     ), setting
 
 
-def _broken_update(accelerator: Accelerator, config: Config, faces: Faces, run: RunFolder | None, update: int) -> str:
+def _broken_update(
+    accelerator: Accelerator, config: Config, data: FaceData, plan: BatchPlan, run: RunFolder | None, update: int
+) -> str:
     """Returns what is known about an update of the run (from 1) whose loss is not finite; writes its photos' names."""
-    plan = faces.plan
     epoch, number = (update - 1) // plan.num_updates + 1, (update - 1) % plan.num_updates
     keys = plan.order(epoch)[number * plan.batch_size : (number + 1) * plan.batch_size]
-    photos = faces.names(keys % plan.num_photos)
+    photos = data.train.column("path")[plan.positions(keys)].tolist()
     file = run.not_finite(update) if run else None
     if file and accelerator.is_main_process:
         write_lines(file, photos)

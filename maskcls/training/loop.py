@@ -14,9 +14,11 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from maskcls.data.augmentation import Transform
+from maskcls.data.augmentation import Augmenter
+from maskcls.data.dataset import Photos
 from maskcls.data.loader import BatchPlan, map_ahead, split_evenly
-from maskcls.data.pixels import BadPhotos, Pixels
+from maskcls.data.photo import BadPhotos
+from maskcls.data.preprocessing import Preprocessing
 from maskcls.evaluation.metrics import measure
 from maskcls.labels import OUTPUT_HEADS, head_predictions, head_probabilities, headline, targets_of
 from maskcls.machine import is_accelerator
@@ -26,15 +28,6 @@ from maskcls.training.log_interval import LogInterval, NotFinite
 from maskcls.training.sharding import share_buffers
 
 MAX_SKIPPED = 10  # updates of one epoch that nan_policy: skip_update leaves out before it gives up
-
-
-@dataclass
-class Photos:
-    """The photos of one split, ready to be put on a device."""
-
-    pixels: Pixels
-    rows: np.ndarray  # (N,) the split's rows of the table
-    labels: Tensor  # (N, 3) int64 by position in the split: mask, gender, age group
 
 
 @dataclass
@@ -75,7 +68,7 @@ def train_one_epoch(
     accelerator: Accelerator,
     learner: Learner,
     photos: Photos,
-    transform: Transform,
+    augmenter: Augmenter,
     losses: HeadLosses,
     plan: BatchPlan,
     *,
@@ -95,11 +88,11 @@ def train_one_epoch(
     learner.model.train()
     learner.num_skipped = learner.num_skipped if first_update else 0
     device, output, interval = accelerator.device, losses.output, learner.interval
-    all_labels = _pinned(photos.labels, device).to(device, non_blocking=True)
+    all_labels = _pinned(torch.from_numpy(photos.labels), device).to(device, non_blocking=True)
     loss_scale = _loss_scale(accelerator)
 
     def load(passes: Sequence[np.ndarray]) -> list[tuple[Tensor, Tensor]]:  # pixels and keys of each pass
-        pixels = [photos.pixels(photos.rows[keys % plan.num_photos]) for keys in passes]
+        pixels = [photos.pixels(plan.positions(keys)) for keys in passes]
         return [(_pinned(x, device), _pinned(torch.from_numpy(k), device)) for x, k in zip(pixels, passes, strict=True)]
 
     parts = plan.parts(epoch, accelerator.process_index, first_update=first_update)
@@ -111,10 +104,10 @@ def train_one_epoch(
         for number, (pixels, keys) in enumerate(passes, start=1):
             seed_dropout(device, plan.seed, learner.num_updates, number, accelerator.process_index)
             keys = keys.to(device, non_blocking=True)
-            labels = targets_of(all_labels[keys % plan.num_photos], output)
-            x = transform.augmented(pixels.to(device, non_blocking=True), keys, epoch=epoch)
+            labels = targets_of(all_labels[plan.positions(keys)], output)
+            x = augmenter.augmented(pixels.to(device, non_blocking=True), keys, epoch=epoch)
             targets = {head: soft(labels[head], head) for head in OUTPUT_HEADS[output]}
-            x, targets = transform.mixed(x, targets, keys, epoch=epoch)
+            x, targets = augmenter.mixed(x, targets, keys, epoch=epoch)
             is_last = number == len(passes)  # gradients meet once per update, not once per pass
             with nullcontext() if is_last else accelerator.no_sync(learner.model):
                 logits = learner.model(pixel_values=x).logits.float()  # 16 bits when the weights are sharded
@@ -180,31 +173,30 @@ def _is_wanted(
 def predict(
     accelerator: Accelerator,
     model: nn.Module,
-    pixels: Pixels,
-    rows: np.ndarray,
-    transform: Transform,
+    photos: Photos,
+    preprocessing: Preprocessing,
     *,
     batch_size: int,
     progress: Callable[[int], object] = lambda num_photos: None,
 ) -> Tensor:
-    """Returns the logits (N, C) float32 on the CPU, in the order of `rows`, the same on every process. Collective.
+    """Returns the logits (N, C) float32 on the CPU, in the order of the photos, the same on every process. Collective.
 
     Raises BadPhotos, on every process, naming all photos that cannot be read.
     """
     model.eval()
     share_buffers(accelerator, model)
-    own = split_evenly(rows, accelerator.num_processes)  # the first part is the longest
+    own = split_evenly(np.arange(len(photos)), accelerator.num_processes)  # the first part is the longest
     mine = own[accelerator.process_index]
     # As many forwards on every process, for all take part in each of a sharded model: a process without photos (or
     # with bad ones) gives it a black one. The first tells how many logits there are.
     num_batches = max(-(-len(own[0]) // batch_size), 1)
     batches = [mine[number * batch_size : (number + 1) * batch_size] for number in range(num_batches)]
-    black = torch.zeros(1, *pixels.shape[1:], dtype=torch.uint8)
+    black = torch.zeros(1, *preprocessing.stored_size, 3, dtype=torch.uint8)
     problems: list[str] = []
 
     def load(batch: np.ndarray) -> Tensor | None:
         try:
-            return pixels(batch) if len(batch) else None
+            return photos.pixels(batch) if len(batch) else None
         except BadPhotos as error:  # read on: the message names every bad photo
             problems.extend(error.args)
             return None
@@ -212,26 +204,26 @@ def predict(
     logits = []
     loading = map_ahead(load, batches, num_threads=threads_ahead(accelerator.device), ahead=2)
     for batch, loaded in zip(batches, loading, strict=True):
-        x = transform.plain((black if loaded is None else loaded).to(accelerator.device, non_blocking=True))
+        x = preprocessing.seen((black if loaded is None else loaded).to(accelerator.device, non_blocking=True))
         own_logits = model(pixel_values=x).logits[: 0 if loaded is None else None]
         logits.append(own_logits.to(torch.float32, copy=True))  # CUDA graphs overwrite theirs
         progress(len(batch))
     if problems := gather_object(problems):
         raise BadPhotos(*problems).of_launch()
     gathered = _gathered(accelerator, torch.cat(logits), [len(part) for part in own]).cpu()
-    assert len(gathered) == len(rows), f"{len(gathered)} predictions for {len(rows)} photos"
+    assert len(gathered) == len(photos), f"{len(gathered)} predictions for {len(photos)} photos"
     return gathered
 
 
 def score(
-    logits: Tensor, labels: Tensor, losses: HeadLosses | None, *, output: str
+    logits: Tensor, labels: np.ndarray, losses: HeadLosses | None, *, output: str
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Returns (scores, head -> confusion counts) of all gathered logits (N, C) against labels (N, 3).
 
     Scores are loss (the criterion's mean over photos; left out without `losses`), acc, f1, and for every head its own
     {head}_loss, {head}_acc, {head}_f1. An attribute without a head of its own has its negative log-likelihood as loss.
     """
-    targets = targets_of(labels, output)
+    targets = targets_of(torch.from_numpy(labels), output)
     scores: dict[str, float] = {}
     if losses is not None:
         per_head = losses.per_head(logits, targets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,18 @@ from torch import Tensor
 
 from maskcls.config import Config
 from maskcls.data.dataset import FaceData
-from maskcls.data.pixels import bytes_kept, is_cached
+from maskcls.data.pixel_cache import PixelCache
+from maskcls.data.pixels import bytes_kept
+from maskcls.data.preprocessing import Preprocessing
 from maskcls.errors import UserError
 from maskcls.machine import peak_memory_gb
 from maskcls.modeling.loss import HeadLosses
 from maskcls.paths import check_writable, full_path, nearest_folder
-from maskcls.training.experiment import Faces, geometry_of, open_faces
+from maskcls.training.experiment import open_pixels, plan_of
 from maskcls.training.faults import faults_as_messages
 from maskcls.training.loop import Learner, predict, train_one_epoch
 from maskcls.training.processes import Launch
+from maskcls.training.run_folder import RunFolder
 
 NUM_UPDATES = 2  # the first one also pays for what is done once
 NUM_PREDICTED = 64
@@ -60,43 +63,44 @@ class Estimate:
 
 
 def try_out(
-    config: Config, launch: Launch, data: FaceData, learner: Learner, losses: HeadLosses
-) -> tuple[Config, Faces, Estimate]:
+    config: Config, launch: Launch, data: FaceData, learner: Learner, losses: HeadLosses, run: RunFolder | None = None
+) -> Estimate:
     """Makes an update and a prediction on photos that it decodes, and returns what they took. Collective.
 
-    Raises UserError for photos that cannot be read, and for an update that is not finite or does not fit the memory.
+    run: the one that would go on. Raises UserError for photos that cannot be read, and for an update that is not finite
+    or does not fit the memory.
     """
-    accelerator = launch.accelerator
-    is_decoded = config.cache == "none" or is_cached(data.table, geometry_of(config), config.cache_dir)
+    accelerator, plan = launch.accelerator, plan_of(config, data, num_devices=launch.num_processes)
+    pixel_cache = PixelCache(data.table, Preprocessing(**config.preprocessing), config.cache_dir)
+    is_decoded = config.cache == "none" or pixel_cache.is_whole
     # Collective, so also where the photos are decoded: another machine's cache may lack them.
     launch.on_each_machine(lambda: None if is_decoded else check_writable("cache_dir", full_path(config.cache_dir)))
-    config, faces = open_faces(config, launch, data, only_looks=True)
-    kept = bytes_kept(faces.pixels.shape, accelerator.device) if config.cache == "memory_map" else 0  # as a run decides
+    data, augmenter = open_pixels(config, launch, data, run, only_looks=True)
+    shape = (len(data.table), *augmenter.preprocessing.stored_size, 3)
+    kept = bytes_kept(shape, accelerator.device) if config.cache == "memory_map" else 0  # as a run decides
     seconds = photos_per_second = 0.0
-    with faults_as_messages(accelerator, config, learner, faces, None):
+    with faults_as_messages(accelerator, config, learner, data, plan, None):
         updates = train_one_epoch(
-            accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1, log_interval=1,
+            accelerator, learner, data.train, augmenter, losses, plan, epoch=1, log_interval=1,
             max_grad_norm=config.max_grad_norm,
         )  # fmt: skip
         for _, values in zip(range(NUM_UPDATES), updates, strict=False):  # the other way round would make one more
             waits = values["train/waiting_share"] if config.cache == "memory_map" else 0.0
-            seconds = faces.plan.batch_size / values["train/images_per_second"] * (1 - waits)
-            photos_per_second = faces.plan.batch_size / seconds
-        rows = faces.data.valid_rows[:NUM_PREDICTED]
+            seconds = plan.batch_size / values["train/images_per_second"] * (1 - waits)
+            photos_per_second = plan.batch_size / seconds
+        some = replace(data.valid, rows=data.valid.rows[:NUM_PREDICTED])
         started = time.perf_counter()
-        logits = predict(
-            accelerator, learner.model, faces.pixels, rows, faces.transform, batch_size=config.valid_batch_size
-        )
-        predicted = (time.perf_counter() - started) / max(len(rows), 1)
+        logits = predict(accelerator, learner.model, some, augmenter.preprocessing, batch_size=config.valid_batch_size)
+        predicted = (time.perf_counter() - started) / max(len(some), 1)
     if not bool(logits.isfinite().all()):
         raise UserError("the model's answers are not finite after the first updates: lower lr").of_launch()
-    epoch_seconds = seconds * faces.plan.num_updates + predicted * len(faces.data.valid_rows)
+    epoch_seconds = seconds * plan.num_updates + predicted * len(data.valid)
     model_bytes = num_bytes(learner.network.state_dict().values())
     optimizer = learner.optimizer.state_dict()["state"].values()
     moments = num_bytes(value for state in optimizer for value in state.values() if isinstance(value, Tensor))
     averaged = model_bytes if learner.average else 0
     runs, cache = nearest_folder(Path(config.model_dir)), nearest_folder(full_path(config.cache_dir))
-    estimate = Estimate(
+    return Estimate(
         update_seconds=seconds,
         epoch_seconds=epoch_seconds,
         run_seconds=epoch_seconds * config.epochs,
@@ -105,12 +109,11 @@ def try_out(
         kept_gb=kept / 1e9,
         state_bytes=2 * model_bytes + averaged + moments,
         model_bytes=model_bytes,
-        cache_bytes=0 if is_decoded else int(np.prod(faces.pixels.shape)),
+        cache_bytes=0 if is_decoded else int(np.prod(shape)),
         free_bytes=shutil.disk_usage(runs).free,
         cache_free_bytes=shutil.disk_usage(cache).free,
         is_one_disk=runs.stat().st_dev == cache.stat().st_dev,
     )
-    return config, faces, estimate
 
 
 def num_bytes(tensors: Iterable[Tensor]) -> int:

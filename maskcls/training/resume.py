@@ -21,8 +21,8 @@ def run_to_resume(folder: str, config_path: str | None, overrides: Sequence[str]
             raise UserError("--resume auto looks for a run of a config: give --config too")
         config = load_config(config_path, overrides)
         for run in _newest_first(config):
-            if not run.finished.exists() and not (former := load_config(run.trained)).differences(config):
-                return run, _with_statistics_of(former, config)
+            if not run.finished.exists() and not load_config(run.trained).differences(config):
+                return run, config
         return None, config
     run = RunFolder.existing(folder)
     former, config = load_config(run.trained), load_config(config_path or run.config, overrides)
@@ -30,7 +30,7 @@ def run_to_resume(folder: str, config_path: str | None, overrides: Sequence[str]
         problems = [f"{run.path} cannot resume with another config: {difference}" for difference in differences]
         edited = "" if config_path or overrides else f"\n{run.config} has been edited since"
         raise UserError(f"{joined(problems, 'differences')}{edited}\nMay change: {', '.join(sorted(MAY_CHANGE))}")
-    return run, _with_statistics_of(former, config)
+    return run, config
 
 
 def _newest_first(config: Config) -> list[RunFolder]:
@@ -38,9 +38,3 @@ def _newest_first(config: Config) -> list[RunFolder]:
     name = re.compile(re.escape(config.name) + "[0-9]*")
     runs = [run for run in RunFolder.all_in(config.model_dir) if name.fullmatch(run.path.name) and run.config.is_file()]
     return sorted(runs, key=lambda run: run.config.stat().st_mtime_ns, reverse=True)
-
-
-def _with_statistics_of(former: Config, config: Config) -> Config:
-    """Returns the config with the mean and std that the run has computed."""
-    mean, std = (former.dataset_args.get(name) for name in ("mean", "std"))
-    return config.with_statistics(mean, std) if mean and std else config

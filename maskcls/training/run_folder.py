@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -15,11 +14,12 @@ from uuid import uuid4
 
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError, listed, reason_of
-from maskcls.paths import check_writable, folder_problem, full_path, replacing
+from maskcls.paths import check_writable, folder_problem, full_path, locked, replacing
 from maskcls.training.environment import current_environment
 from maskcls.yaml_file import read_values
 
 if TYPE_CHECKING:
+    from maskcls.data.preprocessing import Preprocessing
     from maskcls.evaluation.findings import Findings
     from maskcls.evaluation.selection import BestScore
 
@@ -43,6 +43,7 @@ class RunFolder:
     path: Path
 
     config = Entry("config.yaml")  # resolved
+    preprocessing = Entry("preprocessing.json")  # all that inference and pictures need of it
     train_profiles = Entry("train_profiles.txt")  # the split, in the form that the keys of these names read
     valid_profiles = Entry("valid_profiles.txt")
     environment = Entry("environment.json")
@@ -127,21 +128,17 @@ class RunFolder:
         Yields None, or what a person should know: this disk has no locks. Raises UserError when another process trains
         here, or when nothing can be written.
         """
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
-        lock, warning = FileLock(self.lock), None
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise UserError(f"{self.path} is being trained by another process") from None
-        except (OSError, NotImplementedError) as error:
-            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        with ExitStack() as held:
+            try:
+                has_locks = held.enter_context(locked(self.lock, waits=False))
+            except Timeout:
+                raise UserError(f"{self.path} is being trained by another process") from None
+            except OSError as error:
                 raise UserError(f"{self.path} is not writable: {reason_of(error)}") from None
-            warning = f"{self.path} lies on a disk without file locks: do not train in it twice at once"  # NFS
-        try:
-            yield warning
-        finally:
-            lock.release()
+            warning = f"{self.path} lies on a disk without file locks: do not train in it twice at once"  # as some NFS
+            yield None if has_locks else warning
 
     def finish(self, best: BestScore, findings: Findings, *, seconds: float) -> None:
         """Writes that the run has come to its end, with the scores and the temperatures of its best epoch."""
@@ -154,6 +151,21 @@ class RunFolder:
         """Writes the people of both splits."""
         write_lines(self.train_profiles, train)
         write_lines(self.valid_profiles, valid)
+
+    def read_preprocessing(self) -> Preprocessing:
+        """Returns how photos become what the run's model sees; for a run of an older version, as its config says.
+
+        Raises UserError when neither says it.
+        """
+        from maskcls.data.preprocessing import Preprocessing
+
+        if self.preprocessing.exists():
+            return Preprocessing.load(self.preprocessing)
+        preprocessing = Preprocessing(**load_config(self.config).preprocessing)
+        if not preprocessing.is_complete:
+            missing = f"{self.preprocessing} does not exist, and {self.config} has no mean and std"
+            raise UserError(f"{missing}: copy the file from where the run was trained, or train it again")
+        return preprocessing
 
     def trained_people(self) -> set[str]:
         """Returns the profiles that the run learnt from; none when its list is missing."""
@@ -245,8 +257,8 @@ class StateFolder:
 def check_outputs(config: Config, run: RunFolder | None) -> None:
     """Raises UserError when a run cannot write its folder: that of `run`, or a new one in model_dir. Leaves nothing."""
     check_writable("run folder" if run else "model_dir", run.path if run else Path(config.model_dir))
-    if run and (locked := [path.name for path in sorted(run.path.iterdir()) if not os.access(path, os.W_OK)]):
-        raise UserError(f"run folder {run.path} is not writable: {listed(locked)} may not be changed")
+    if run and (read_only := [path.name for path in sorted(run.path.iterdir()) if not os.access(path, os.W_OK)]):
+        raise UserError(f"run folder {run.path} is not writable: {listed(read_only)} may not be changed")
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

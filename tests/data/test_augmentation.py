@@ -14,11 +14,12 @@ from maskcls.data.augmentation import (
     AUGMENTATIONS,
     DRAWS,
     Augmentation,
-    Transform,
+    Augmenter,
     _blurred,
     _plane_rotation,
     keyed_uniform,
 )
+from maskcls.data.preprocessing import Preprocessing
 from maskcls.errors import UserError
 
 SEED, EPOCH = 11, 3
@@ -30,13 +31,15 @@ ONE_OF_EACH = {"all": Augmentation(True, 1.0, 0.5, 20, 0.2, 0.1, 0.4, 0.4, 0.4, 
 RECIPES = AUGMENTATIONS | ONE_OF_EACH
 
 
-def transform(mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD, **strengths: float) -> Transform:
-    return Transform(Augmentation(**strengths), image_size=(HEIGHT, WIDTH), mean=mean, std=std, seed=SEED, device=CPU)
+def augmenter(mean: tuple[float, ...] = MEAN, std: tuple[float, ...] = STD, **strengths: float) -> Augmenter:
+    return Augmenter(
+        Augmentation(**strengths), Preprocessing((HEIGHT, WIDTH), mean=mean, std=std), seed=SEED, device=CPU
+    )
 
 
-def levels(**strengths: float) -> Transform:
-    """Returns a transform whose results are the colours themselves, 0..1."""
-    return transform((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), **strengths)
+def levels(**strengths: float) -> Augmenter:
+    """Returns one whose results are the colours themselves, 0..1."""
+    return augmenter((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), **strengths)
 
 
 def noise(num_photos: int, low: int = 0, high: int = 256, size: tuple[int, int] = STORED) -> torch.Tensor:
@@ -142,26 +145,17 @@ def test_a_photo_has_the_same_numbers_in_any_batch() -> None:
 # Plain, cut and mirrored
 
 
-def test_plain_is_the_normalised_centre() -> None:
-    pixels = noise(3)
-    centre = pixels[:, 2:26, 2:20].permute(0, 3, 1, 2) / 255
-    expected = (centre - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
-    plain = transform().plain(pixels)
-    assert (plain.shape, plain.dtype) == ((3, 3, HEIGHT, WIDTH), torch.float32)
-    torch.testing.assert_close(plain, expected, rtol=0, atol=1e-5)
-
-
 def test_without_strengths_training_sees_what_validation_sees() -> None:
     pixels, photos = noise(3), torch.arange(3)
-    assert torch.equal(transform().augmented(pixels, photos, epoch=EPOCH), transform().plain(pixels))
+    assert torch.equal(augmenter().augmented(pixels, photos, epoch=EPOCH), augmenter().preprocessing.seen(pixels))
     assert AUGMENTATIONS["none"] == Augmentation()
 
 
 def test_flip_only_mirrors() -> None:
     pixels, photos = noise(40), torch.arange(40)
-    plain = transform().plain(pixels)
-    torch.testing.assert_close(transform(flip=1.0).augmented(pixels, photos, epoch=EPOCH), plain.flip(3))
-    halved = transform(flip=0.5).augmented(pixels, photos, epoch=EPOCH)
+    plain = augmenter().preprocessing.seen(pixels)
+    torch.testing.assert_close(augmenter(flip=1.0).augmented(pixels, photos, epoch=EPOCH), plain.flip(3))
+    halved = augmenter(flip=0.5).augmented(pixels, photos, epoch=EPOCH)
     is_mirrored = [draw < 0.5 for draw in drawn(photos)["flip"]]
     for row in range(40):
         torch.testing.assert_close(halved[row], plain[row].flip(2) if is_mirrored[row] else plain[row])
@@ -181,17 +175,21 @@ def test_shift_cuts_every_window_of_the_stored_pixels() -> None:
 
 def test_pixels_without_spare_cannot_be_shifted() -> None:
     pixels = noise(4, size=(HEIGHT, WIDTH))
-    augmented = transform(shift=True).augmented(pixels, torch.arange(4), epoch=EPOCH)
-    torch.testing.assert_close(augmented, transform().plain(pixels))
+    augmented = augmenter(shift=True).augmented(pixels, torch.arange(4), epoch=EPOCH)
+    torch.testing.assert_close(augmented, augmenter().preprocessing.seen(pixels))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_gpu_makes_the_same_pictures(name: str) -> None:
-    made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=SEED, device=CPU)
-    pixels, photos = noise(32), torch.arange(32)
-    on_gpu = made.augmented(pixels.cuda(), photos.cuda(), epoch=EPOCH).cpu()
-    torch.testing.assert_close(on_gpu, made.augmented(pixels, photos, epoch=EPOCH), rtol=0, atol=0.01)
+    preprocessing, pixels, photos = Preprocessing((HEIGHT, WIDTH), mean=MEAN, std=STD), noise(32), torch.arange(32)
+    made = [
+        Augmenter(RECIPES[name], preprocessing, seed=SEED, device=device)
+        .augmented(pixels.to(device), photos.to(device), epoch=EPOCH)
+        .cpu()
+        for device in (CPU, torch.device("cuda"))
+    ]
+    torch.testing.assert_close(made[1], made[0], rtol=0, atol=0.01)
 
 
 # Colour, against Pillow (whose results are whole levels: it rounds or cuts off once or twice)
@@ -236,7 +234,7 @@ def test_colours_stay_between_black_and_white() -> None:
     strong = {"brightness": 0.9, "contrast": 0.9, "saturation": 0.9, "hue": 0.5}
     colours = levels(**strong).augmented(pixels, photos, epoch=EPOCH)
     assert (colours.min(), colours.max()) == (0.0, 1.0)
-    normalised = transform(**strong).augmented(pixels, photos, epoch=EPOCH)
+    normalised = augmenter(**strong).augmented(pixels, photos, epoch=EPOCH)
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
     torch.testing.assert_close(normalised * std + mean, colours, rtol=0, atol=1e-4)
 
@@ -253,7 +251,7 @@ def test_a_hue_turn_of_nothing_or_of_full_circles_changes_nothing() -> None:
         torch.testing.assert_close(turn, torch.eye(3), rtol=0, atol=1e-4)
     pixels, photos = noise(4), torch.arange(4)
     barely = levels(hue=1e-7).augmented(pixels, photos, epoch=EPOCH)
-    torch.testing.assert_close(barely, levels().plain(pixels), rtol=0, atol=1e-4)
+    torch.testing.assert_close(barely, levels().preprocessing.seen(pixels), rtol=0, atol=1e-4)
 
 
 def test_a_hue_turn_keeps_greys_and_brightness_and_comes_back() -> None:
@@ -268,7 +266,7 @@ def test_a_hue_turn_keeps_greys_and_brightness_and_comes_back() -> None:
 
 def test_hue_moves_colours() -> None:
     pixels, photos = noise(8, 100, 156), torch.arange(8)
-    turned, plain = levels(hue=0.5).augmented(pixels, photos, epoch=EPOCH), levels().plain(pixels)
+    turned, plain = levels(hue=0.5).augmented(pixels, photos, epoch=EPOCH), levels().preprocessing.seen(pixels)
     luma = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
     torch.testing.assert_close((turned * luma).sum(1), (plain * luma).sum(1), rtol=0, atol=2e-3)
     assert (turned - plain).abs().mean() > 0.02
@@ -281,9 +279,9 @@ def test_hue_moves_colours() -> None:
 def test_the_weakest_turn_zoom_or_stretch_changes_nothing(name: str) -> None:
     pixels, photos = noise(8), torch.arange(8)
     barely = levels(**{name: 1e-6}).augmented(pixels, photos, epoch=EPOCH)
-    torch.testing.assert_close(barely, levels().plain(pixels), rtol=0, atol=1e-3)
+    torch.testing.assert_close(barely, levels().preprocessing.seen(pixels), rtol=0, atol=1e-3)
     mirrored = levels(**{name: 1e-6}, flip=1.0).augmented(pixels, photos, epoch=EPOCH)
-    torch.testing.assert_close(mirrored, levels().plain(pixels).flip(3), rtol=0, atol=1e-3)
+    torch.testing.assert_close(mirrored, levels().preprocessing.seen(pixels).flip(3), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(("name", "strength"), [("rotation", 30.0), ("zoom", 0.3), ("stretch", 0.3)])
@@ -291,8 +289,8 @@ def test_geometry_is_pillows(name: str, strength: float) -> None:
     """Away from the border, where ours mirrors the picture and Pillow's is black."""
     size, photos = (64, 48), torch.arange(12)
     picture = waves((80, 60))
-    made = Transform(
-        Augmentation(**{name: strength}), image_size=size, mean=(0, 0, 0), std=(1, 1, 1), seed=SEED, device=CPU
+    made = Augmenter(
+        Augmentation(**{name: strength}), Preprocessing(size, mean=(0, 0, 0), std=(1, 1, 1)), seed=SEED, device=CPU
     )
     pixels = torch.from_numpy(picture)[None].expand(12, -1, -1, -1)
     ours = made.augmented(pixels, photos, epoch=EPOCH).permute(0, 2, 3, 1).numpy() * 255
@@ -319,7 +317,9 @@ def test_geometry_is_pillows(name: str, strength: float) -> None:
 def test_a_quarter_turn_by_hand() -> None:
     """A draw of 1 under rotation 90: the picture is turned counterclockwise, pixel for pixel."""
     pixels = noise(1, size=(HEIGHT, HEIGHT))
-    made = Transform(Augmentation(rotation=90), image_size=(HEIGHT, HEIGHT), mean=MEAN, std=STD, seed=SEED, device=CPU)
+    made = Augmenter(
+        Augmentation(rotation=90), Preprocessing((HEIGHT, HEIGHT), mean=MEAN, std=STD), seed=SEED, device=CPU
+    )
     draw = {name: torch.tensor([0.5]) for name in DRAWS} | {"turn": torch.tensor([1.0])}
     turned = made._turned(pixels.permute(0, 3, 1, 2), draw)
     expected = torch.rot90(pixels[0], 1, (0, 1)).permute(2, 0, 1).float()
@@ -345,10 +345,10 @@ def test_shift_and_turn_together_show_the_shifted_window() -> None:
 
 def test_erasing_fills_one_rectangle_with_the_mean_colour() -> None:
     pixels, photos = torch.full((400, 64, 64, 3), 255, dtype=torch.uint8), torch.arange(400)
-    made = Transform(Augmentation(erase=1.0), image_size=(64, 64), mean=MEAN, std=STD, seed=SEED, device=CPU)
+    made = Augmenter(Augmentation(erase=1.0), Preprocessing((64, 64), mean=MEAN, std=STD), seed=SEED, device=CPU)
     erased = made.augmented(pixels, photos, epoch=EPOCH)
     inside = erased == 0
-    assert torch.equal(erased[~inside], made.plain(pixels)[~inside])
+    assert torch.equal(erased[~inside], made.preprocessing.seen(pixels)[~inside])
     areas, ratios = [], []
     for picture in inside:
         assert torch.equal(picture[0], picture[1])
@@ -375,7 +375,7 @@ def test_erasing_fills_one_rectangle_with_the_mean_colour() -> None:
 
 def test_erasing_meets_the_given_share_of_photos() -> None:
     pixels, photos = torch.full((2000, HEIGHT, WIDTH, 3), 255, dtype=torch.uint8), torch.arange(2000)
-    erased = transform(erase=0.25).augmented(pixels, photos, epoch=EPOCH)
+    erased = augmenter(erase=0.25).augmented(pixels, photos, epoch=EPOCH)
     assert (erased == 0).any(3).any(2).any(1).float().mean().item() == pytest.approx(0.25, abs=0.04)
 
 
@@ -384,7 +384,7 @@ def test_erasing_meets_the_given_share_of_photos() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_photo_looks_the_same_in_any_batch(name: str) -> None:
-    made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=SEED, device=CPU)
+    made = Augmenter(RECIPES[name], Preprocessing((HEIGHT, WIDTH), mean=MEAN, std=STD), seed=SEED, device=CPU)
     pixels, photos = noise(12), torch.arange(100, 112)
     together = made.augmented(pixels, photos, epoch=EPOCH)
     order = torch.tensor([5, 11, 0, 7])
@@ -399,7 +399,7 @@ def test_a_photo_looks_the_same_in_any_batch(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "none"])
 def test_another_epoch_seed_or_photo_looks_other(name: str) -> None:
     def make(seed: int, epoch: int, first: int) -> torch.Tensor:
-        made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=seed, device=CPU)
+        made = Augmenter(RECIPES[name], Preprocessing((HEIGHT, WIDTH), mean=MEAN, std=STD), seed=seed, device=CPU)
         return made.augmented(pixels, torch.arange(first, first + 6), epoch=epoch)
 
     pixels = noise(1).expand(6, -1, -1, -1)
@@ -413,7 +413,7 @@ def test_another_epoch_seed_or_photo_looks_other(name: str) -> None:
 @pytest.mark.parametrize("num_photos", [1, 5])
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_gives_finite_pictures(name: str, num_photos: int) -> None:
-    made = Transform(RECIPES[name], image_size=(HEIGHT, WIDTH), mean=MEAN, std=STD, seed=SEED, device=CPU)
+    made = Augmenter(RECIPES[name], Preprocessing((HEIGHT, WIDTH), mean=MEAN, std=STD), seed=SEED, device=CPU)
     pixels = noise(num_photos)
     for epoch in (1, 2):
         x = made.augmented(pixels, torch.arange(num_photos), epoch=epoch)
@@ -460,18 +460,21 @@ def test_a_resized_part_is_pillows_crop_and_resize() -> None:
     torch.manual_seed(0)
     smooth = torch.nn.functional.interpolate(torch.rand(8, 3, 3, 3), (64, 48), mode="bicubic").clamp(0, 1)
     pixels = (smooth * 255).byte().permute(0, 2, 3, 1).contiguous()
-    transform = Transform(
-        Augmentation(min_area=0.2), image_size=(24, 18), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), seed=1, device=CPU
+    made = Augmenter(
+        Augmentation(min_area=0.2),
+        Preprocessing((24, 18), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        seed=1,
+        device=CPU,
     )
-    ours = (transform.augmented(pixels, torch.arange(8), epoch=2) * 255).permute(0, 2, 3, 1).numpy()
+    ours = (made.augmented(pixels, torch.arange(8), epoch=2) * 255).permute(0, 2, 3, 1).numpy()
     draws = dict(zip(DRAWS, keyed_uniform(torch.arange(8), len(DRAWS), seed=1, epoch=2).unbind(1), strict=True))
-    tops, lefts, heights, widths = (values.round().int().tolist() for values in transform._part((64, 48), draws))
+    tops, lefts, heights, widths = (values.round().int().tolist() for values in made._part((64, 48), draws))
     for row in range(8):
         assert 0.15 < heights[row] * widths[row] / (64 * 48) <= 1
         box = (lefts[row], tops[row], lefts[row] + widths[row], tops[row] + heights[row])
         photo = Image.fromarray(pixels[row].numpy()).crop(box).resize((18, 24), Image.Resampling.BILINEAR)
         assert np.abs(ours[row] - np.asarray(photo, np.float32)).max() <= 1.01
-    turned = transform._turned(pixels.permute(0, 3, 1, 2), draws).permute(0, 2, 3, 1).numpy()  # as a GPU does it
+    turned = made._turned(pixels.permute(0, 3, 1, 2), draws).permute(0, 2, 3, 1).numpy()  # as a GPU does it
     assert np.abs(ours - turned).mean() < 3  # not antialiased, and not rounded to whole pixels
 
 
@@ -502,7 +505,7 @@ def flat(num_photos: int) -> torch.Tensor:
 def test_targets_are_mixed_as_the_pictures_are(strengths: dict[str, float], num_photos: int) -> None:
     x, photos = flat(num_photos), torch.arange(num_photos) + 50
     targets = one_hot_targets(num_photos)
-    mixed, soft = transform(**strengths).mixed(x, targets, photos, epoch=EPOCH)
+    mixed, soft = augmenter(**strengths).mixed(x, targets, photos, epoch=EPOCH)
     assert (mixed.shape, mixed.dtype) == (x.shape, torch.float32)
     kinds = {"blended": 0, "cut": 0, "alone": 0}
     for row in range(num_photos):
@@ -533,7 +536,7 @@ def test_targets_are_mixed_as_the_pictures_are(strengths: dict[str, float], num_
 
 def test_cutmix_exchanges_one_rectangle_between_the_two() -> None:
     x = flat(200)
-    mixed, soft = transform(cutmix=1.0).mixed(x, one_hot_targets(200), torch.arange(200), epoch=EPOCH)
+    mixed, soft = augmenter(cutmix=1.0).mixed(x, one_hot_targets(200), torch.arange(200), epoch=EPOCH)
     num_cut, met = 0, torch.zeros(32, 32, dtype=torch.bool)
     for first in range(0, 200, 2):
         from_second = mixed[first, 0] == first + 1
@@ -550,7 +553,7 @@ def test_cutmix_exchanges_one_rectangle_between_the_two() -> None:
 
 def test_half_cutmix_joins_a_left_side_with_the_partners_right_side() -> None:
     x = flat(200)
-    mixed, soft = transform(half_cutmix=1.0, half_range=(0.25, 0.75)).mixed(
+    mixed, soft = augmenter(half_cutmix=1.0, half_range=(0.25, 0.75)).mixed(
         x, one_hot_targets(200), torch.arange(200), epoch=EPOCH
     )
     edges, width = set(), x.shape[3]
@@ -567,13 +570,13 @@ def test_half_cutmix_joins_a_left_side_with_the_partners_right_side() -> None:
 
 def test_mixing_ends_with_its_last_epoch() -> None:
     x, targets, photos = flat(8), one_hot_targets(8), torch.arange(8)
-    made = transform(mixup=1.0, mixing_epochs=3)
+    made = augmenter(mixup=1.0, mixing_epochs=3)
     assert not torch.equal(made.mixed(x, targets, photos, epoch=3)[0], x)
     assert torch.equal(made.mixed(x, targets, photos, epoch=4)[0], x)
 
 
 def test_a_pair_is_mixed_the_same_in_any_batch() -> None:
-    made = transform(mixup=0.5, cutmix=0.5)
+    made = augmenter(mixup=0.5, cutmix=0.5)
     x, photos = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(8)
     together, soft = made.mixed(x, one_hot_targets(8), photos, epoch=EPOCH)
     alone, soft_alone = made.mixed(x[4:6], {"photo": torch.eye(8)[4:6]}, photos[4:6], epoch=EPOCH)
@@ -586,11 +589,11 @@ def test_a_pair_is_mixed_the_same_in_any_batch() -> None:
 @pytest.mark.parametrize("num_photos", [0, 1])
 def test_nobody_to_mix_with_changes_nothing(num_photos: int) -> None:
     x, targets = flat(num_photos), one_hot_targets(num_photos)
-    mixed, soft = transform(mixup=1.0).mixed(x, targets, torch.arange(num_photos), epoch=EPOCH)
+    mixed, soft = augmenter(mixup=1.0).mixed(x, targets, torch.arange(num_photos), epoch=EPOCH)
     assert torch.equal(mixed, x)
     assert soft is targets
 
 
 def test_without_mixing_nothing_is_mixed() -> None:
     x, targets = flat(4), one_hot_targets(4)
-    assert transform(flip=1.0).mixed(x, targets, torch.arange(4), epoch=EPOCH) == (x, targets)
+    assert augmenter(flip=1.0).mixed(x, targets, torch.arange(4), epoch=EPOCH) == (x, targets)

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from maskcls.data.inspection import Finding, inspect_profiles
-from maskcls.data.photo import MAX_PIXELS, PhotoError, decoded, opened, orientation, read_photo
-from maskcls.data.pixels import BadPhotos, Geometry, decode
+from maskcls.data.photo import MAX_PIXELS, BadPhotos, PhotoError, decoded, opened, orientation, read_photo
+from maskcls.data.preprocessing import Preprocessing
 from maskcls.data.profiles import IMAGE_EXTENSIONS
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +81,7 @@ def test_32_bit_numbers_are_refused_by_all_for_nobody_knows_their_white(dtype: t
     with pytest.raises(PhotoError, match=f"^{words}$"):
         read_photo(io.BytesIO(content))
     with pytest.raises(BadPhotos, match=f"^an embedded photo: {words}$"):
-        decode({"path": None, "bytes": content}, Geometry((8, 8)))
+        Preprocessing((8, 8)).read({"path": None, "bytes": content})
     (finding, *_) = inspected("mask1.tiff", content, tmp_path)
     assert (finding.severity, finding.kind, finding.text) == ("error", "broken", f"cannot be decoded: {words}")
 
@@ -172,7 +172,7 @@ def test_the_largest_photos_of_phones_pass_and_larger_ones_are_refused_in_plain_
         with pytest.raises(PhotoError, match=f"^13000 x 13000 {LIMIT}$"):
             read_photo(io.BytesIO(content))
         with pytest.raises(BadPhotos, match=f"^an embedded photo: 13000 x 13000 {LIMIT}$"):
-            decode({"path": None, "bytes": content}, Geometry((32, 32)))
+            Preprocessing((32, 32)).read({"path": None, "bytes": content})
         (finding,) = inspected("mask1.png", content, tmp_path)
     assert (finding.severity, finding.kind) == ("error", "unreadable")
     assert finding.text.endswith("13000 x 13000 " + LIMIT)
@@ -192,11 +192,11 @@ def test_the_limit_is_of_the_photo_as_it_is_stored_and_not_of_how_it_would_be_de
     exif[0x0112] = 6 if is_turned else 1
     content = encoded(Image.effect_noise((400, 300), 60), "JPEG", exif=exif).getvalue()
     with pytest.raises(BadPhotos, match="400 x 300 pixels are too many"):
-        decode({"path": None, "bytes": content}, Geometry((8, 8)))
+        Preprocessing((8, 8)).read({"path": None, "bytes": content})
     findings = inspected("mask1.jpg", content, tmp_path)
     assert [finding.kind for finding in findings] == ["unreadable"]
     monkeypatch.setattr("maskcls.data.photo.MAX_PIXELS", 400 * 300)
-    assert decode({"path": None, "bytes": content}, Geometry((8, 8))).shape == (8, 8, 3)
+    assert Preprocessing((8, 8)).read({"path": None, "bytes": content}).shape == (8, 8, 3)
     assert [f.kind for f in inspected("mask1.jpg", content, tmp_path / "again")] == []
 
 
@@ -220,7 +220,7 @@ def test_the_check_finds_what_training_refuses_and_nothing_else(name: str, tmp_p
     for number, share in enumerate([1, 0.97, 0.6, 0.3, 0.05, 0]):
         content = whole[: round(len(whole) * share)]
         try:
-            decode({"path": None, "bytes": content or b" "}, Geometry((24, 24)))
+            Preprocessing((24, 24)).read({"path": None, "bytes": content or b" "})
             refused.append(False)
         except BadPhotos:
             refused.append(True)

@@ -28,9 +28,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maskcls.config import Config, load_config
-from maskcls.data.dataset import inference_data
+from maskcls.data.inference import inference_data
 from maskcls.data.label_fixes import COLUMNS, correct_labels
-from maskcls.data.pixels import Geometry, decode
+from maskcls.data.preprocessing import Preprocessing
 from maskcls.data.profiles import Photo, parse_profile, read_profile_list
 from maskcls.errors import UserError
 from maskcls.labels import HEAD_CLASSES, STEMS
@@ -293,9 +293,9 @@ def read_fixes(content: bytes, folder: Path) -> None:
 
 # Photos
 
-GEOMETRIES = [
-    Geometry((16, 16)), Geometry((8, 24), "pad", margin=0.125), Geometry((24, 8), "crop"),
-    Geometry((16, 16), "squash", (0.1, 0.2, 0.9, 1.0)), Geometry((1, 1), "crop", (0.0, 0.0, 0.001, 0.001)),
+FORMS = [
+    Preprocessing((16, 16)), Preprocessing((8, 24), "pad", margin=0.125), Preprocessing((24, 8), "crop"),
+    Preprocessing((16, 16), "squash", (0.1, 0.2, 0.9, 1.0)), Preprocessing((1, 1), "crop", (0.0, 0.0, 0.001, 0.001)),
 ]  # fmt: skip
 IMAGE_PIECES = [
     b"\0", b"\xff", b"\xff\xff", b"\0\0", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff", b"\0\0\0\1", b"\x40\0\x40\0",
@@ -333,11 +333,11 @@ def image_files() -> list[bytes]:
     return files
 
 
-def read_image(value: tuple[bytes, Geometry], folder: Path) -> None:
+def read_image(value: tuple[bytes, Preprocessing], folder: Path) -> None:
     """Reads a photo."""
-    content, geometry = value
-    pixels = decode({"path": "photo", "bytes": content or b"\0"}, geometry)  # no bytes: it would open the path
-    assert (pixels.shape, pixels.dtype) == ((*geometry.stored_size, 3), np.uint8)
+    content, preprocessing = value
+    pixels = preprocessing.read({"path": "photo", "bytes": content or b"\0"})  # no bytes: it would open the path
+    assert (pixels.shape, pixels.dtype) == ((*preprocessing.stored_size, 3), np.uint8)
 
 
 TARGETS = [
@@ -347,5 +347,5 @@ TARGETS = [
     Target("info.csv", lambda: spoilt([INFO], TABLE_PIECES), read_info, put_photos),
     Target("label_fixes", lambda: spoilt([FIXES, (ROOT / "configs" / "label_fixes.csv").read_bytes()], TABLE_PIECES),
            read_fixes),
-    Target("photos", lambda: st.tuples(spoilt(image_files(), IMAGE_PIECES), st.sampled_from(GEOMETRIES)), read_image),
+    Target("photos", lambda: st.tuples(spoilt(image_files(), IMAGE_PIECES), st.sampled_from(FORMS)), read_image),
 ]  # fmt: skip

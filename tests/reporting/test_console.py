@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,21 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from PIL import Image
 
 from infer import infer
 from maskcls.config import load_config
+from maskcls.data.dataset import FaceData, Photos
 from maskcls.data.inspection import Finding
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
+from maskcls.labels import decode_class
 from maskcls.reporting import console
 from maskcls.reporting.check import check, finding_lines
 from maskcls.reporting.text import width
-from maskcls.training.experiment import open_data, open_faces
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
-from tests.helpers import ROOT, overrides
+from tests.helpers import ROOT, open_faces, overrides
 from train import train
 
 ENGLISH, KOREAN = Words("en"), Words("ko")
@@ -45,10 +48,19 @@ def english_in(text: str) -> list[str]:
     return [word for word in found if word not in NAMES and not re.fullmatch("(mask|gender|age)_(loss|acc|f1)", word)]
 
 
+def faces_of(labels: np.ndarray, people: list[str], *, num_train: int) -> FaceData:
+    """Returns photos with these labels (N, 3), of which the first are for training."""
+    columns = {name: labels[:, number] for number, name in enumerate(("mask", "gender", "age_group"))}
+    table = Dataset.from_dict({**columns, "profile": people})
+    splits = (Photos(table, rows) for rows in np.split(np.arange(len(labels)), [num_train]))
+    return FaceData(*splits, Counter(), None)
+
+
 def test_the_table_of_the_split_counts_every_class_and_its_columns_stand_in_both_languages() -> None:
     labels = np.array([[0, 0, 0]] * 1234 + [[1, 1, 2]] * 2 + [[2, 0, 1]])
-    splits, people = {"train": np.arange(1234), "valid": np.arange(1234, 1237)}, {"train": 1000, "valid": 2}
-    english, korean = (console.split_table(labels, splits, people, word).split("\n") for word in (ENGLISH, KOREAN))
+    people = [f"person {number % 1000}" for number in range(1234)] + ["one", "one", "another"]
+    data = faces_of(labels, people, num_train=1234)
+    english, korean = (console.split_table(data, word).split("\n") for word in (ENGLISH, KOREAN))
     groups = ("male <30", "male 30-59", "male >=60", "female <30", "female 30-59", "female >=60")
     assert english[0] == f"{'photos':>22}{''.join(f'{group:>14}' for group in groups)}"
     assert english[1].split() == ["train", "worn", "1,234", "0", "0", "0", "0", "0"]
@@ -69,11 +81,10 @@ def lines_at_start(sample: Path, tmp_path: Path, **settings: object) -> dict[str
     settings = {"epochs": 1, "train_batch_size": 6} | settings
     config = load_config(ROOT / "configs" / "mask.yaml", overrides(sample, tmp_path, model="convnext", **settings))
     launch = Launch()
-    data = open_data(config, launch)
-    config, faces = open_faces(config, launch, data)
+    data, _, plan = open_faces(config, launch)
     network = torch.nn.Linear(1, 1)
     return {
-        language: console.start_lines(config, faces, launch.accelerator, network, word).split("\n")
+        language: console.start_lines(config, data, plan, launch.accelerator, network, word).split("\n")
         for language, word in (("en", ENGLISH), ("ko", KOREAN))
     }
 
@@ -100,9 +111,11 @@ def test_classes_without_photos_are_told_for_each_split(sample: Path, tmp_path: 
 
 def test_of_the_18_classes_those_are_told_that_the_attributes_alone_do_not_explain() -> None:
     labels = np.array([[0, 0, 0], [1, 1, 1], [2, 0, 2], *([mask, 0, 0] for mask in range(3))])
-    (line,) = console._absent_lines(labels, {"train": np.arange(len(labels))}, "class", ENGLISH)
+    every = np.stack(decode_class(np.arange(18)), axis=1)
+    data = faces_of(np.concatenate([labels, every]), [""] * (len(labels) + 18), num_train=len(labels))
+    (line,) = console._absent_lines(data, "class", ENGLISH)
     assert "worn · male · 30–59" in line and line.endswith("and 3 more")
-    assert console._absent_lines(labels, {"train": np.arange(len(labels))}, "mask", ENGLISH) == []
+    assert console._absent_lines(data, "mask", ENGLISH) == []
 
 
 def test_corrections_about_other_people_are_told_with_whom_they_change(sample: Path, tmp_path: Path) -> None:

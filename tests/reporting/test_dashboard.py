@@ -23,7 +23,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_curve
 
 from maskcls.config import load_config
-from maskcls.data.pixels import Geometry, decode
+from maskcls.data.preprocessing import Preprocessing
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.predictions import Predictions
@@ -222,7 +222,7 @@ def test_the_worst_mistakes_come_with_answers_and_small_photos(logged: Logged) -
             assert not photo.exists()
             continue
         shown = np.asarray(Image.open(entries[image["path"]])).astype(float)
-        whole = decode({"path": str(photo), "bytes": None}, Geometry((shown.shape[0], shown.shape[1])))
+        whole = Preprocessing((shown.shape[0], shown.shape[1])).read({"path": str(photo), "bytes": None})
         assert max(shown.shape) == THUMBNAIL and np.abs(shown - whole).mean() < 8  # JPEG
         num_photos += 1
     num_missing = sum(row["photo"] is None for row in rows)

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +16,15 @@ import pytest
 import torch
 
 from maskcls.config import load_config
-from maskcls.data.pixels import BadPhotos, DecodedPixels, DevicePixels, MappedPixels
+from maskcls.data.photo import BadPhotos
+from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
 from maskcls.errors import Fault, UserError
-from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
+from maskcls.training.experiment import build_learner, open_data
 from maskcls.training.faults import faults_as_messages
 from maskcls.training.loop import MAX_SKIPPED, Learner, train_one_epoch
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
-from tests.helpers import ROOT, TINY, overrides
+from tests.helpers import ROOT, TINY, Faces, open_faces, overrides
 
 BATCH = 12  # photos of an update; an epoch has 5
 
@@ -42,16 +42,17 @@ class Trial:
         self.accelerator.scaler = scaler
         data = open_data(config, launch)
         self.learner, self.losses = build_learner(config, launch, data)
-        self.config, self.faces = open_faces(config, launch, data)
+        self.config, self.faces = config, open_faces(config, launch, data)
 
     def faults(self, accelerator: Any = None, run_folder: Path | None = None) -> Any:
         return faults_as_messages(
-            accelerator or self.accelerator, self.config, self.learner, self.faces, RunFolder(run_folder or self.folder)
+            accelerator or self.accelerator, self.config, self.learner, self.faces.data, self.faces.plan,
+            RunFolder(run_folder or self.folder),
         )  # fmt: skip
 
     def learn(self, epoch: int = 1, *, log_interval: int = 100) -> Iterator[dict[str, float]]:
         return train_one_epoch(
-            self.accelerator, self.learner, self.faces.train, self.faces.transform, self.losses, self.faces.plan,
+            self.accelerator, self.learner, self.faces.data.train, self.faces.augmenter, self.losses, self.faces.plan,
             epoch=epoch, log_interval=log_interval, max_grad_norm=self.config.max_grad_norm,
             skips_non_finite=self.config.nan_policy == "skip_update",
         )  # fmt: skip
@@ -76,16 +77,17 @@ class BrokenPixels:
     """Photos whose pixels make every loss NaN in some updates of an epoch (from 1)."""
 
     def __init__(self, faces: Faces, learner: Learner, updates: set[int]) -> None:
-        self.shape, self._pixels, self._learner, self._updates = faces.pixels.shape, faces.pixels, learner, updates
+        self._reader, self._learner, self._updates = faces.data.train.reader, learner, updates
 
     def __call__(self, rows: np.ndarray) -> torch.Tensor:
-        pixels = self._pixels(rows)
+        pixels = self._reader(rows)
         is_broken = self._learner.num_updates + 1 in self._updates
         return torch.full(pixels.shape, torch.nan) if is_broken else pixels
 
 
 def broken(trial: Trial, *updates: int) -> Trial:
-    trial.faces.train.pixels = BrokenPixels(trial.faces, trial.learner, set(updates))
+    pixels = BrokenPixels(trial.faces, trial.learner, set(updates))
+    trial.faces = trial.faces._replace(data=trial.faces.data.opened(pixels))  # type: ignore[arg-type]
     return trial
 
 
@@ -93,7 +95,7 @@ def photos_of(trial: Trial, epoch: int, number: int) -> list[str]:
     """Returns the paths that update `number` (from 0) of an epoch learns from, as the plan deals them."""
     order = trial.faces.plan.order(epoch)[number * BATCH : (number + 1) * BATCH]
     paths = list(trial.faces.data.table["path"])
-    return [paths[trial.faces.train.rows[position]] for position in order]
+    return [paths[trial.faces.data.train.rows[position]] for position in order]
 
 
 @pytest.mark.parametrize("log_interval", [1, 100])  # read at every update, and only at the epoch's end
@@ -124,7 +126,7 @@ def test_photos_are_named_without_a_look_at_them(sample: Path, tmp_path: Path) -
     trial = Trial(tmp_path / "sample", tmp_path)
     for photo in trial.faces.data.table["path"]:
         Path(photo).write_bytes(b"gone since the run began")
-    assert trial.faces.names(trial.faces.plan.order(1)[:BATCH]) == photos_of(trial, 1, 0)
+    assert trial.faces.data.train.column("path")[trial.faces.plan.order(1)[:BATCH]].tolist() == photos_of(trial, 1, 0)
 
 
 def test_only_the_main_process_writes_the_list_of_photos(sample: Path, tmp_path: Path) -> None:
@@ -241,7 +243,7 @@ def test_memory_that_a_prediction_lacks_is_told_as_such(trial: Trial) -> None:
             allocate_too_much()
     finally:
         trial.learner.model.train()
-    num_valid = len(trial.faces.valid.rows)
+    num_valid = len(trial.faces.data.valid)
     assert f"ran out of memory in the prediction after update 0, with {num_valid} photos at once" in str(caught.value)
     assert f" Set valid_batch_size={num_valid // 2}: the answers stay the same. To resume: " in str(caught.value)
     assert str(caught.value).endswith(f"valid_batch_size={num_valid // 2}")
@@ -257,8 +259,10 @@ def test_where_one_photo_is_too_much_other_things_are_named(sample: Path, tmp_pa
 
 def test_photos_that_stay_on_the_device_are_named_when_its_memory_is_full(sample: Path, tmp_path: Path) -> None:
     trial = Trial(sample, tmp_path)
-    assert isinstance(trial.faces.pixels, MappedPixels)
-    trial.faces = replace(trial.faces, pixels=DevicePixels(trial.faces.pixels, torch.device("cpu")))
+    mapped = trial.faces.data.train.reader
+    assert isinstance(mapped, MappedPixels)
+    data = trial.faces.data.opened(DevicePixels(mapped, torch.device("cpu")))
+    trial.faces = trial.faces._replace(data=data)
     advice = r"; cache=none leaves 0\.0 GB of photos out of cpu, and decodes them in every epoch\."
     with pytest.raises(Fault, match=advice), trial.faults():
         allocate_too_much()
@@ -270,7 +274,7 @@ def test_photos_that_stay_on_the_device_are_named_when_its_memory_is_full(sample
 def test_a_photo_that_vanishes_is_named(sample: Path, tmp_path: Path) -> None:
     shutil.copytree(sample / "images", tmp_path / "images")
     trial = Trial(sample, tmp_path, data_dir=tmp_path / "images", cache="none")
-    assert isinstance(trial.faces.pixels, DecodedPixels)
+    assert isinstance(trial.faces.data.train.reader, DecodedPixels)
     gone = Path(photos_of(trial, 1, 1)[3])
     updates = trial.learn()
     next(updates)
@@ -353,6 +357,8 @@ def test_mistakes_of_the_code_and_messages_that_are_clear_already_pass_through(t
 
 
 def test_what_is_only_tried_out_has_nothing_to_go_on_with(trial: Trial) -> None:
-    faults = faults_as_messages(trial.accelerator, trial.config, trial.learner, trial.faces, None)
+    faults = faults_as_messages(
+        trial.accelerator, trial.config, trial.learner, trial.faces.data, trial.faces.plan, None
+    )
     with pytest.raises(Fault, match=r"Set max_device_batch_size=6: the updates stay the same\.$"), faults:
         allocate_too_much()

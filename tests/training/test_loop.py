@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from datasets import Dataset
 from sklearn.metrics import f1_score
 from torch import nn
 
-from maskcls.data.augmentation import Augmentation, Transform
+from maskcls.data.augmentation import Augmentation, Augmenter
+from maskcls.data.dataset import Photos
 from maskcls.data.loader import BatchPlan
-from maskcls.data.pixels import BadPhotos
+from maskcls.data.photo import BadPhotos
+from maskcls.data.preprocessing import Preprocessing
 from maskcls.labels import (
     HEAD_CLASSES,
     OUTPUT_HEADS,
@@ -32,7 +35,7 @@ from maskcls.modeling.model import MODELS
 from maskcls.training import loop
 from maskcls.training.average import WeightAverage
 from maskcls.training.log_interval import LogInterval, NotFinite
-from maskcls.training.loop import EndlessOverflow, Learner, Photos, predict, score, seed_dropout, train_one_epoch
+from maskcls.training.loop import EndlessOverflow, Learner, predict, score, seed_dropout, train_one_epoch
 
 CPU = torch.device("cpu")
 SIZE = (4, 3)  # height, width
@@ -70,10 +73,20 @@ class MemoryPixels:
         return self.table[rows]
 
 
-def transform(augmentation: Augmentation | None = None) -> Transform:
-    return Transform(
-        augmentation or Augmentation(), image_size=SIZE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3), seed=5, device=CPU
-    )
+PREPROCESSING = Preprocessing(SIZE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3))
+
+
+def augmenter(augmentation: Augmentation | None = None) -> Augmenter:
+    return Augmenter(augmentation or Augmentation(), PREPROCESSING, seed=5, device=CPU)
+
+
+def photos_of(pixels: MemoryPixels, rows: np.ndarray | None = None) -> Photos:
+    """Returns photos with the labels (N, 3) in their order."""
+    rows = np.arange(pixels.shape[0]) if rows is None else rows
+    truth = np.zeros((pixels.shape[0], 3), np.int64)
+    truth[rows] = labels(len(rows))
+    columns = {name: truth[:, number] for number, name in enumerate(("mask", "gender", "age_group"))}
+    return Photos(Dataset.from_dict(columns), rows, pixels)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +107,7 @@ def toy(num_labels: int = 3, **options: Any) -> Toy:
 def reference_logits(model: nn.Module, pixels: MemoryPixels, rows: np.ndarray) -> torch.Tensor:
     """Returns the logits of all rows at once."""
     with torch.no_grad():
-        return model.eval()(pixel_values=transform().plain(pixels.table[rows])).logits
+        return model.eval()(pixel_values=PREPROCESSING.seen(pixels.table[rows])).logits
 
 
 # predict
@@ -110,7 +123,7 @@ def test_predict_keeps_the_order_and_drops_no_photo(
     rows = np.array([19, 3, 3, 7, 0, 12, 11, 5, 18, 2, 1, 9, 14])  # 13: the last of 4 and of 6 is a single photo
     seen: list[int] = []
     logits = predict(
-        accelerator, model, pixels, rows, transform(), batch_size=batch_size,
+        accelerator, model, photos_of(pixels, rows), PREPROCESSING, batch_size=batch_size,
         progress=seen.append,
     )  # fmt: skip
     sizes = [len(rows[start : start + batch_size]) for start in range(0, 13, batch_size)]
@@ -122,7 +135,7 @@ def test_predict_keeps_the_order_and_drops_no_photo(
 
 def test_predict_gives_the_same_with_a_batch_of_one_at_the_end(accelerator: Accelerator) -> None:
     model, pixels, rows = toy(1), MemoryPixels(9), np.arange(9)
-    logits = predict(accelerator, model, pixels, rows, transform(), batch_size=4)
+    logits = predict(accelerator, model, photos_of(pixels, rows), PREPROCESSING, batch_size=4)
     assert logits.shape == (9, 1) and model.batch_sizes == [4, 4, 1]
     torch.testing.assert_close(logits, reference_logits(model, pixels, rows), rtol=0, atol=1e-6)
 
@@ -137,18 +150,18 @@ def test_predict_keeps_its_own_copy_of_logits_that_the_model_writes_again(accele
 
     memory, pixels, rows = torch.zeros(4, 3), MemoryPixels(9), np.arange(9)
     torch.manual_seed(0)
-    logits = predict(accelerator, Replayed(3), pixels, rows, transform(), batch_size=4)
+    logits = predict(accelerator, Replayed(3), photos_of(pixels, rows), PREPROCESSING, batch_size=4)
     torch.testing.assert_close(logits, reference_logits(toy(3), pixels, rows), rtol=0, atol=1e-6)
 
 
 def test_predict_of_no_photos_has_no_rows_but_the_width(accelerator: Accelerator) -> None:
-    logits = predict(accelerator, toy(8), MemoryPixels(2), np.arange(0), transform(), batch_size=4)
+    logits = predict(accelerator, toy(8), photos_of(MemoryPixels(2), np.arange(0)), PREPROCESSING, batch_size=4)
     assert logits.shape == (0, 8)
 
 
 def test_predict_runs_without_dropout(accelerator: Accelerator) -> None:
     model, pixels, rows = toy(dropout=0.5).train(), MemoryPixels(6), np.arange(6)
-    logits = predict(accelerator, model, pixels, rows, transform(), batch_size=4)
+    logits = predict(accelerator, model, photos_of(pixels, rows), PREPROCESSING, batch_size=4)
     assert model.was_training == {False}
     torch.testing.assert_close(logits, reference_logits(model, pixels, rows), rtol=0, atol=1e-6)
 
@@ -160,7 +173,7 @@ def test_predict_takes_a_transformers_model(accelerator: Accelerator) -> None:
         num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
     )  # fmt: skip
     pixels, rows = MemoryPixels(5), np.array([4, 0, 2])
-    logits = predict(accelerator, model, pixels, rows, transform(), batch_size=2)
+    logits = predict(accelerator, model, photos_of(pixels, rows), PREPROCESSING, batch_size=2)
     torch.testing.assert_close(logits, reference_logits(model, pixels, rows), rtol=0, atol=1e-5)
 
 
@@ -171,7 +184,7 @@ def test_predict_names_every_bad_photo_and_not_only_the_first(
     monkeypatch.setattr(loop, "threads_ahead", lambda device: num_threads)
     pixels = MemoryPixels(12, bad=[1, 2, 10])
     with pytest.raises(BadPhotos) as caught:
-        predict(accelerator, toy(), pixels, np.arange(12), transform(), batch_size=3)
+        predict(accelerator, toy(), photos_of(pixels, np.arange(12)), PREPROCESSING, batch_size=3)
     assert sorted(caught.value.args) == [f"photo{row}.jpg: is not an image" for row in (1, 10, 2)]
     assert str(caught.value).startswith("3 photos cannot be read:\n  - photo1.jpg: is not an image\n")
     assert sorted(pixels.read) == list(range(12))
@@ -204,7 +217,7 @@ HEADS_LOSSES = ["mask_loss", "gender_loss", "age_loss"]
 def test_score_names_and_values_every_score(output: str, width: int, names: list[str]) -> None:
     logits = torch.randn(37, width, generator=torch.Generator().manual_seed(0)) * 2
     truth = labels(37)
-    scores, matrices = score(logits, truth, own_losses(output), output=output)
+    scores, matrices = score(logits, truth.numpy(), own_losses(output), output=output)
     assert list(scores) == names
     targets, predicted = targets_of(truth, output), head_predictions(logits, output)
     probabilities = head_probabilities(logits, output)
@@ -226,7 +239,7 @@ def test_score_names_and_values_every_score(output: str, width: int, names: list
 def test_score_of_hand_made_logits_has_the_values_worked_out_by_hand() -> None:
     truth = torch.tensor([[0, 1, 2], [1, 1, 0], [2, 0, 1]])
     z = torch.tensor([[0.0], [2.0], [2.0]])  # probability 0.5 is female; then right, then wrong
-    scores, matrices = score(z, truth, own_losses("gender"), output="gender")
+    scores, matrices = score(z, truth.numpy(), own_losses("gender"), output="gender")
     sigmoid = 1 / (1 + np.exp(-2.0))
     assert scores["loss"] == pytest.approx(-(np.log(0.5) + np.log(sigmoid) + np.log(1 - sigmoid)) / 3, rel=1e-6)
     assert scores["acc"] == pytest.approx(2 / 3) and scores["f1"] == pytest.approx((0 + 0.8) / 2)
@@ -235,8 +248,8 @@ def test_score_of_hand_made_logits_has_the_values_worked_out_by_hand() -> None:
 
 def test_head_weights_count_in_the_loss_but_not_in_the_heads_own() -> None:
     logits, truth = torch.randn(9, 8, generator=torch.Generator().manual_seed(0)), labels(9)
-    plain, _ = score(logits, truth, own_losses("all"), output="all")
-    weighted, _ = score(logits, truth, own_losses("all", age=3.0), output="all")
+    plain, _ = score(logits, truth.numpy(), own_losses("all"), output="all")
+    weighted, _ = score(logits, truth.numpy(), own_losses("all", age=3.0), output="all")
     assert weighted["age_loss"] == plain["age_loss"]
     assert weighted["loss"] == pytest.approx(plain["loss"] + 2 * plain["age_loss"], rel=1e-6)
 
@@ -245,23 +258,23 @@ def test_validation_loss_is_the_mean_over_photos_and_not_over_batches(accelerato
     model, pixels, truth = toy(), MemoryPixels(9), labels(9)
     with torch.no_grad():
         model.layer[2].bias[:] = torch.tensor([3.0, 0.0, -3.0])  # so that photos differ much in their loss
-    logits = predict(accelerator, model, pixels, np.arange(9), transform(), batch_size=4)
+    logits = predict(accelerator, model, photos_of(pixels, np.arange(9)), PREPROCESSING, batch_size=4)
     each = nn.functional.cross_entropy(logits, truth[:, 0], reduction="none")
     mean_of_batches = float(torch.stack([part.mean() for part in each.split(4)]).mean())
-    scores, _ = score(logits, truth, own_losses("mask"), output="mask")
+    scores, _ = score(logits, truth.numpy(), own_losses("mask"), output="mask")
     assert scores["loss"] == pytest.approx(float(each.mean()), rel=1e-6)
     assert abs(scores["loss"] - mean_of_batches) > 0.01
 
 
 def test_without_a_criterion_there_is_no_loss() -> None:
-    scores, _ = score(torch.randn(4, 18), labels(4), None, output="class")
+    scores, _ = score(torch.randn(4, 18), labels(4).numpy(), None, output="class")
     assert list(scores) == ["acc", "f1", *HEADS_SCORES]
 
 
 def test_one_photo_can_be_scored() -> None:
     truth = torch.tensor([[1, 0, 2]])
     logits = nn.functional.one_hot(torch.tensor([1 * 6 + 0 * 3 + 2]), 18).float() * 50
-    scores, matrices = score(logits, truth, own_losses("class"), output="class")
+    scores, matrices = score(logits, truth.numpy(), own_losses("class"), output="class")
     assert scores["acc"] == 1.0 and scores["f1"] == pytest.approx(1 / 18)
     assert decode_class(int(matrices["class"].argmax()) % 18) == (1, 0, 2)
 
@@ -287,7 +300,7 @@ def trained(
     fused: bool = False,
 ) -> tuple[Learner, list[dict[str, float]], int]:
     """Returns the learner, the log lines and the number of updates after some epochs of plain SGD."""
-    photos = Photos(MemoryPixels(num_photos + 2), np.arange(num_photos) + 2, labels(num_photos))  # type: ignore[arg-type]
+    photos = photos_of(MemoryPixels(num_photos + 2), np.arange(num_photos) + 2)
     plan = BatchPlan(num_photos, batch_size, 7, max_device_batch_size=max_device_batch_size)
     momentum = 0.0 if fused else 0.9  # torch's fused one is spoilt by an overflow in the first update
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, fused=fused)
@@ -299,7 +312,7 @@ def trained(
     yields: list[dict[str, float]] = []
     for epoch in range(1, num_epochs + 1):
         yields += train_one_epoch(
-            accelerator, learner, photos, transform(augmentation), own_losses(output), plan, epoch=epoch,
+            accelerator, learner, photos, augmenter(augmentation), own_losses(output), plan, epoch=epoch,
             log_interval=log_interval, max_grad_norm=max_grad_norm,
         )  # fmt: skip
     return learner, [values for values in yields if values], len(yields)
@@ -314,13 +327,13 @@ def test_every_update_is_in_a_log_line_the_leftovers_too(
     accelerator: Accelerator, log_interval: int, expected: list[int]
 ) -> None:
     model, at_line = toy(), []
-    photos = Photos(MemoryPixels(37), np.arange(37), labels(37))  # type: ignore[arg-type]
+    photos = photos_of(MemoryPixels(37))
     optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.1))
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer.optimizer, 1.0)
     interval = LogInterval(torch.device("cpu"), "mask")
     learner = Learner(model, model, optimizer, scheduler, False, None, interval)
     for values in train_one_epoch(
-        accelerator, learner, photos, transform(), own_losses("mask"), BatchPlan(37, 5, 7), epoch=1,
+        accelerator, learner, photos, augmenter(), own_losses("mask"), BatchPlan(37, 5, 7), epoch=1,
         log_interval=log_interval, max_grad_norm=None,
     ):  # fmt: skip
         if not values:
@@ -356,7 +369,7 @@ def test_the_first_update_is_plain_sgd_on_the_mean_loss_of_its_batch(accelerator
     model, reference = toy(), toy()
     trained(accelerator, model, num_photos=5, batch_size=5, lr=0.05)
     rows = BatchPlan(5, 5, 7).order(1) + 2
-    logits = reference.train()(pixel_values=transform().plain(MemoryPixels(7).table[rows])).logits
+    logits = reference.train()(pixel_values=PREPROCESSING.seen(MemoryPixels(7).table[rows])).logits
     nn.functional.cross_entropy(logits, labels(5)[rows - 2, 0]).backward()
     with torch.no_grad():
         for parameter in reference.parameters():
@@ -455,13 +468,13 @@ def test_dropout_of_a_device_is_keyed_with_its_own_generator(kind: str, monkeypa
 @pytest.mark.parametrize("first_update", [0, 1, 3, 4])
 def test_an_epoch_goes_on_with_the_photos_that_it_has_not_had(accelerator: Accelerator, first_update: int) -> None:
     pixels, model = MemoryPixels(23), toy()
-    photos = Photos(pixels, np.arange(23), labels(23))  # type: ignore[arg-type]
+    photos = photos_of(pixels)
     plan = BatchPlan(23, 5, 7)
     optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.1))
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer.optimizer, 1.0)
     learner = Learner(model, model, optimizer, scheduler, False, None, LogInterval(torch.device("cpu"), "mask"), 9, 2)
     yields = list(train_one_epoch(
-        accelerator, learner, photos, transform(), own_losses("mask"), plan, epoch=3, first_update=first_update,
+        accelerator, learner, photos, augmenter(), own_losses("mask"), plan, epoch=3, first_update=first_update,
         log_interval=100, max_grad_norm=None,
     ))  # fmt: skip
     assert pixels.read == plan.order(3)[first_update * 5 : 20].tolist()

@@ -14,8 +14,9 @@ import infer
 import train
 from benchmarks.launches import RECIPES, augmentation_launches, config_launches
 from maskcls.config import load_config
-from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Transform
+from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Augmenter
 from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
+from maskcls.data.preprocessing import Preprocessing
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, num_outputs
 from maskcls.modeling.loss import CRITERIA, build_losses
 from maskcls.reporting.check import estimate_lines
@@ -45,7 +46,7 @@ def test_an_update_and_a_prediction_of_every_shipped_config_stay_on_the_device(
 ) -> None:
     with standing_in() as launch:
         faces, learner, watched = epoch(shipped(name, sample, cache), launch)
-        assert isinstance(faces.pixels, DevicePixels) and len(watched) >= 4
+        assert isinstance(faces.data.train.reader, DevicePixels) and len(watched) >= 4
         reads = [number % 3 == 0 or number == len(watched) for number in range(1, len(watched) + 1)]
         assert [watch.waits for watch in watched] == [READS if is_read else [] for is_read in reads]
         assert min(watch.launches.total() for watch in watched) > 100
@@ -53,9 +54,9 @@ def test_an_update_and_a_prediction_of_every_shipped_config_stay_on_the_device(
         assert {parameter.device for parameter in learner.model.parameters()} == {META}
         with Watch() as watch:
             logits = predict(
-                launch.accelerator, learner.model, faces.pixels, faces.valid.rows, faces.transform, batch_size=5
+                launch.accelerator, learner.model, faces.data.valid, faces.augmenter.preprocessing, batch_size=5
             )
-        assert watch.waits == READS and logits.shape[0] == len(faces.valid.rows) > 5
+        assert watch.waits == READS and logits.shape[0] == len(faces.data.valid) > 5
 
 
 def test_there_are_as_many_shipped_configs_as_are_watched() -> None:
@@ -69,7 +70,7 @@ def test_pixels_that_do_not_stay_on_the_device_come_without_making_it_wait(
     monkeypatch.setattr("maskcls.data.pixels.free_memory", lambda device: 1.0)
     with standing_in() as launch:
         faces, _, watched = epoch(shipped("demo", sample, cache, f"cache={cache_kind}"), launch)
-    assert isinstance(faces.pixels, DecodedPixels if cache_kind == "none" else MappedPixels)
+    assert isinstance(faces.data.train.reader, DecodedPixels if cache_kind == "none" else MappedPixels)
     assert [watch.waits for watch in watched if watch.waits] == [READS, READS]
 
 
@@ -107,8 +108,9 @@ def test_a_check_counts_the_photos_that_a_run_will_keep_on_the_device(
         data = open_data(config, launch)
         with META:
             learner, losses = build_learner(config, launch, data)
-        config, faces, estimate = try_out(config, launch, data, learner, losses)
-    kept = int(np.prod(faces.pixels.shape)) / 1e9 if cache_kind == "memory_map" else 0.0
+        estimate = try_out(config, launch, data, learner, losses)
+    stored = Preprocessing(**config.preprocessing).stored_size
+    kept = len(data.table) * int(np.prod(stored)) * 3 / 1e9 if cache_kind == "memory_map" else 0.0
     assert estimate.kept_gb == kept and estimate.memory_gb > 0.05 + kept
     line = estimate_lines(config, estimate, Words("en")).splitlines()[1]
     assert line.startswith("memory ") and ("photos that stay on the device" in line) == (cache_kind == "memory_map")
@@ -129,12 +131,13 @@ def strengths() -> dict[str, Augmentation]:
 
 @pytest.mark.parametrize("name", strengths())
 def test_every_strength_of_the_augmentation_stays_on_the_device(name: str) -> None:
-    transform = Transform(strengths()[name], image_size=(24, 18), mean=(0.5,) * 3, std=(0.25,) * 3, seed=1, device=META)
+    preprocessing = Preprocessing((24, 18), mean=(0.5,) * 3, std=(0.25,) * 3)
+    augmenter = Augmenter(strengths()[name], preprocessing, seed=1, device=META)
     keys = torch.arange(6, device=META)
     targets = {head: torch.empty(6, len(HEAD_CLASSES[head]), device=META) for head in OUTPUT_HEADS["all"]}
     with Watch() as watch:
-        x = transform.augmented(torch.empty(6, 28, 22, 3, dtype=torch.uint8, device=META), keys, epoch=3)
-        x, targets = transform.mixed(x, targets, keys, epoch=3)
+        x = augmenter.augmented(torch.empty(6, 28, 22, 3, dtype=torch.uint8, device=META), keys, epoch=3)
+        x, targets = augmenter.mixed(x, targets, keys, epoch=3)
     assert watch.waits == [] and watch.launches.total() > 1 and not watch.on_cpu
     assert (x.shape, x.dtype, x.device) == ((6, 3, 24, 18), torch.float32, META)
     assert {target.device for target in targets.values()} == {META}

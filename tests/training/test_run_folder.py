@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from maskcls.config import Config
+from maskcls.data.preprocessing import Preprocessing
 from maskcls.data.profiles import read_profile_list
 from maskcls.errors import UserError
 from maskcls.training.run_folder import RunFolder, check_outputs
@@ -68,7 +70,7 @@ def test_a_saved_config_opens_again_as_it_was(tmp_path: Path) -> None:
     config.save(run.config)
     run.best.mkdir()
     opened, loaded = RunFolder.open(str(run.path))
-    assert (opened, loaded) == (run, config)
+    assert (opened, loaded) == (run, config.model_copy(update={"num_classes": 3}))
 
 
 def test_a_folder_without_a_config_is_no_run(tmp_path: Path) -> None:
@@ -165,6 +167,18 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path: Path) -> None:
         run.save_split(["c"], ["d"])
     assert run.trained_people() == {"a"} and run.name_on_server() == name
     assert names(tmp_path) == ["train_profiles.txt", "valid_profiles.txt", "wandb_id"]
+
+
+def test_a_run_keeps_its_preprocessing_and_an_older_one_has_it_in_its_config(tmp_path: Path) -> None:
+    run, config = RunFolder(tmp_path), Config(data_dir="data", dataset_args={"output": "mask"}, fit="pad", margin=0.5)
+    config.save(run.config)
+    with pytest.raises(UserError, match=r"preprocessing.json does not exist, and .*config.yaml has no mean and std"):
+        run.read_preprocessing()
+    config.with_statistics([0.5, 0.4, 0.3], [0.2, 0.2, 0.2]).save(run.config)
+    known = Preprocessing((224, 224), "pad", None, 0.5, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2))
+    assert run.read_preprocessing() == known
+    replace(known, mean=(0.1, 0.1, 0.1)).save(run.preprocessing)
+    assert run.read_preprocessing() == replace(known, mean=(0.1, 0.1, 0.1))
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:

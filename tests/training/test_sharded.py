@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -22,19 +23,20 @@ from torch.distributed.tensor import DTensor
 from infer import infer
 from maskcls.config import TABLES, Config, load_config
 from maskcls.data.dataset import FaceData
-from maskcls.data.pixels import BadPhotos, Pixels
+from maskcls.data.photo import BadPhotos
+from maskcls.data.pixels import Pixels
 from maskcls.errors import UserError
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import id2label, num_outputs
 from maskcls.modeling.loss import HeadLosses
 from maskcls.reporting.check import check
-from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
+from maskcls.training.experiment import build_learner, open_data
 from maskcls.training.loop import Learner, predict, train_one_epoch
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.sharding import prepare, prepare_to_predict
 from maskcls.training.state import RunProgress, newest_state, restore, save_state, weights_of
-from tests.helpers import ROOT, overrides, rows, run
+from tests.helpers import ROOT, Faces, open_faces, overrides, rows, run
 from train import train
 
 MODELS = ("vit", "convnext", "auto")  # auto: a ResNet
@@ -126,7 +128,7 @@ def built(config: Config, launch: Launch, data: FaceData) -> tuple[Learner, Head
 def make_updates(accelerator: Accelerator, learner: Learner, losses: HeadLosses, faces: Faces, numbers: range) -> None:
     """Makes some updates of the first epoch."""
     updates = train_one_epoch(
-        accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1, first_update=numbers.start,
+        accelerator, learner, faces.data.train, faces.augmenter, losses, faces.plan, epoch=1, first_update=numbers.start,
         log_interval=2, max_grad_norm=0.5,
     )  # fmt: skip
     for _ in zip(numbers, updates, strict=False):
@@ -147,8 +149,7 @@ def averaged_weights(learner: Learner) -> dict[str, torch.Tensor]:
 
 def check_precision(accelerator: Accelerator, learner: Learner, network: nn.Module, faces: Faces) -> None:
     """Compares logits and the gradient of both processes' photos with those of the network that is not sharded."""
-    stored = faces.pixels(faces.valid.rows[:8])
-    x = faces.transform.plain(stored)
+    x = faces.augmenter.preprocessing.seen(faces.data.valid.pixels(np.arange(8)))
     own = x.split(4)[accelerator.process_index]
     logits = learner.model.train()(pixel_values=own).logits.float()
     accelerator.backward(logits.square().mean())
@@ -171,26 +172,26 @@ def check_precision(accelerator: Accelerator, learner: Learner, network: nn.Modu
 
 def check_predictions(accelerator: Accelerator, learner: Learner, network: nn.Module, faces: Faces) -> None:
     """Predicts any number of photos, some of them bad, under the moving average."""
-    every = faces.valid.rows[:7]
+    preprocessing, every = faces.augmenter.preprocessing, replace(faces.data.valid, rows=faces.data.valid.rows[:7])
     raw = weights_of(learner.model)
     with learner.averaged():
         served = weights_of(learner.model)
-        logits = predict(accelerator, learner.model, faces.pixels, every, faces.transform, batch_size=8)
+        logits = predict(accelerator, learner.model, every, preprocessing, batch_size=8)
         for num in range(1, len(every)):  # 1: the second process has none; 5: it makes a batch less
-            part = every[::-1][:num]
-            own = predict(accelerator, learner.model, faces.pixels, part, faces.transform, batch_size=2)
+            part = replace(every, rows=every.rows[::-1][:num])
+            own = predict(accelerator, learner.model, part, preprocessing, batch_size=2)
             torch.testing.assert_close(own, logits.flip(0)[:num], rtol=0.02, atol=0.02)
-        for bad in (every[0], every[-1]):  # on one process
-            pixels = cast(Pixels, SomeBad(faces.pixels, {int(bad)}))
+        for bad in every.rows[[0, -1]]:  # on one process
+            some_bad = replace(every, reader=cast(Pixels, SomeBad(every.reader, {int(bad)})))
             with pytest.raises(BadPhotos, match=f"^photo {bad}$") as caught:
-                predict(accelerator, learner.model, pixels, every, faces.transform, batch_size=2)
+                predict(accelerator, learner.model, some_bad, preprocessing, batch_size=2)
             assert caught.value.is_shared
     assert same(raw, weights_of(learner.model))
     if accelerator.is_main_process:
         assert not same(raw, served)
         network.load_state_dict(served)
         with torch.no_grad():
-            expected = network.eval()(pixel_values=faces.transform.plain(faces.pixels(every))).logits
+            expected = network.eval()(pixel_values=preprocessing.seen(every.pixels(np.arange(7)))).logits
         assert logits.dtype == torch.float32
         torch.testing.assert_close(logits, expected, rtol=0.05, atol=0.05)
 
@@ -201,7 +202,7 @@ def check_model(model: str, launch: Launch, folder: Path, sample: Path) -> None:
     config = config_of(model, folder, sample)
     data = open_data(config, launch)
     whole, losses = built(config, launch, data)
-    config, faces = open_faces(config, launch, data)
+    faces = open_faces(config, launch, data)
     assert faces.plan.num_accumulated == 2 and faces.plan.num_updates >= 4
     network = plain_network(config)
     check_precision(accelerator, whole, network, faces)
@@ -216,12 +217,12 @@ def check_model(model: str, launch: Launch, folder: Path, sample: Path) -> None:
     assert state is not None
     restore(launch, resumed, state, data_key="faces")
     # As after a stop between an epoch's last update and its validation: the first forward is none of training.
-    predict(accelerator, resumed.model, faces.pixels, faces.valid.rows, faces.transform, batch_size=4)
+    predict(accelerator, resumed.model, faces.data.valid, faces.augmenter.preprocessing, batch_size=4)
     make_updates(accelerator, resumed, losses, faces, range(2, 4))
     assert same(weights_of(whole.model), weights_of(resumed.model))
     assert same(averaged_weights(whole), averaged_weights(resumed))
     logits = [
-        predict(accelerator, learner.model, faces.pixels, faces.valid.rows, faces.transform, batch_size=4)
+        predict(accelerator, learner.model, faces.data.valid, faces.augmenter.preprocessing, batch_size=4)
         for learner in (whole, resumed)
     ]
     assert torch.equal(*logits)

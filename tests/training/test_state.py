@@ -24,13 +24,13 @@ from maskcls.modeling.loss import HeadLosses
 from maskcls.training import durable
 from maskcls.training import state as state_module
 from maskcls.training.durable import unfinished_beside
-from maskcls.training.experiment import Faces, build_learner, open_data, open_faces
+from maskcls.training.experiment import build_learner
 from maskcls.training.log_interval import NotFinite
 from maskcls.training.loop import Learner, train_one_epoch
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.state import RunProgress, State, newest_state, restore, save_model, save_state, weights_of
-from tests.helpers import ROOT, TINY, overrides
+from tests.helpers import ROOT, TINY, Faces, open_faces, overrides
 
 MODELS = {
     "vit": TINY["vit"].replace("}", ", hidden_dropout_prob: 0.2}"),
@@ -58,7 +58,7 @@ def config(sample: Path, folder: Path, model: str, **more: object) -> Config:
 def faces(sample: Path, launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Faces:
     """70 photos in updates of 10: an epoch has 7."""
     settings = config(sample, tmp_path_factory.mktemp("faces"), "vit")
-    _, faces = open_faces(settings, launch, open_data(settings, launch))
+    faces = open_faces(settings, launch)
     assert faces.plan.num_updates == 7
     return faces
 
@@ -78,7 +78,7 @@ def learn(
 ) -> None:  # fmt: skip
     """Makes the first epoch's updates from `first` (0: none is done) to `last`."""
     updates = train_one_epoch(
-        launch.accelerator, learner, faces.train, faces.transform, losses, faces.plan, epoch=1, first_update=first,
+        launch.accelerator, learner, faces.data.train, faces.augmenter, losses, faces.plan, epoch=1, first_update=first,
         log_interval=log_interval, max_grad_norm=1.0,
     )  # fmt: skip
     assert len(list(islice(updates, last - first))) == last - first

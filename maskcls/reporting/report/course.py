@@ -47,32 +47,33 @@ def photos(material: Material) -> dict[str, Any]:
 
     from maskcls.data.pixels import DecodedPixels
     from maskcls.reporting.pictures import first_batch
-    from maskcls.training.experiment import as_faces, geometry_of, read_data
+    from maskcls.training.experiment import augmenter_of, plan_of, read_data
 
     run = material.run
     lists = {"train_profile": str(run.train_profiles), "valid_profile": str(run.valid_profiles)}
     config = material.config.model_copy(update=lists)
-    data = read_data(config)
-    labels = data.labels()
-    splits = {"train": labels[data.train_rows], "valid": labels[data.valid_rows]}
+    preprocessing, data = run.read_preprocessing(), read_data(config)
+    data = data.opened(DecodedPixels(data.table, preprocessing))
+    splits = {"train": data.train, "valid": data.valid}
     num_classes = len(HEAD_CLASSES["class"])
-    counts = {name: np.bincount(encode_class(*part.T), minlength=num_classes) for name, part in splits.items()}
+    counts = {
+        name: np.bincount(encode_class(*photos.labels.T), minlength=num_classes) for name, photos in splits.items()
+    }
     rows = [
         {"name": material.word.class_name("class", label),
          **{name: int(count[label]) for name, count in counts.items()}}
         for label in range(num_classes)
     ]  # fmt: skip
 
-    pixels = DecodedPixels(data.table, geometry_of(config))
-    faces = as_faces(config, data, pixels, num_devices=1, device=torch.device("cpu"))
-    pictures, positions = first_batch(faces.train, faces.transform, faces.plan)
+    augmenter = augmenter_of(config, preprocessing, torch.device("cpu"))
+    pictures, positions = first_batch(data.train, augmenter, plan_of(config, data, num_devices=1))
     batch = [
         {"image": _small(picture), "name": material.word.class_name("class", int(encode_class(*label)))}
-        for picture, label in zip(pictures, splits["train"][positions], strict=True)
+        for picture, label in zip(pictures, data.train.labels[positions], strict=True)
     ]
     return {
         "rows": rows, "sums": {name: int(count.sum()) for name, count in counts.items()},
-        "people": {"train": len(data.people(data.train_rows)), "valid": len(data.people(data.valid_rows))},
+        "people": {name: len(photos.people) for name, photos in splits.items()},
         "largest": int(max(count.max() for count in counts.values())), "batch": batch,
         "augmentation": config.augmentation,
     }  # fmt: skip

@@ -145,39 +145,31 @@ def _looked_at(
     """
     import torch
 
-    from maskcls.data.augmentation import Augmentation, Transform
-    from maskcls.data.pixels import BadPhotos, decode
+    from maskcls.data.photo import BadPhotos
     from maskcls.modeling.model import load_model
     from maskcls.reporting.attention import attention_maps, has_attention
-    from maskcls.training.experiment import geometry_of
 
     if not material.run.best.is_dir():
         raise UserError(f"{material.run.best} does not exist")
-    config, predictions = material.config, material.findings.predictions
-    geometry = geometry_of(config)
+    predictions, preprocessing = material.findings.predictions, material.run.read_preprocessing()
     model = load_model(str(material.run.best), attention="eager").float()
-    transform = Transform(
-        Augmentation(), image_size=config.height_width, mean=config.dataset_args["mean"],
-        std=config.dataset_args["std"], seed=config.seed, device=model.device,
-    )  # fmt: skip
     pixels: dict[Mistake, np.ndarray] = {}
     for mistake in found:
         path = Path(folder or "") / str(predictions.people[mistake.row]) / str(predictions.files[mistake.row])
         with suppress(BadPhotos):  # it has no photo in the gallery either
-            pixels[mistake] = decode({"path": str(path), "bytes": None}, geometry)
+            pixels[mistake] = preprocessing.read({"path": str(path), "bytes": None})
     pictures = {}
     for start in range(0, len(pixels), ATTENTION_BATCH):
         batch = list(pixels)[start : start + ATTENTION_BATCH]
-        x = transform.plain(torch.from_numpy(np.stack([pixels[mistake] for mistake in batch])))
+        x = preprocessing.seen(torch.from_numpy(np.stack([pixels[mistake] for mistake in batch])))
         answers = {
             head: torch.tensor([mistake.predicted if mistake.head == head else -1 for mistake in batch])
             for head in predictions.attributes
         }
-        maps = attention_maps(model, x, answers, output=config.output)
+        maps = attention_maps(model, x, answers, output=material.config.output)
         if maps is None:
             raise UserError(f"a {model.config.model_type} has neither attention to the whole picture nor feature maps")
-        photos = ((x * transform.std + transform.mean) * 255).clamp(0, 255).permute(0, 2, 3, 1).numpy()
-        for mistake, photo, where in zip(batch, photos, maps, strict=True):
+        for mistake, photo, where in zip(batch, preprocessing.pictures(x), maps, strict=True):
             pictures[mistake] = jpeg(_lit(photo, where, size.thumbnail))
     return pictures, material.word("rollout" if has_attention(model) else "cam")
 
