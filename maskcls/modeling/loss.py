@@ -158,9 +158,14 @@ def soft(target: Tensor, head: str) -> Tensor:
 
 
 def build_losses(
-    criterion: Callable[..., Loss], arguments: Mapping[str, Any], *, output: str,
-    num_per_class: Mapping[str, Sequence[int]], head_weights: Mapping[Any, float], device: torch.device,
-) -> HeadLosses:  # fmt: skip
+    criterion: Callable[..., Loss],
+    arguments: Mapping[str, Any],
+    *,
+    output: str,
+    num_per_class: Mapping[str, Sequence[int]],
+    head_weights: Mapping[Any, float],
+    device: torch.device,
+) -> HeadLosses:
     """Returns the criterion for every head of `output`; num_per_class: head -> training photos of each class.
 
     Class weights under `all` are "balanced", or a mapping head -> list. What a criterion makes of them lies on
