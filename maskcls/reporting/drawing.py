@@ -18,10 +18,15 @@ FONT = '"Liberation Sans", sans-serif'  # vl-convert brings it: the same picture
 NOWHERE = "\U0010ffff"  # stands for no character, so no font has it
 
 
+def report_file(name: str) -> str:
+    """Returns the text of a file that makes the report's looks."""
+    return (files("maskcls.reporting") / "report" / name).read_text(encoding="utf-8")
+
+
 def in_page(chart: Spec) -> Spec:
     """Returns a chart for report.html: as wide as its place, in the colours that the page has just then."""
     size = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
-    return _framed({**size, "background": None, "padding": 2, **chart}, _font_of(_read("style.css")))
+    return _framed({**size, "background": None, "padding": 2, **chart}, _light()["--font"])
 
 
 def drawn(chart: Spec, form: str = "png") -> bytes:
@@ -32,11 +37,10 @@ def drawn(chart: Spec, form: str = "png") -> bytes:
     """
     import vl_convert
 
-    style = _read("style.css")
+    light = _light()
     # A font with Hangul makes 324 numbers a second slower.
-    font = FONT if json.dumps(chart, ensure_ascii=False).isascii() else _font_of(style)
+    font = FONT if json.dumps(chart, ensure_ascii=False).isascii() else light["--font"]
     text = json.dumps(_framed({"background": "var(--card)", "padding": 12, **chart}, font), ensure_ascii=False)
-    light = dict(re.findall(r"(--[\w-]+): (#\w+)", style.partition("}")[0]))
     text = re.sub(r"var\((--[\w-]+)\)", lambda match: light[match[1]], text)
     if form == "svg":  # drawn by its reader, with the reader's fonts
         return vl_convert.vegalite_to_svg(text).encode()
@@ -56,18 +60,13 @@ def save_chart(path: Path, chart: Spec) -> None:
 
 def _framed(chart: Spec, font: str) -> Spec:
     """Returns a chart with the theme of all of them."""
-    config = {"font": font, **json.loads(_read("theme.json"))}  # Vega measures its texts with the font
+    config = {"font": font, **json.loads(report_file("theme.json"))}  # Vega measures its texts with the font
     return {"$schema": "https://vega.github.io/schema/vega-lite/v6.json", **chart, "config": config}
 
 
-def _font_of(style: str) -> str:
-    found = re.search("font-family: (.+);", style)
-    assert found
-    return found[1]
-
-
-def _read(name: str) -> str:
-    return (files("maskcls.reporting") / "report" / name).read_text(encoding="utf-8")
+def _light() -> dict[str, str]:
+    """Returns the variables of the page, as they are in light colours."""
+    return dict(re.findall(r"(--[\w-]+): ([^;]+);", report_file("style.css").partition("}")[0]))
 
 
 def _drawable(text: str, font: str) -> str:

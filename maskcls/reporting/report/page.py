@@ -9,14 +9,13 @@ import re
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
 from maskcls.paths import written_whole
-from maskcls.reporting.drawing import in_page
+from maskcls.reporting.drawing import in_page, report_file
 from maskcls.reporting.report import course, mistakes, scores
 from maskcls.reporting.report.material import Material, percent
 from maskcls.training.run_folder import RunFolder
@@ -86,7 +85,7 @@ def _page(material: Material, sections: dict[str, dict[str, Any]], library: str,
     charts = {
         name: in_page(chart) for section in sections.values() for name, chart in section.get("charts", {}).items()
     }
-    script = _own_file("script.js")
+    script = report_file("script.js")
     content = {
         "charts": charts,
         "people": sections["mistakes"].get("people", {}),
@@ -98,18 +97,14 @@ def _page(material: Material, sections: dict[str, dict[str, Any]], library: str,
     environment.filters["breakable"] = _breakable
     config = None if "problem" in sections["config"] else material.config
     order = [name for name in ORDER if name != "comparison" or material.against is not None]
-    return environment.from_string(_own_file("template.html")).render(
+    return environment.from_string(report_file("template.html")).render(
         sections=sections, order=order, word=word, language=material.language, run=material.run.path.name,
         date=time.strftime("%Y-%m-%d %H:%M"), config=config,
         model=config and (config.model_args.get("model_type") or config.model),
-        style=Markup(_own_file("style.css")), library=Markup(library), script=Markup(script),
+        style=Markup(report_file("style.css")), library=Markup(library), script=Markup(script),
         hashes=[_hash(library), _hash(script)], content=Markup(_embedded(content)),
         is_shrunk=is_shrunk, limit=MAX_BYTES // 1_000_000,
     )  # fmt: skip
-
-
-def _own_file(name: str) -> str:
-    return (files("maskcls.reporting.report") / name).read_text(encoding="utf-8")
 
 
 def _library() -> str:
