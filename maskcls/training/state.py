@@ -155,7 +155,7 @@ def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) ->
     Any number of processes may read what any other number wrote. Raises UserError when model or optimizer are others.
     """
     if state.numbers["format"] != FORMAT:
-        problem = "was written by another version of maskcls and cannot be continued"
+        problem = "was written by another version of maskcls and cannot be resumed"
         raise UserError(f"{state.folder} {problem}").of_launch()
     if state.numbers["data_key"] != data_key:
         problem = "was learnt from other photos or labels than data_dir and the lists now give"
