@@ -43,7 +43,7 @@ def infer(
 
     from maskcls.data.inference import inference_data
     from maskcls.errors import UserError, listed
-    from maskcls.evaluation.metrics import per_class_f1
+    from maskcls.evaluation.metrics import values_of
     from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
     from maskcls.modeling.model import attention_for, load_model
     from maskcls.progress import Progress
@@ -99,7 +99,7 @@ def infer(
         if photos.has_labels:
             scores, matrices = score(logits, photos.labels, None, output=config.output)
             head = headline(config.output)
-            per_class = dict(zip(HEAD_CLASSES[head], per_class_f1(matrices[head]), strict=True))
+            per_class = dict(zip(HEAD_CLASSES[head], values_of("f1", matrices[head]).tolist(), strict=True))
             trained_on = len(run.trained_people().intersection(photos.people))
             counts = {"photos": len(logits), "people": len(photos.people), "people_trained_on": trained_on}
             answers.save_scores({**counts, **scores, "f1_per_class": per_class})

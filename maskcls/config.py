@@ -54,9 +54,11 @@ TABLES = {
 if TYPE_CHECKING:
     AttributeName: TypeAlias = str
     Sampling: TypeAlias = str
-else:  # names that follow from the task
+    Criterion: TypeAlias = str
+else:  # names that follow from the tables of the task and of the metrics
     AttributeName = Literal[tuple(labels.ATTRIBUTES)]
     Sampling = Literal[("shuffle", *(f"balanced_{head}" for head in labels.HEAD_CLASSES))]
+    Criterion = Literal[(*Table("metric", "maskcls.evaluation.metrics", "METRICS").names(), "loss")]
 
 
 class Config(BaseModel):
@@ -138,9 +140,9 @@ class Config(BaseModel):
     name: str = setting("exp", is_runtime=True)
     """name of the run folder: exp, then exp1, exp2, ...
     실험 폴더의 이름: exp, 다음은 exp1, exp2, ..."""
-    best_criterion: Literal["f1", "acc", "loss"] = setting("f1")
-    """validation score that decides which epoch is best/; f1: the mean over the classes, one without photos counts 0
-    best/를 정하는 검증 점수. f1: 클래스별 평균, 사진이 없는 클래스는 0"""
+    best_criterion: Criterion = setting("f1")
+    """validation score that decides which epoch is best/; f1, balanced_acc: over the classes, one without photos is 0
+    best/를 정하는 검증 점수. f1, balanced_acc: 클래스별 평균, 사진이 없는 클래스는 0"""
 
     # dataset
     dataset: str = setting("CustomDatasetSplitByProfile")

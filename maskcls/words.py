@@ -27,6 +27,10 @@ class Words:
         """Returns a text with the values in the place of its braces."""
         return self.texts[key].format(num_classes=num_classes("class"), **values)
 
+    def measure(self, name: str) -> str:
+        """Returns a metric as a person reads it: its name where nobody has put it into words."""
+        return self.texts.get(name, name)
+
     def class_name(self, head: str, label: int) -> str:
         """Returns a label of a head as a person reads it: not worn · male · 30–59."""
         parts = zip(ATTRIBUTES, decode_class(label), strict=True) if head == "class" else [(head, label)]

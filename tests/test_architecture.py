@@ -48,8 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "yaml_file": {"paths"},
     "setting": {"labels", "paths", "yaml_file"},
     "config_rules": {"labels", "config"},  # config for its type alone
-    # data and modeling: named as text in TABLES, read as text by the registry, imported when something is built
-    "config": {"registry", "labels", "yaml_file", "setting", "config_rules", "data", "modeling"},
+    # data, modeling, evaluation: tables named as text, read as text by the registry, imported when something is built
+    "config": {"registry", "labels", "yaml_file", "setting", "config_rules", "data", "modeling", "evaluation"},
     "data": {"labels", "machine", "paths", "progress", "registry", "tables"},
     "modeling": {"labels", "machine", "paths", "registry"},
     "evaluation": {"labels", "machine", "paths", "registry"},

@@ -145,7 +145,10 @@ def test_label_fixes_are_the_same_wherever_their_file_lies(write: Write, tmp_pat
         ("ema_decay: 1", "exp.yaml:3: ema_decay is 1: input should be less than 1"),
         ("tensorboard: 1", "exp.yaml:3: tensorboard is 1: input should be a valid boolean"),
         ("model_args: 3", "exp.yaml:3: model_args is 3: input should be a valid dictionary"),
-        ("best_criterion: accuracy", "exp.yaml:3: best_criterion is 'accuracy': input should be 'f1', 'acc' or 'loss'"),
+        (
+            "best_criterion: accuracy",
+            "exp.yaml:3: best_criterion is 'accuracy': input should be 'acc', 'balanced_acc', 'f1' or 'loss'",
+        ),
         ("cache: disk", "exp.yaml:3: cache is 'disk': input should be 'memory_map' or 'none'"),
         ("head_weights: {masc: 1}", "exp.yaml:3: head_weights is 'masc': input should be 'mask', 'gender' or 'age'"),
         ("image_size: big", "exp.yaml:3: image_size is 'big': input should be a valid integer, or input should be"),

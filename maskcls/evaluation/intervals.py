@@ -11,13 +11,12 @@ Source: Efron 1987, Better Bootstrap Confidence Intervals; Field and Welsh 2007,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
-from maskcls.evaluation.metrics import Score
+from maskcls.evaluation.metrics import METRICS, Score
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 
@@ -97,40 +96,37 @@ class Resampled:
 def resampled_scores(predictions: Predictions, draws: Draws, which: np.ndarray | None = None) -> dict[Score, Resampled]:
     """Returns every score of every head, resampled; of the photos `which` (N,) bool alone, when given.
 
-    Then f1 is the mean over the classes that these photos have, otherwise over all classes of the head; where they have
-    one class, it would be accuracy under another name, and is left out.
+    Then what is a mean over classes is one over those that these photos have, otherwise over all classes of the head;
+    where they have one class, it would be accuracy under another name, and is left out.
     """
     found = {}
     for head in predictions.probabilities:
-        every = np.arange(len(HEAD_CLASSES[head]))
-        present = every if which is None else np.unique(predictions.truth(head)[which])
-        hits, seen = person_counts(predictions, head, draws, which)
-        total_hits, total_seen = hits.sum(0, dtype=np.float64), seen.sum(0, dtype=np.float64)
-        members = seen.any(1)
+        counts = person_counts(predictions, head, draws, which)
+        total = counts.sum(0, dtype=np.float64)  # (3, K)
+        classes = np.arange(total.shape[1]) if which is None else np.flatnonzero(total[1])
+        members = counts[:, 1].any(1)
         weights = draws.weights if members.all() else draws.weights[:, members]  # most slices are of few people
-        sums = (
-            (total_hits, total_seen),
-            (weights @ hits[members], weights @ seen[members]),
-            (total_hits - hits, total_seen - seen),
-        )
-        for measure, scores_of in SCORES.items():
-            classes = every if measure == "acc" else present
-            if len(classes) > 1:
-                num_present = int(np.count_nonzero(total_seen[classes]))
-                value, values, left_out = (
-                    np.where(seen.any(-1), scores_of(hits[..., classes], seen[..., classes], num_present), np.nan)
-                    for hits, seen in sums
+        drawn = np.tensordot(weights, counts[members], 1).astype(np.float64)  # (R, 3, K)
+        for measure, function in METRICS.items():
+            with np.errstate(invalid="ignore"):
+                whole, values, left_out = (
+                    function(*np.moveaxis(sums, -2, 0)) for sums in (total, drawn, total - counts)
                 )
-                found[Score(head, measure)] = Resampled(float(value), values, left_out, int(members.sum()))
+            if whole.ndim:
+                if len(classes) < 2:
+                    continue
+                whole, values, left_out = (
+                    _mean_over_classes(part[..., classes], np.isfinite(whole[classes]).sum())
+                    for part in (whole, values, left_out)
+                )
+            found[Score(head, measure)] = Resampled(float(whole), values, left_out, int(members.sum()))
     return found
 
 
-def person_counts(
-    predictions: Predictions, head: str, draws: Draws, which: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (hits, seen), each (P, K) float32: tp and 2 tp + fp + fn of each person and class.
+def person_counts(predictions: Predictions, head: str, draws: Draws, which: np.ndarray | None = None) -> np.ndarray:
+    """Returns (P, 3, K) float32: each person's photos that are answered rightly, of, and answered with, each class.
 
-    Of the confusion counts (P, K, K), accuracy and F1 need no more; like them they add up over people. Sums are exact:
+    Of the confusion counts (P, K, K), the metrics need no more; like them they add up over people. Sums are exact:
     float32 holds every integer up to 16.7 million.
     """
     truth, predicted, rows = predictions.truth(head), predictions.predicted(head), draws.rows
@@ -142,26 +138,20 @@ def person_counts(
         return np.bincount(rows * shape[1] + labels, minlength=shape[0] * shape[1]).reshape(shape)
 
     is_right = truth == predicted
-    hits = count(rows[is_right], truth[is_right])
-    seen = count(rows, truth) + count(rows, predicted)
-    return hits.astype(np.float32), seen.astype(np.float32)
+    counts = (count(rows[is_right], truth[is_right]), count(rows, truth), count(rows, predicted))
+    return np.stack(counts, axis=1).astype(np.float32)
 
 
-def accuracies(hits: np.ndarray, seen: np.ndarray, num_present: int) -> np.ndarray:
-    """Returns (...) accuracy, `metrics.accuracy`, from hits and seen (..., K): each photo is seen twice."""
-    return 2 * hits.sum(-1, dtype=np.float64) / np.maximum(seen.sum(-1, dtype=np.float64), 1)
+def _mean_over_classes(values: np.ndarray, num_present: int) -> np.ndarray:
+    """Returns the means (...) of values (..., K), which are NaN for a class that does not occur.
 
-
-def macro_f1s(hits: np.ndarray, seen: np.ndarray, num_present: int) -> np.ndarray:
-    """Returns (...) macro F1, `metrics.macro_f1`, from hits and seen (..., K), where `num_present` of K are in the set.
-
-    A class that nobody of the set has counts 0, as it does in the metric. One that only this resample did not draw
-    says nothing about the model, and is left out of the mean instead of counting 0.
+    One of the classes that nobody of the whole set has (all but `num_present`) counts 0, as it does in the metric. One
+    that only this resample did not draw says nothing about the model, and is left out instead of counting 0.
     """
-    values = 2 * hits.astype(np.float64) / np.maximum(seen, 1)
-    return values.sum(-1) / np.maximum((seen > 0).sum(-1), 1) * num_present / seen.shape[-1]
+    occurs = np.isfinite(values)
+    means = np.where(occurs, values, 0).sum(-1) / np.maximum(occurs.sum(-1), 1) * num_present / values.shape[-1]
+    return np.where(occurs.any(-1), means, np.nan)
 
 
 TIE = 1e-9  # scores nearer than this are equal; the smallest real difference of 20,000 photos is 5e-5
 NORMAL = NormalDist()
-SCORES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {"acc": accuracies, "f1": macro_f1s}

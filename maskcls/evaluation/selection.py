@@ -11,7 +11,7 @@ from typing import Any
 class BestScore:
     """The best epoch so far by one score; the first epoch always is one, so that every run has a best/."""
 
-    criterion: str  # f1, acc (higher is better) or loss (lower is better)
+    criterion: str  # a row of METRICS (higher is better) or loss (lower is better)
     value: float = float("nan")
     epoch: int = 0  # counted from 1; 0: none yet
 

@@ -1,9 +1,10 @@
 """Scores of parts of the validation photos, and the gaps between groups of people, each with its interval.
 
-What is honest in a part: accuracy always. F1 only where more than one class occurs (among women alone, gender F1 would
-be accuracy under another name), as the mean over the classes that occur in the part; classes that it cannot have would
-count 0. Such an F1 depends on which classes occur and how often, and photos outside the part that are mistaken for its
-classes are not in it. So it is not to be compared between the values of a group: gaps are stated in accuracy.
+What is honest in a part: accuracy always. F1 and other means over classes only where more than one class occurs (among
+women alone, gender F1 would be accuracy under another name), over the classes that occur in the part; classes that it
+cannot have would count 0. Such an F1 depends on which classes occur and how often, and photos outside the part that are
+mistaken for its classes are not in it. So it is not to be compared between the values of a group: gaps are stated in
+accuracy.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Slice:
     value: str
     num_photos: int
     num_people: int
-    resampled: dict[Score, Resampled]  # f1 only where it means something
+    resampled: dict[Score, Resampled]  # means over classes only where they say something
 
     @cached_property
     def scores(self) -> dict[Score, Interval]:

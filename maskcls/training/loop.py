@@ -19,7 +19,7 @@ from maskcls.data.dataset import Photos
 from maskcls.data.loader import BatchPlan, map_ahead, split_evenly
 from maskcls.data.photo import BadPhotos
 from maskcls.data.preprocessing import Preprocessing
-from maskcls.evaluation.metrics import measure
+from maskcls.evaluation.metrics import Score, measure
 from maskcls.labels import OUTPUT_HEADS, head_predictions, head_probabilities, headline, targets_of
 from maskcls.machine import is_accelerator
 from maskcls.modeling.loss import HeadLosses, soft
@@ -220,8 +220,8 @@ def score(
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Returns (scores, head -> confusion counts) of all gathered logits (N, C) against labels (N, 3).
 
-    Scores are loss (the criterion's mean over photos; left out without `losses`), acc, f1, and for every head its own
-    {head}_loss, {head}_acc, {head}_f1. An attribute without a head of its own has its negative log-likelihood as loss.
+    Scores are loss (the criterion's mean over photos; left out without `losses`) and every metric, of the headline and
+    of each other head. An attribute without a head of its own has its negative log-likelihood as loss.
     """
     targets = targets_of(torch.from_numpy(labels), output)
     scores: dict[str, float] = {}
@@ -229,10 +229,9 @@ def score(
         per_head = losses.per_head(logits, targets)
         scores["loss"] = float(losses.total(per_head).mean())
         for head, probabilities in head_probabilities(logits, output).items():
-            truth = probabilities.gather(1, targets[head][:, None]).clamp(min=1e-12)
-            scores |= (
-                {} if head == headline(output) else {f"{head}_loss": float(per_head.get(head, -truth.log()).mean())}
-            )
+            if head != headline(output):
+                truth = probabilities.gather(1, targets[head][:, None]).clamp(min=1e-12)
+                scores[Score(head, "loss").name(headline(output))] = float(per_head.get(head, -truth.log()).mean())
     predictions = {head: values.numpy() for head, values in head_predictions(logits, output).items()}
     measured, matrices = measure(predictions, {head: values.numpy() for head, values in targets.items()}, output=output)
     return scores | measured, matrices

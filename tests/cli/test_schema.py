@@ -45,6 +45,6 @@ def test_the_schema_tells_kinds_of_values_apart() -> None:
     assert properties["epochs"]["type"] == "integer"
     assert properties["lr"]["type"] == "number"
     assert properties["lr"]["exclusiveMinimum"] == 0
-    assert properties["best_criterion"]["enum"] == ["f1", "acc", "loss"]
+    assert properties["best_criterion"]["enum"] == ["acc", "balanced_acc", "f1", "loss"]
     assert properties["dataset_args"]["type"] == "object"
     assert {"type": "null"} in properties["train_profile"]["anyOf"]

@@ -11,7 +11,7 @@ from sklearn import metrics as sklearn
 
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.intervals import Draws, Interval, Resampled, resampled_scores
-from maskcls.evaluation.metrics import Score, measure
+from maskcls.evaluation.metrics import METRICS, Score, measure
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 from tests import made
@@ -51,7 +51,7 @@ def test_values_and_names_are_those_of_the_metrics() -> None:
     for name, interval in intervals.items():
         assert interval.value == pytest.approx(scores[name], rel=0, abs=1e-12)
         assert 0 <= interval.low <= interval.value <= interval.high <= 1
-    assert list(score_intervals(only(table, "age"), num_resamples=20)) == ["acc", "f1"]
+    assert list(score_intervals(only(table, "age"), num_resamples=20)) == ["acc", "f1", "balanced_acc"]
 
 
 @pytest.mark.parametrize("head", HEAD_CLASSES)
@@ -62,7 +62,7 @@ def test_resamples_are_those_of_plain_loops_and_scikit_learn(head: str) -> None:
     draws = Draws.of(table.people, num_resamples=12, seed=2)
     truth, predicted = table.truth(head), table.predicted(head)
     scores = resampled_scores(table, draws)
-    own = {measure: scores[Score(head, measure)] for measure in ("acc", "f1")}
+    own = {measure: scores[Score(head, measure)] for measure in METRICS}
     classes = range(len(HEAD_CLASSES[head]))
     present = set(truth) | set(predicted)
     drawn_more_than_once = 0
@@ -75,10 +75,12 @@ def test_resamples_are_those_of_plain_loops_and_scikit_learn(head: str) -> None:
         if number < 12:
             assert len(photos) == len(table)
         f1 = sklearn.f1_score(truth[photos], predicted[photos], labels=classes, average=None, zero_division=0)
-        drawn = set(truth[photos]) | set(predicted[photos])
+        recall = sklearn.recall_score(truth[photos], predicted[photos], labels=classes, average=None, zero_division=0)
+        drawn, of_truth = set(truth[photos]) | set(predicted[photos]), set(truth[photos])
         expected = {
             "acc": sklearn.accuracy_score(truth[photos], predicted[photos]),
             "f1": sum(f1) / len(drawn) * len(present) / len(classes),  # the plain macro F1 when no class went missing
+            "balanced_acc": sum(recall) / len(of_truth) * len(set(truth)) / len(classes),
         }
         for score, resampled in own.items():
             value = resampled.values[number] if number < 12 else resampled.left_out[number - 12]

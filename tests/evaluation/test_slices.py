@@ -63,9 +63,10 @@ def test_numbers_equal_scikit_learn_on_the_selected_photos() -> None:
             truth, predicted = table.truth(head)[which], table.predicted(head)[which]
             expected = {Score(head, "acc"): sklearn.accuracy_score(truth, predicted)}
             if len(set(truth)) > 1:
-                expected[Score(head, "f1")] = sklearn.f1_score(
-                    truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0
-                )
+                for name, of_sklearn in (("f1", sklearn.f1_score), ("balanced_acc", sklearn.recall_score)):
+                    expected[Score(head, name)] = of_sklearn(
+                        truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0
+                    )
             assert {score for score in part.scores if score.head == head} == set(expected)
             for score, value in expected.items():
                 interval = part.scores[score]

@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from maskcls.errors import UserError
+from maskcls.evaluation.metrics import METRICS
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 from maskcls.reporting.comparison import Run, compare, comparison_rows, comparison_text, flat, read_run, read_runs
@@ -83,9 +84,9 @@ def test_the_scores_are_those_of_scikit_learn_for_each_head_form() -> None:
     whole = simulated(range(50), error=0.3, seed=0)
     single = simulated(range(50), error=0.1, seed=1, heads=["age"])
     both = compare([a_run("a", whole), a_run("b", whole)], score="age_f1")
-    assert list(both.scores) == [f"{head}{s}" for head in ("", "mask_", "gender_", "age_") for s in ("acc", "f1")]
+    assert list(both.scores) == [f"{head}{s}" for head in ("", "mask_", "gender_", "age_") for s in METRICS]
     mixed = compare([a_run("a", whole), a_run("b", single)])
-    assert (list(mixed.scores), mixed.score, both.score) == (["age_acc", "age_f1"], "age_f1", "age_f1")
+    assert (list(mixed.scores), mixed.score, both.score) == ([f"age_{s}" for s in METRICS], "age_f1", "age_f1")
     for result, place, table in [(both, 0, whole), (mixed, 0, whole), (mixed, 1, single)]:
         truth, said = table.truth("age"), table.predicted("age")
         assert result.scores["age_acc"][place].value == pytest.approx(accuracy_score(truth, said))
@@ -101,9 +102,11 @@ def test_the_scores_are_those_of_scikit_learn_for_each_head_form() -> None:
 
 def test_scores_and_outputs_that_do_not_fit_are_named() -> None:
     whole, age, mask = (simulated(range(9), error=0.3, seed=0, heads=heads) for heads in ((), ["age"], ["mask"]))
-    with pytest.raises(UserError, match=r"unknown score 'aeg_f1'\. Did you mean 'age_f1'\? Known: acc, f1, mask_acc,"):
+    with pytest.raises(
+        UserError, match=r"unknown score 'aeg_f1'\. Did you mean 'age_f1'\? Known: acc, f1, balanced_acc, mask_acc,"
+    ):
         compare([a_run("a", whole), a_run("b", whole)], score="aeg_f1")
-    with pytest.raises(UserError, match=r"unknown score 'mask_f1'\..* Known: acc, f1$"):
+    with pytest.raises(UserError, match=r"unknown score 'mask_f1'\..* Known: acc, f1, balanced_acc$"):
         compare([a_run("a", whole), a_run("b", age)], score="mask_f1")
     with pytest.raises(UserError, match=r"predict different things: a age, b mask\. .* runs/mask\+runs/gender"):
         compare([a_run("a", age), a_run("b", mask)])
@@ -225,7 +228,7 @@ def test_text_table_and_picture_say_the_same(tmp_path: Path) -> None:
     write_rows(tmp_path / "c.csv", comparison_rows(result))
     with (tmp_path / "c.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["what"] for row in rows] == ["config"] * 3 + ["score"] * 8 * 3 + ["difference"] * 2
+    assert [row["what"] for row in rows] == ["config"] * 3 + ["score"] * 4 * len(METRICS) * 3 + ["difference"] * 2
     assert (rows[-1]["run"], rows[-1]["name"], rows[-1]["verdict"]) == ("third", "acc", "better")
     assert float(rows[-1]["low"]) == difference.low
     # The sureness is that of the sign seen, whichever it is.

@@ -35,7 +35,7 @@ ENGLISH, KOREAN = Words("en"), Words("ko")
 
 # What stays as it is in Korean: names of metrics.jsonl and of the config, units, and what is typed.
 NAMES = {
-    "loss", "acc", "f1", "mask", "gender", "age", "valid", "tensorboard", "python", "infer", "py", "model_dir", "vit",
+    "loss", "acc", "f1", "balanced_acc", "mask", "gender", "age", "valid", "tensorboard", "python", "infer", "py", "model_dir", "vit",
     "convnext", "auto", "cpu", "no", "output", "cache_dir", "cache", "memory_map", "num_workers", "MB", "GB", "go",
     "x", "best", "bf16", "config_file", "lr",
 }  # fmt: skip
@@ -45,7 +45,11 @@ def english_in(text: str) -> list[str]:
     """Returns the English words of a text, without NAMES, heads' scores and paths."""
     without_paths = re.sub(r"\S*/\S+", "", text)
     found = re.findall(r"(?<!\d)[A-Za-z][A-Za-z0-9_]*", without_paths)
-    return [word for word in found if word not in NAMES and not re.fullmatch("(mask|gender|age)_(loss|acc|f1)", word)]
+    return [
+        word
+        for word in found
+        if word not in NAMES and not re.fullmatch("(mask|gender|age)_(loss|acc|f1|balanced_acc)", word)
+    ]
 
 
 def faces_of(labels: np.ndarray, people: list[str], *, num_train: int) -> FaceData:

@@ -26,6 +26,7 @@ from maskcls.config import load_config
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.intervals import Interval
+from maskcls.evaluation.metrics import METRICS
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 from maskcls.reporting import dashboard
@@ -119,7 +120,7 @@ def logged(sample: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_the_summary_is_about_the_best_epoch_with_an_interval_for_every_score(logged: Logged) -> None:
     assert logged.summary["best_epoch"] == 4
     assert logged.summary["valid/loss"] == 1 / 4  # not 1 / 5, which came last
-    assert len(logged.findings.named_scores) == 8
+    assert len(logged.findings.named_scores) == 4 * len(METRICS)
     for name, interval in logged.findings.named_scores.items():
         shown = [logged.summary[f"valid/{name}{end}"] for end in ("", "_low", "_high")]
         assert shown == [interval.value, interval.low, interval.high]

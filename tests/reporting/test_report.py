@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import vl_convert
-from sklearn.metrics import confusion_matrix, f1_score
+from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
 
 from maskcls.cli import report as command
 from maskcls.errors import UserError
+from maskcls.evaluation.findings import Findings
+from maskcls.evaluation.metrics import METRICS, Score, measure
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.reporting.report import mistakes, page, write_report
@@ -89,6 +91,32 @@ def test_the_main_score_is_that_of_the_predictions(written: str, runs: tuple[Run
         predictions.truth("class"), predictions.predicted("class"), labels=range(18), average="macro", zero_division=0
     )
     assert f'<div class="tile-title">18 classes: macro-F1</div>\n<div class="tile-value">{f1:.3f}</div>' in written
+
+
+def test_a_row_of_metrics_is_all_that_a_score_of_the_log_with_an_interval_in_the_report_needs(
+    monkeypatch: pytest.MonkeyPatch, sample: Path, tmp_path: Path
+) -> None:
+    def kappa(right: np.ndarray, true: np.ndarray, answered: np.ndarray) -> np.ndarray:
+        num_photos = true.sum(-1)
+        chance = (true * answered).sum(-1) / num_photos**2
+        return (right.sum(-1) / num_photos - chance) / (1 - chance)
+
+    monkeypatch.setitem(METRICS, "kappa", kappa)
+    run = made.run(sample, tmp_path)
+    table = Predictions.load(run.predictions)
+    heads = table.probabilities
+    logged, _ = measure({h: table.predicted(h) for h in heads}, {h: table.truth(h) for h in heads}, output="all")
+    intervals = Findings(table).named_scores
+    for head in heads:
+        name = Score(head, "kappa").name("class")
+        assert logged[name] == pytest.approx(cohen_kappa_score(table.truth(head), table.predicted(head)))
+        assert intervals[name].value == pytest.approx(logged[name])
+        assert intervals[name].low < intervals[name].value < intervals[name].high
+    page = write_report(run, language="ko").read_text(encoding="utf-8")
+    assert (
+        f'<div class="tile-title">18개 클래스: kappa</div>\n<div class="tile-value">{logged["kappa"]:.3f}</div>' in page
+    )
+    assert '<div class="tile-title">18개 클래스: 균형 정확도</div>' in page
 
 
 def test_the_confusion_matrices_are_those_of_scikit_learn(written: str, runs: tuple[RunFolder, RunFolder]) -> None:

@@ -199,19 +199,20 @@ def own_losses(output: str, **head_weights: float) -> Any:
     )
 
 
-HEADS_SCORES = [f"{head}_{name}" for head in ("mask", "gender", "age") for name in ("acc", "f1")]
+MEASURES = ["acc", "f1", "balanced_acc"]
+HEADS_SCORES = [f"{head}_{name}" for head in ("mask", "gender", "age") for name in MEASURES]
 HEADS_LOSSES = ["mask_loss", "gender_loss", "age_loss"]
 
 
 @pytest.mark.parametrize(
     ("output", "width", "names"),
     [
-        ("all", 8, ["loss", *HEADS_LOSSES, "acc", "f1", *HEADS_SCORES]),
-        ("class", 18, ["loss", *HEADS_LOSSES, "acc", "f1", *HEADS_SCORES]),
-        ("mask", 3, ["loss", "acc", "f1"]),
-        ("gender", 2, ["loss", "acc", "f1"]),
-        ("gender", 1, ["loss", "acc", "f1"]),
-        ("age", 3, ["loss", "acc", "f1"]),
+        ("all", 8, ["loss", *HEADS_LOSSES, *MEASURES, *HEADS_SCORES]),
+        ("class", 18, ["loss", *HEADS_LOSSES, *MEASURES, *HEADS_SCORES]),
+        ("mask", 3, ["loss", *MEASURES]),
+        ("gender", 2, ["loss", *MEASURES]),
+        ("gender", 1, ["loss", *MEASURES]),
+        ("age", 3, ["loss", *MEASURES]),
     ],
 )
 def test_score_names_and_values_every_score(output: str, width: int, names: list[str]) -> None:
@@ -268,7 +269,7 @@ def test_validation_loss_is_the_mean_over_photos_and_not_over_batches(accelerato
 
 def test_without_a_criterion_there_is_no_loss() -> None:
     scores, _ = score(torch.randn(4, 18), labels(4).numpy(), None, output="class")
-    assert list(scores) == ["acc", "f1", *HEADS_SCORES]
+    assert list(scores) == [*MEASURES, *HEADS_SCORES]
 
 
 def test_one_photo_can_be_scored() -> None:

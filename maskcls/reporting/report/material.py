@@ -66,7 +66,7 @@ class Material:
 
     def title(self, score: Score) -> str:
         """Returns the name of a score as a person reads it: age group: accuracy."""
-        return f"{self.word(score.head)}: {self.word(score.measure)}"
+        return f"{self.word(score.head)}: {self.word.measure(score.measure)}"
 
 
 def percent(share: float) -> str:
