@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument(
         "--infer_data_dir", help="images/ with info.csv, images alone, or profile folders; default: the config's"
     )
-    parser.add_argument("--batch_size", type=int, help="photos that a device takes at once; default: valid_batch_size")
+    parser.add_argument("--batch_size", type=int, help="photos that a process takes at once; default: valid_batch_size")
     parser.add_argument("--output_dir", help="folder for the results; default: the run folder")
     parser.add_argument("--lang", help="en or ko: language of the console; default: as MASKCLS_LANG or LANG says")
     with errors_end_the_program():

@@ -72,7 +72,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     data = open_data(config, launch)
     learner, losses = build_learner(config, launch, data)
     data, augmenter = open_pixels(config, launch, data, run)
-    plan, preprocessing = plan_of(config, data, num_devices=launch.num_processes), augmenter.preprocessing
+    plan, preprocessing = plan_of(config, data, num_processes=launch.num_processes), augmenter.preprocessing
 
     # Run folder: everything that could be wrong has been looked at, so nothing half-written is left behind.
     is_new, run = run is None, run or launch.on_main(lambda: RunFolder.create(config.model_dir, config.name))

@@ -277,7 +277,7 @@ def throughput(work: Work, name: str) -> dict[str, Any]:
     preprocessing = Preprocessing(**config.preprocessing)
     data = random_photos((num_photos, *preprocessing.stored_size, 3), device)
     learner, losses = build_learner(config, launch, data)
-    augmenter, plan = augmenter_of(config, preprocessing, device), plan_of(config, data, num_devices=1)
+    augmenter, plan = augmenter_of(config, preprocessing, device), plan_of(config, data, num_processes=1)
     flops = training_flops(learner.network, config.height_width, device)
     seen, first_epoch = [], time.perf_counter()
     for epoch in range(1, config.epochs + 1):

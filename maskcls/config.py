@@ -89,14 +89,14 @@ class Config(BaseModel):
     """classes of the metric: {classes}; null: from output
     metric의 클래스 수: {classes}. null: output에서"""
     train_batch_size: Positive = setting(64)
-    """photos of one optimizer update, over all devices
-    optimizer 업데이트 한 번의 사진 수 (모든 장치를 합쳐서)"""
+    """photos of one optimizer update, over all processes
+    optimizer 업데이트 한 번의 사진 수 (모든 프로세스를 합쳐서)"""
     valid_batch_size: Positive = setting(256, is_runtime=True)
-    """photos that one device takes at once in validation and inference
-    검증과 inference에서 한 장치가 한 번에 처리하는 사진 수"""
+    """photos that one process takes at once in validation and inference
+    검증과 inference에서 한 프로세스가 한 번에 처리하는 사진 수"""
     max_device_batch_size: Positive | None = setting(None, is_runtime=True)
-    """photos that one device takes at once in training; more are accumulated; null: no bound
-    학습에서 한 장치가 한 번에 처리하는 사진 수. 넘으면 gradient를 누적. null: 제한 없음"""
+    """photos of one micro batch, what one process takes at once in training; more are accumulated; null: no bound
+    마이크로 배치의 사진 수, 곧 학습에서 한 프로세스가 한 번에 처리하는 수. 넘으면 gradient를 누적. null: 제한 없음"""
     sampling: Sampling = setting("shuffle")
     """order of the training photos; balanced: an epoch takes equally many photos of each class of that head
     학습 사진의 순서. balanced: epoch마다 그 head의 클래스별로 같은 수의 사진"""

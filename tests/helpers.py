@@ -67,7 +67,7 @@ def open_faces(config: Config, launch: Launch, data: FaceData | None = None) -> 
     from maskcls.training.experiment import open_data, open_pixels, plan_of
 
     data, augmenter = open_pixels(config, launch, data or open_data(config, launch))
-    return Faces(data, augmenter, plan_of(config, data, num_devices=launch.num_processes))
+    return Faces(data, augmenter, plan_of(config, data, num_processes=launch.num_processes))
 
 
 def run(

@@ -1,6 +1,6 @@
-"""Which photos make which update, on which device; and batches loaded ahead of their use.
+"""Which photos make which update, in which process; and batches loaded ahead of their use.
 
-The plan is a pure function of (seed, epoch, update): any position can be asked for directly, by any number of devices.
+The plan is a pure function of (seed, epoch, update): any number of processes can ask for any position directly.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ PhotoKeys = TypeVar("PhotoKeys", np.ndarray, "Tensor")
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The order of the training photos: the same batches for any number of devices.
+    """The order of the training photos: the same batches for any number of processes.
 
-    num_photos: of the training split. batch_size: photos of one optimizer update over all devices; the last partial
-    batch of an epoch is dropped, other photos each time. max_device_batch_size: what one device takes at once; more is
-    accumulated. balanced_over: (num_photos,) int, the classes of which an epoch takes equally many photos, or None.
-    unit: so many neighbours stay on one device and in one pass (2 when pairs are mixed). Raises UserError when the
-    numbers cannot be met.
+    num_photos: of the training split. batch_size: photos of one optimizer update over all processes; the last partial
+    batch of an epoch is dropped, other photos each time. max_device_batch_size: of a micro batch, what one process
+    takes at once; more is accumulated. balanced_over: (num_photos,) int, the classes of which an epoch takes equally
+    many photos, or None. unit: so many neighbours stay in one micro batch (2 when pairs are mixed). Raises UserError
+    when the numbers cannot be met.
     """
 
     num_photos: int
     batch_size: int
     seed: int
-    num_devices: int = 1
+    num_processes: int = 1
     max_device_batch_size: int | None = None
     balanced_over: np.ndarray | None = field(default=None, compare=False)
     unit: int = 1
@@ -47,15 +47,15 @@ class BatchPlan:
     def __post_init__(self) -> None:
         if self.batch_size > self.num_photos:
             raise UserError(f"train_batch_size is {self.batch_size}, but there are {self.num_photos} training photos")
-        if self.batch_size < self.num_devices * self.unit:
+        if self.batch_size < self.num_processes * self.unit:
             pairs = ", each with a pair to mix" if self.unit > 1 else ""
-            raise UserError(f"train_batch_size is {self.batch_size}, too few for {self.num_devices} devices{pairs}")
+            raise UserError(f"train_batch_size is {self.batch_size}, too few for {self.num_processes} processes{pairs}")
         if self.max_device_batch_size is not None and self.max_device_batch_size < self.unit:
             raise UserError(f"max_device_batch_size is {self.max_device_batch_size}, too few for a pair to mix")
-        if _parts_needed(self.batch_size, self.unit) // self.num_devices < self.num_accumulated:
+        if _parts_needed(self.batch_size, self.unit) // self.num_processes < self.num_accumulated:
             raise UserError(
-                f"train_batch_size {self.batch_size} on {self.num_devices} devices, {self.max_device_batch_size} at "
-                "once, leaves a device without photos: make it a multiple of the other two's product"
+                f"train_batch_size {self.batch_size} of {self.num_processes} processes, {self.max_device_batch_size} "
+                "at once, leaves a process without photos: make it a multiple of the other two's product"
             )
 
     @property
@@ -65,10 +65,8 @@ class BatchPlan:
 
     @property
     def num_accumulated(self) -> int:
-        """Passes that a device makes for one update."""
-        share = _parts_needed(
-            _parts_needed(self.batch_size, self.unit), self.num_devices
-        )  # units of the fullest device
+        """Micro batches that a process takes for one update."""
+        share = _parts_needed(_parts_needed(self.batch_size, self.unit), self.num_processes)  # units of the fullest one
         return _parts_needed(share, self.max_device_batch_size // self.unit) if self.max_device_batch_size else 1
 
     def positions(self, keys: PhotoKeys) -> PhotoKeys:
@@ -94,12 +92,12 @@ class BatchPlan:
             keys.append(np.concatenate(rounds)[: len(share)])
         return random.permutation(np.concatenate(keys))
 
-    def parts(self, epoch: int, device: int, *, first_update: int = 0) -> Iterator[list[np.ndarray]]:
-        """Yields, update by update, the keys that `device` takes, as one array per pass."""
+    def parts(self, epoch: int, process: int, *, first_update: int = 0) -> Iterator[list[np.ndarray]]:
+        """Yields, update by update, the keys that `process` takes, as one array per micro batch."""
         order = self.order(epoch)
         for update in range(first_update, self.num_updates):
             batch = order[update * self.batch_size : (update + 1) * self.batch_size]
-            share = split_evenly(batch, self.num_devices, unit=self.unit)[device]
+            share = split_evenly(batch, self.num_processes, unit=self.unit)[process]
             yield split_evenly(share, self.num_accumulated, unit=self.unit)
 
 

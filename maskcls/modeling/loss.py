@@ -169,7 +169,7 @@ def build_losses(
     """Returns the criterion for every head of `output`; num_per_class: head -> training photos of each class.
 
     Class weights under `all` are "balanced", or a mapping head -> list. What a criterion makes of them lies on
-    `device` from the start: to bring it there in every pass would wait for the GPU.
+    `device` from the start: to bring it there for every micro batch would wait for the GPU.
     """
     losses = {}
     for head in OUTPUT_HEADS[output]:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, ours and torch's by name. One step is one optimizer update on every number of devices."""
+"""Learning-rate schedules, ours and torch's by name. One step is one optimizer update on every number of processes."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def check(
     assert data is not None  # its problem would be an error among the findings
     with no_go():
         estimate = try_out(config, launch, data, learner, losses, run)
-    plan = plan_of(config, data, num_devices=launch.num_processes)
+    plan = plan_of(config, data, num_processes=launch.num_processes)
     say(console.start_lines(config, data, plan, launch.accelerator, learner.network, word))
     say(estimate_lines(config, estimate, word))
 

@@ -63,7 +63,7 @@ def start_lines(
     """Returns what a person wants to see before a run starts: on which photos, what runs where, and how it is split."""
     height, width = config.height_width
     warmup, total = config.scheduler_args.get("warmup_updates") or 0, plan.num_updates * config.epochs
-    share = plan.batch_size / plan.num_devices / plan.num_accumulated
+    share = plan.batch_size / plan.num_processes / plan.num_accumulated
     num_parameters = sum(parameter.numel() for parameter in network.parameters())
     return "\n".join([
         split_table(data, word),
@@ -74,9 +74,9 @@ def start_lines(
         *(_correction_lines(data.corrected, config.label_fixes, word) if data.corrected else []),
         word("start_model", model=config.model, parameters=num_parameters, height=height, width=width,
              output=config.output),
-        word("start_devices", count=plan.num_devices, kind=accelerator.device.type,
+        word("start_devices", count=plan.num_processes, kind=accelerator.device.type,
              precision=accelerator.mixed_precision),
-        word("start_update", photos=plan.batch_size, processes=plan.num_devices, micro_batches=plan.num_accumulated,
+        word("start_update", photos=plan.batch_size, processes=plan.num_processes, micro_batches=plan.num_accumulated,
              share=share, updates=plan.num_updates, epochs=config.epochs),
         *([word("long_warmup", warmup=warmup, total=total, lr=config.lr)] if warmup >= total else []),
     ])  # fmt: skip

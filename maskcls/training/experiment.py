@@ -122,7 +122,7 @@ def decoded_pixels(config: Config, table: Dataset, preprocessing: Preprocessing)
     return DecodedPixels(table, preprocessing, num_threads=num_threads)
 
 
-def plan_of(config: Config, data: FaceData, *, num_devices: int) -> BatchPlan:
+def plan_of(config: Config, data: FaceData, *, num_processes: int) -> BatchPlan:
     """Returns which photos make which update. Raises UserError when there are too few of them."""
     balanced_over = None
     if config.sampling != "shuffle":
@@ -130,7 +130,7 @@ def plan_of(config: Config, data: FaceData, *, num_devices: int) -> BatchPlan:
         balanced_over = targets[config.sampling.removeprefix("balanced_")]
     return BatchPlan(
         len(data.train), config.train_batch_size, config.seed,
-        num_devices=num_devices, max_device_batch_size=config.max_device_batch_size,
+        num_processes=num_processes, max_device_batch_size=config.max_device_batch_size,
         balanced_over=balanced_over, unit=2 if augmentation_of(config).mixes else 1,
     )  # fmt: skip
 
@@ -163,7 +163,7 @@ def _learner_parts(
 ) -> tuple[nn.Module, HeadLosses, torch.optim.Optimizer, LRScheduler]:
     """Returns the parts of a learner, as each process builds them for itself."""
     accelerator, output = launch.accelerator, config.output
-    plan = plan_of(config, data, num_devices=launch.num_processes)
+    plan = plan_of(config, data, num_processes=launch.num_processes)
     torch.manual_seed(config.seed)
     usual = 1 if config.criterion == "BCELoss" and num_outputs(output) == 2 else num_outputs(output)
     num_labels = config.model_args.get("num_labels") or usual

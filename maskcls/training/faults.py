@@ -70,10 +70,10 @@ def _out_of_memory(
     device, reader = accelerator.device, data.train.reader
     if learner.model.training:
         where, key, same = f"in update {learner.num_updates + 1}", "max_device_batch_size", "updates"
-        photos, least = -(-plan.batch_size // (plan.num_devices * plan.num_accumulated)), plan.unit
+        photos, least = -(-plan.batch_size // (plan.num_processes * plan.num_accumulated)), plan.unit
     else:
         where, key, same = f"in the prediction after update {learner.num_updates}", "valid_batch_size", "answers"
-        photos, least = min(config.valid_batch_size, -(-len(data.valid) // plan.num_devices)), 1
+        photos, least = min(config.valid_batch_size, -(-len(data.valid) // plan.num_processes)), 1
     setting, mends = "", []
     if photos > least:
         setting = f"{key}={max(photos // 2, least)}"

@@ -59,7 +59,7 @@ class Idle:
 class LogInterval:
     """Means over the updates since the last log line.
 
-    The device keeps a loss for each pass and counts whole photos; the sum of the losses is taken in float64 on the CPU,
+    The device keeps a loss for each micro batch and counts whole photos; the losses are added in float64 on the CPU,
     since not every device has float64 (Apple's have not).
     """
 
@@ -69,7 +69,7 @@ class LogInterval:
 
     def _reset(self) -> None:
         self._started, self._idle = time.perf_counter(), Idle(self.device)
-        self._before = [0.0] * (1 + self.num_classes**2)  # what a checkpoint had summed, of all devices
+        self._before = [0.0] * (1 + self.num_classes**2)  # what a checkpoint had summed, of all processes
         self._watched: list[tuple[int, Tensor]] = []
         self._losses: list[Tensor] = []
         self._confusion = torch.zeros(self.num_classes**2, dtype=torch.int32, device=self.device)
@@ -79,7 +79,7 @@ class LogInterval:
         return self._idle.waiting()
 
     def add(self, loss_sum: Tensor, predictions: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> None:
-        """Adds one pass over photos: the sum of their losses, () float32, and their labels by head, (B,) each."""
+        """Adds a micro batch: the sum of their losses, () float32, and their labels by head, (B,) each."""
         self._losses.append(loss_sum.detach())
         cells = labels[self.head] * self.num_classes + predictions[self.head]
         self._confusion.index_add_(0, cells, torch.ones_like(cells, dtype=torch.int32))
@@ -89,7 +89,7 @@ class LogInterval:
         self._watched.append((update, number.detach()))
 
     def sums(self, accelerator: Accelerator) -> list[float]:
-        """Returns the sums over all devices: of the losses, then of the confusion counts. Collective, a device sync.
+        """Returns the sums over all processes: of the losses, then of the confusion counts. Collective, a device sync.
 
         Raises NotFinite, on every process, for the first update that was not finite.
         """
@@ -108,7 +108,7 @@ class LogInterval:
         self._before = list(sums)
 
     def close(self, accelerator: Accelerator, learning_rate: float) -> dict[str, float]:
-        """Returns the means over all devices and begins anew. Collective; the interval's only device sync.
+        """Returns the means over all processes and begins anew. Collective; the interval's only device sync.
 
         Raises NotFinite as `sums` does.
         """

@@ -91,24 +91,24 @@ def train_one_epoch(
     all_labels = _pinned(torch.from_numpy(photos.labels), device).to(device, non_blocking=True)
     loss_scale = _loss_scale(accelerator)
 
-    def load(passes: Sequence[np.ndarray]) -> list[tuple[Tensor, Tensor]]:  # pixels and keys of each pass
-        pixels = [photos.pixels(plan.positions(keys)) for keys in passes]
-        return [(_pinned(x, device), _pinned(torch.from_numpy(k), device)) for x, k in zip(pixels, passes, strict=True)]
+    def load(micro_batches: Sequence[np.ndarray]) -> list[tuple[Tensor, Tensor]]:  # pixels and keys of each
+        pixels = [_pinned(photos.pixels(plan.positions(keys)), device) for keys in micro_batches]
+        return list(zip(pixels, [_pinned(torch.from_numpy(keys), device) for keys in micro_batches], strict=True))
 
     parts = plan.parts(epoch, accelerator.process_index, first_update=first_update)
     updates = map_ahead(load, parts, num_threads=threads_ahead(device), ahead=2)
     for update in range(first_update + 1, plan.num_updates + 1):
         with interval.waiting():
-            passes = next(updates)
+            micro_batches = next(updates)
         seen = []
-        for number, (pixels, keys) in enumerate(passes, start=1):
+        for number, (pixels, keys) in enumerate(micro_batches, start=1):
             seed_dropout(device, plan.seed, learner.num_updates, number, accelerator.process_index)
             keys = keys.to(device, non_blocking=True)
             labels = targets_of(all_labels[plan.positions(keys)], output)
             x = augmenter.augmented(pixels.to(device, non_blocking=True), keys, epoch=epoch)
             targets = {head: soft(labels[head], head) for head in OUTPUT_HEADS[output]}
             x, targets = augmenter.mixed(x, targets, keys, epoch=epoch)
-            is_last = number == len(passes)  # gradients meet once per update, not once per pass
+            is_last = number == len(micro_batches)  # gradients meet once per update, not once per micro batch
             with nullcontext() if is_last else accelerator.no_sync(learner.model):
                 logits = learner.model(pixel_values=x).logits.float()  # 16 bits when the weights are sharded
                 loss_sum = losses.total(losses.per_head(logits, targets)).sum()

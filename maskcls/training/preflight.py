@@ -70,7 +70,7 @@ def try_out(
     run: the one that would go on. Raises UserError for photos that cannot be read, and for an update that is not finite
     or does not fit the memory.
     """
-    accelerator, plan = launch.accelerator, plan_of(config, data, num_devices=launch.num_processes)
+    accelerator, plan = launch.accelerator, plan_of(config, data, num_processes=launch.num_processes)
     pixel_cache = PixelCache(data.table, Preprocessing(**config.preprocessing), config.cache_dir)
     is_decoded = config.cache == "none" or pixel_cache.is_whole
     # Collective, so also where the photos are decoded: another machine's cache may lack them.

@@ -1,4 +1,4 @@
-"""The plan is the same for any number of devices and from any position; batches come in order."""
+"""The plan is the same for any number of processes and from any position; batches come in order."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from maskcls.data.loader import BatchPlan, map_ahead, split_evenly
 from maskcls.errors import UserError
 
 NUM_PHOTOS, BATCH_SIZE = 103, 12
-DEVICES = [1, 2, 3, 4]
+NUM_PROCESSES = [1, 2, 3, 4]
 BOUNDS = [None, 3, 1]
 
 
-def make_plan(num_devices: int = 1, bound: int | None = None, seed: int = 7) -> BatchPlan:
-    return BatchPlan(NUM_PHOTOS, BATCH_SIZE, seed, num_devices=num_devices, max_device_batch_size=bound)
+def make_plan(num_processes: int = 1, bound: int | None = None, seed: int = 7) -> BatchPlan:
+    return BatchPlan(NUM_PHOTOS, BATCH_SIZE, seed, num_processes=num_processes, max_device_batch_size=bound)
 
 
 def batches(plan: BatchPlan, epoch: int, first_update: int = 0) -> list[list[int]]:
-    """Returns update by update the positions of all devices together, in the devices' order."""
-    devices = [plan.parts(epoch, device, first_update=first_update) for device in range(plan.num_devices)]
+    """Returns update by update the positions of all processes together, in the processes' order."""
+    processes = [plan.parts(epoch, process, first_update=first_update) for process in range(plan.num_processes)]
     return [
-        np.concatenate([part for parts in update for part in parts]).tolist() for update in zip(*devices, strict=True)
+        np.concatenate([part for parts in update for part in parts]).tolist() for update in zip(*processes, strict=True)
     ]
 
 
@@ -38,7 +38,7 @@ def test_every_epoch_is_a_permutation() -> None:
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
-    assert np.array_equal(make_plan().order(3), make_plan(num_devices=4, bound=1).order(3))
+    assert np.array_equal(make_plan().order(3), make_plan(num_processes=4, bound=1).order(3))
     assert not np.array_equal(make_plan(seed=7).order(3), make_plan(seed=8).order(3))
     assert not np.array_equal(make_plan(seed=3).order(4), make_plan(seed=4).order(3))
 
@@ -65,9 +65,9 @@ def test_a_split_that_fills_its_batches_drops_nothing() -> None:
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
-@pytest.mark.parametrize("num_devices", DEVICES)
-def test_any_number_of_devices_makes_the_same_updates(num_devices: int, bound: int | None) -> None:
-    one, many = make_plan(), make_plan(num_devices, bound)
+@pytest.mark.parametrize("num_processes", NUM_PROCESSES)
+def test_any_number_of_processes_makes_the_same_updates(num_processes: int, bound: int | None) -> None:
+    one, many = make_plan(), make_plan(num_processes, bound)
     for epoch in (1, 2):
         assert [sorted(batch) for batch in batches(many, epoch)] == [sorted(batch) for batch in batches(one, epoch)]
         assert batches(many, epoch) == batches(one, epoch)  # in the same order too
@@ -75,37 +75,38 @@ def test_any_number_of_devices_makes_the_same_updates(num_devices: int, bound: i
 
 
 @pytest.mark.parametrize(
-    ("num_devices", "bound"), [(devices, bound) for devices in DEVICES for bound in BOUNDS] + [(5, None), (5, 2)]
+    ("num_processes", "bound"),
+    [(processes, bound) for processes in NUM_PROCESSES for bound in BOUNDS] + [(5, None), (5, 2)],
 )
-def test_passes_keep_the_bound_and_are_as_many_on_every_device(num_devices: int, bound: int | None) -> None:
-    plan = make_plan(num_devices, bound)
+def test_micro_batches_keep_the_bound_and_are_as_many_on_every_process(num_processes: int, bound: int | None) -> None:
+    plan = make_plan(num_processes, bound)
     num_checked = 0
-    for device in range(num_devices):
-        for passes in plan.parts(1, device):
-            assert len(passes) == plan.num_accumulated
-            sizes = [len(part) for part in passes]
+    for process in range(num_processes):
+        for micro_batches in plan.parts(1, process):
+            assert len(micro_batches) == plan.num_accumulated
+            sizes = [len(part) for part in micro_batches]
             assert max(sizes) <= (bound or BATCH_SIZE)
             assert max(sizes) - min(sizes) <= 1
             num_checked += 1
-    assert num_checked == plan.num_updates * num_devices
-    share = -(-BATCH_SIZE // num_devices)
+    assert num_checked == plan.num_updates * num_processes
+    share = -(-BATCH_SIZE // num_processes)
     assert plan.num_accumulated == (1 if bound is None else -(-share // bound))
 
 
-def test_no_pass_is_empty() -> None:
+def test_no_micro_batch_is_empty() -> None:
     """The model cannot run on none: such numbers are refused, or the photos are dealt otherwise."""
     num_checked = 0
     for batch_size in range(1, 14):
-        for num_devices in range(1, batch_size + 1):
+        for num_processes in range(1, batch_size + 1):
             for bound in (None, 1, 2, 3, 5):
                 try:
-                    plan = BatchPlan(NUM_PHOTOS, batch_size, 0, num_devices=num_devices, max_device_batch_size=bound)
+                    plan = BatchPlan(NUM_PHOTOS, batch_size, 0, num_processes, bound)
                 except UserError:
                     assert bound == 1
-                    assert batch_size % num_devices
+                    assert batch_size % num_processes
                     continue
-                parts = [next(plan.parts(1, device)) for device in range(num_devices)]
-                assert min(len(part) for passes in parts for part in passes) > 0, (batch_size, num_devices, bound)
+                parts = [next(plan.parts(1, process)) for process in range(num_processes)]
+                assert min(len(part) for part in sum(parts, [])) > 0, (batch_size, num_processes, bound)
                 num_checked += 1
     assert num_checked > 13 * 14 / 2 * 4
 
@@ -116,9 +117,9 @@ def test_a_bound_that_is_never_reached_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("first_update", [0, 1, 5, 7, 8])
-@pytest.mark.parametrize("num_devices", [1, 3])
-def test_a_later_start_gives_the_rest_of_the_uninterrupted_epoch(num_devices: int, first_update: int) -> None:
-    plan = make_plan(num_devices, 3)
+@pytest.mark.parametrize("num_processes", [1, 3])
+def test_a_later_start_gives_the_rest_of_the_uninterrupted_epoch(num_processes: int, first_update: int) -> None:
+    plan = make_plan(num_processes, 3)
     assert batches(plan, 2, first_update) == batches(plan, 2)[first_update:]
     assert len(batches(plan, 2, first_update)) == 8 - first_update
 
@@ -126,9 +127,9 @@ def test_a_later_start_gives_the_rest_of_the_uninterrupted_epoch(num_devices: in
 def test_numbers_that_cannot_be_met_are_refused() -> None:
     with pytest.raises(UserError, match=r"^train_batch_size is 12, but there are 11 training photos$"):
         BatchPlan(11, 12, 0)
-    with pytest.raises(UserError, match=r"^train_batch_size is 3, too few for 4 devices$"):
-        BatchPlan(100, 3, 0, num_devices=4)
-    assert BatchPlan(12, 12, 0, num_devices=12).num_updates == 1
+    with pytest.raises(UserError, match=r"^train_batch_size is 3, too few for 4 processes$"):
+        BatchPlan(100, 3, 0, num_processes=4)
+    assert BatchPlan(12, 12, 0, num_processes=12).num_updates == 1
 
 
 def test_parts_are_consecutive_and_even() -> None:
@@ -241,25 +242,25 @@ def test_a_balanced_epoch_takes_equally_many_photos_of_each_class_and_repeats_ev
         assert counts.max() - counts.min() <= 1
         assert (keys // 96)[classes[positions] == label].max() == -(-32 // size) - 1
     assert not np.array_equal(plan.order(2), keys)
-    np.testing.assert_array_equal(BatchPlan(96, 12, seed=3, num_devices=4, balanced_over=classes).order(1), keys)
+    np.testing.assert_array_equal(BatchPlan(96, 12, seed=3, num_processes=4, balanced_over=classes).order(1), keys)
 
 
-@pytest.mark.parametrize("num_devices", [1, 2, 3])
+@pytest.mark.parametrize("num_processes", [1, 2, 3])
 @pytest.mark.parametrize("most", [None, 2, 5])
-def test_pairs_to_mix_stay_together_on_any_number_of_devices(num_devices: int, most: int | None) -> None:
-    plan = BatchPlan(50, 24, seed=1, num_devices=num_devices, max_device_batch_size=most, unit=2)
+def test_pairs_to_mix_stay_together_on_any_number_of_processes(num_processes: int, most: int | None) -> None:
+    plan = BatchPlan(50, 24, seed=1, num_processes=num_processes, max_device_batch_size=most, unit=2)
     batch = plan.order(1)[:24].reshape(-1, 2).tolist()
     pairs = []
-    for device in range(num_devices):
-        passes = next(plan.parts(1, device))
-        assert len(passes) == plan.num_accumulated
-        assert all(len(keys) <= (most or 24) for keys in passes)
-        pairs += [pair for keys in passes for pair in keys.reshape(-1, 2).tolist()]
+    for process in range(num_processes):
+        micro_batches = next(plan.parts(1, process))
+        assert len(micro_batches) == plan.num_accumulated
+        assert all(len(keys) <= (most or 24) for keys in micro_batches)
+        pairs += [pair for keys in micro_batches for pair in keys.reshape(-1, 2).tolist()]
     assert pairs == batch
 
 
 def test_a_pair_needs_room_for_two() -> None:
     with pytest.raises(UserError, match="max_device_batch_size is 1, too few for a pair to mix"):
         BatchPlan(50, 24, seed=1, max_device_batch_size=1, unit=2)
-    with pytest.raises(UserError, match="train_batch_size is 3, too few for 2 devices, each with a pair to mix"):
-        BatchPlan(50, 3, seed=1, num_devices=2, unit=2)
+    with pytest.raises(UserError, match="train_batch_size is 3, too few for 2 processes, each with a pair to mix"):
+        BatchPlan(50, 3, seed=1, num_processes=2, unit=2)

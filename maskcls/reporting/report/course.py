@@ -66,7 +66,7 @@ def photos(material: Material) -> dict[str, Any]:
     ]  # fmt: skip
 
     augmenter = augmenter_of(config, preprocessing, torch.device("cpu"))
-    pictures, positions = first_batch(data.train, augmenter, plan_of(config, data, num_devices=1))
+    pictures, positions = first_batch(data.train, augmenter, plan_of(config, data, num_processes=1))
     batch = [
         {"image": _small(picture), "name": material.word.class_name("class", int(encode_class(*label)))}
         for picture, label in zip(pictures, data.train.labels[positions], strict=True)
