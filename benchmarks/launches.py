@@ -34,7 +34,8 @@ def augmentation_launches(name: str) -> int:
     """Returns the launches of one pass of a recipe, from stored pixels to the model's input and its targets."""
     import torch
 
-    from maskcls.data.augmentation import AUGMENTATIONS, Augmenter
+    from maskcls.data.augmentation import AUGMENTATIONS
+    from maskcls.data.augmenter import Augmenter
     from maskcls.data.preprocessing import Preprocessing
     from tests.stand_in import META, Watch
 

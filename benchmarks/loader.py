@@ -40,7 +40,8 @@ def main() -> None:
     import torch
 
     from maskcls.data import profiles
-    from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Augmenter
+    from maskcls.data.augmentation import AUGMENTATIONS, Augmentation
+    from maskcls.data.augmenter import Augmenter
     from maskcls.data.dataset import build_table
     from maskcls.data.pixel_cache import PixelCache
     from maskcls.data.pixels import DecodedPixels

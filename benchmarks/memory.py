@@ -28,7 +28,8 @@ def resident_after_each_epoch(folder: str, num_photos: int) -> list[float]:
     import torch
 
     from maskcls.data import profiles
-    from maskcls.data.augmentation import AUGMENTATIONS, Augmenter
+    from maskcls.data.augmentation import AUGMENTATIONS
+    from maskcls.data.augmenter import Augmenter
     from maskcls.data.dataset import ProfileSource, custom_dataset_split_by_profile
     from maskcls.data.loader import BatchPlan
     from maskcls.data.pixel_cache import PixelCache

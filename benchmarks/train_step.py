@@ -31,7 +31,8 @@ def images_per_second(name: str, variant: str) -> dict[str, float]:
     import torch
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    from maskcls.data.augmentation import AUGMENTATIONS, Augmenter
+    from maskcls.data.augmentation import AUGMENTATIONS
+    from maskcls.data.augmenter import Augmenter
     from maskcls.data.preprocessing import Preprocessing
     from maskcls.modeling.loss import build_losses
     from maskcls.modeling.model import MODELS as BUILDERS

@@ -20,7 +20,7 @@ from maskcls.errors import UserError
 
 if TYPE_CHECKING:
     from maskcls.config import Config
-    from maskcls.data.augmentation import Augmenter
+    from maskcls.data.augmenter import Augmenter
     from maskcls.data.dataset import FaceData
     from maskcls.data.loader import BatchPlan
     from maskcls.training.processes import Launch

@@ -9,7 +9,7 @@ import numpy as np
 from accelerate import Accelerator
 
 from maskcls.config import Config
-from maskcls.data.augmentation import Augmenter
+from maskcls.data.augmenter import Augmenter
 from maskcls.data.dataset import FaceData
 from maskcls.data.loader import BatchPlan
 from maskcls.errors import UserError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskcls.data.augmentation import Augmenter
+from maskcls.data.augmenter import Augmenter
 from maskcls.data.dataset import FaceData, Photos
 from maskcls.data.loader import BatchPlan
 from maskcls.labels import HEAD_CLASSES, headline, targets_of

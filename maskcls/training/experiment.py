@@ -12,7 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from maskcls.config import TABLES, Config
 from maskcls.config_rules import LEAST_STD
-from maskcls.data.augmentation import Augmentation, Augmenter
+from maskcls.data.augmentation import Augmentation
+from maskcls.data.augmenter import Augmenter
 from maskcls.data.dataset import FaceData, Photos, ProfileSource
 from maskcls.data.loader import BatchPlan
 from maskcls.data.pixel_cache import PixelCache

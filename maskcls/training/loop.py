@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from maskcls.data.augmentation import Augmenter
+from maskcls.data.augmenter import Augmenter
 from maskcls.data.dataset import Photos
 from maskcls.data.loader import BatchPlan, map_ahead, split_evenly
 from maskcls.data.photo import BadPhotos

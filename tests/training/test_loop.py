@@ -15,7 +15,8 @@ from datasets import Dataset
 from sklearn.metrics import f1_score
 from torch import nn
 
-from maskcls.data.augmentation import Augmentation, Augmenter
+from maskcls.data.augmentation import Augmentation
+from maskcls.data.augmenter import Augmenter
 from maskcls.data.dataset import Photos
 from maskcls.data.loader import BatchPlan
 from maskcls.data.photo import BadPhotos

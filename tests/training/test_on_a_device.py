@@ -14,7 +14,8 @@ import infer
 import train
 from benchmarks.launches import RECIPES, augmentation_launches, config_launches
 from maskcls.config import load_config
-from maskcls.data.augmentation import AUGMENTATIONS, Augmentation, Augmenter
+from maskcls.data.augmentation import AUGMENTATIONS, Augmentation
+from maskcls.data.augmenter import Augmenter
 from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, num_outputs
