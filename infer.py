@@ -49,7 +49,7 @@ def infer(
     from maskcls.progress import Progress
     from maskcls.reporting import console, pictures
     from maskcls.training.answers import Answers
-    from maskcls.training.experiment import decoded_pixels
+    from maskcls.training.builders import decoded_pixels
     from maskcls.training.loop import predict, score
     from maskcls.training.processes import Launch
     from maskcls.training.run_folder import RunFolder

@@ -57,22 +57,41 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
     from maskcls.evaluation.predictions import Predictions
     from maskcls.evaluation.selection import BestScore
     from maskcls.reporting.journal import Journal, NoJournal, state_to_resume
-    from maskcls.training.experiment import build_learner, open_data, open_pixels, plan_of, predictions_of
+    from maskcls.training.batches import Batches
+    from maskcls.training.builders import (
+        build_augmenter,
+        build_losses,
+        build_model,
+        build_optimizer,
+        build_plan,
+        build_scheduler,
+        open_data,
+        open_pixels,
+        predictions_of,
+    )  # fmt: skip
     from maskcls.training.faults import faults_as_messages
-    from maskcls.training.loop import predict, score, train_one_epoch
+    from maskcls.training.loop import Learner, predict, score, train_one_epoch
     from maskcls.training.run_folder import check_outputs
     from maskcls.training.saver import Saver
+    from maskcls.training.sharding import prepare
     from maskcls.training.state import RunProgress, restore
 
     launch = launch or Launch()
-    accelerator, word = launch.accelerator, Words(lang)
+    accelerator, device, word = launch.accelerator, launch.accelerator.device, Words(lang)
 
-    # People, batches, model, losses, optimizer, schedule: what is wrong with them is told before a photo is decoded.
+    # People, model, losses, optimizer, schedule: what is wrong with them is reported before a photo is decoded.
     launch.on_main(lambda: check_outputs(config, run))
     data = open_data(config, launch)
-    learner, losses = build_learner(config, launch, data)
-    data, augmenter = open_pixels(config, launch, data, run)
-    plan, preprocessing = plan_of(config, data, num_processes=launch.num_processes), augmenter.preprocessing
+    with launch.together():
+        plan = build_plan(config, data.train, num_processes=launch.num_processes)
+        network = build_model(config, device)
+        losses = build_losses(config, data.train, device)
+        optimizer = build_optimizer(config, network, scales_loss=accelerator.scaler is not None)
+        scheduler = build_scheduler(config, optimizer, plan)
+    model, optimizer = prepare(accelerator, network, optimizer)  # accelerator.prepare, and what FSDP2 needs beside it
+    learner = Learner(accelerator, network, model, losses, optimizer, scheduler, ema_decay=config.ema_decay)
+    data, preprocessing = open_pixels(config, launch, data, run)
+    batches = Batches(data.train, plan, build_augmenter(config, preprocessing, device), config.output)
 
     # Run folder: everything that could be wrong has been looked at, so nothing half-written is left behind.
     is_new, run = run is None, run or launch.on_main(lambda: RunFolder.create(config.model_dir, config.name))
@@ -93,28 +112,25 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
             run.save_split(data.train.people, data.valid.people)
             run.save_environment(num_processes=launch.num_processes, mixed_precision=accelerator.mixed_precision)
             run.finished.unlink(missing_ok=True)
-            journal = Journal(config, run, accelerator, learner, data, augmenter, plan, progress, language=lang)
+            journal = Journal(config, run, learner, data, batches, progress, language=lang)
 
         best = progress.best
-        with faults_as_messages(accelerator, config, learner, data, plan, run), journal, saver:
+        with faults_as_messages(config, learner, data, batches, run), journal, saver:
             journal.started()
             for epoch in range(progress.epoch, config.epochs + 1):
-                if config.early_stopping_patience and epoch - 1 - best.epoch >= config.early_stopping_patience:
+                if best.is_far_back(epoch, config.early_stopping_patience):
                     journal.stopped_early()
                     break
                 for values in train_one_epoch(
-                    accelerator, learner, data.train, augmenter, losses, plan, epoch=epoch,
-                    first_update=progress.update, log_interval=config.log_interval, max_grad_norm=config.max_grad_norm,
-                    skips_non_finite=config.nan_policy == "skip_update",
+                    learner, batches, epoch=epoch, first_update=progress.update, log_interval=config.log_interval,
+                    max_grad_norm=config.max_grad_norm, skips_non_finite=config.nan_policy == "skip_update",
                 ):  # fmt: skip
                     journal.update(values)
                     saver.update_done()
 
                 # Every process holds the same gathered logits, so every process takes the same decisions below.
                 with learner.averaged():
-                    logits = predict(
-                        accelerator, learner.model, data.valid, preprocessing, batch_size=config.valid_batch_size
-                    )  # fmt: skip
+                    logits = predict(accelerator, model, data.valid, preprocessing, batch_size=config.valid_batch_size)
                 scores, matrices = score(logits, data.valid.labels, losses, output=config.output)
                 learner.validated(scores["loss"])
                 if is_best := best.update(scores, epoch):

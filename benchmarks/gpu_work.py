@@ -255,14 +255,12 @@ def throughput(work: Work, name: str) -> dict[str, Any]:
     name, _, how = name.partition("+")
     os.environ |= {"ACCELERATE_MIXED_PRECISION": "bf16"}
     os.environ |= {"ACCELERATE_DYNAMO_BACKEND": "inductor"} if how == "compiled" else {}
-    from maskcls.machine import keep_freed_memory
-
-    keep_freed_memory()
     import numpy as np
 
     from maskcls.config import Config
     from maskcls.data.preprocessing import Preprocessing
-    from maskcls.training.experiment import augmenter_of, build_learner, plan_of
+    from maskcls.training.batches import Batches
+    from maskcls.training.builders import build_augmenter, build_learner
     from maskcls.training.loop import train_one_epoch
     from maskcls.training.processes import Launch
 
@@ -276,14 +274,13 @@ def throughput(work: Work, name: str) -> dict[str, Any]:
     )  # fmt: skip
     preprocessing = Preprocessing(**config.preprocessing)
     data = random_photos((num_photos, *preprocessing.stored_size, 3), device)
-    learner, losses = build_learner(config, launch, data)
-    augmenter, plan = augmenter_of(config, preprocessing, device), plan_of(config, data, num_processes=1)
+    learner, plan = build_learner(config, launch, data)
+    batches = Batches(data.train, plan, build_augmenter(config, preprocessing, device), config.output)
     flops = training_flops(learner.network, config.height_width, device)
     seen, first_epoch = [], time.perf_counter()
     for epoch in range(1, config.epochs + 1):
         for values in train_one_epoch(
-            launch.accelerator, learner, data.train, augmenter, losses, plan, epoch=epoch,
-            log_interval=config.log_interval, max_grad_norm=config.max_grad_norm,
+            learner, batches, epoch=epoch, log_interval=config.log_interval, max_grad_norm=config.max_grad_norm,
         ):  # fmt: skip
             seen += [values] if values else []
         if epoch == 1:

@@ -58,7 +58,7 @@ def config_launches(name: str, sample: Path, cache: Path) -> tuple[int, int, int
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()), standing_in() as launch:
         faces, learner, watched = epoch(shipped(name, sample, cache), launch)
         with Watch() as predicted:
-            predict(launch.accelerator, learner.model, faces.data.valid, faces.augmenter.preprocessing, batch_size=512)
+            predict(launch.accelerator, learner.model, faces.data.valid, faces.preprocessing, batch_size=512)
     update = watched[1]  # the first one also makes the optimizer's moments
     assert not update.waits
     return update.launches.total(), update.launches[CASTS], predicted.launches.total()

@@ -89,6 +89,14 @@ def decoding_threads(num_workers: int | None, *, num_processes: int = 1) -> int:
     return max(num_cores() // num_processes, 1) if num_workers is None else num_workers
 
 
+def threads_ahead(device: torch.device) -> int:
+    """Returns how many threads fetch the next batch meanwhile: one beside a GPU, none beside a CPU.
+
+    There the model itself fills the cores, and a second busy thread makes every parallel step wait for it.
+    """
+    return 1 if is_accelerator(device) else 0
+
+
 def processor() -> str:
     """Returns the processor's name."""
     try:

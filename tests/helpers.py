@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,9 +21,10 @@ from maskcls.errors import UserError
 
 if TYPE_CHECKING:
     from maskcls.config import Config
-    from maskcls.data.augmenter import Augmenter
     from maskcls.data.dataset import FaceData
     from maskcls.data.loader import BatchPlan
+    from maskcls.data.preprocessing import Preprocessing
+    from maskcls.training.batches import Batches
     from maskcls.training.processes import Launch
 
 ROOT = Path(__file__).parents[1]
@@ -58,16 +60,31 @@ class Faces(NamedTuple):
     """What a run learns from."""
 
     data: FaceData
-    augmenter: Augmenter
-    plan: BatchPlan
+    batches: Batches
+
+    @property
+    def plan(self) -> BatchPlan:
+        return self.batches.plan
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.batches.augmenter.preprocessing
+
+    def opened(self, reader: Any) -> Faces:
+        """Returns the same with another reader of the pixels."""
+        data = self.data.opened(reader)
+        return Faces(data, replace(self.batches, photos=data.train))
 
 
 def open_faces(config: Config, launch: Launch, data: FaceData | None = None) -> Faces:
-    """Returns the decoded photos of a config, how they are augmented, and which make which update. Collective."""
-    from maskcls.training.experiment import open_data, open_pixels, plan_of
+    """Returns the decoded photos of a config, and the batches of those of training. Collective."""
+    from maskcls.training.batches import Batches
+    from maskcls.training.builders import build_augmenter, build_plan, open_data, open_pixels
 
-    data, augmenter = open_pixels(config, launch, data or open_data(config, launch))
-    return Faces(data, augmenter, plan_of(config, data, num_processes=launch.num_processes))
+    data, preprocessing = open_pixels(config, launch, data or open_data(config, launch))
+    plan = build_plan(config, data.train, num_processes=launch.num_processes)
+    augmenter = build_augmenter(config, preprocessing, launch.accelerator.device)
+    return Faces(data, Batches(data.train, plan, augmenter, config.output))
 
 
 def run(

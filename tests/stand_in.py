@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from maskcls.config import Config, load_config
-from maskcls.training.experiment import build_learner, open_data
+from maskcls.training.builders import build_learner, open_data
 from maskcls.training.loop import train_one_epoch
 from maskcls.training.processes import Launch
 from tests.helpers import ROOT, Faces, open_faces
@@ -223,10 +223,10 @@ def epoch(
     """Returns the faces, the learner and what was watched, update by update, of an epoch of the real loop."""
     data = open_data(config, launch)
     with META:  # no numbers, so no time for initial weights
-        learner, losses = build_learner(config, launch, data)
+        learner, _ = build_learner(config, launch, data)
     faces = open_faces(config, launch, data)
     updates = train_one_epoch(
-        launch.accelerator, learner, faces.data.train, faces.augmenter, losses, faces.plan, epoch=1,
+        learner, faces.batches, epoch=1,
         log_interval=log_interval, max_grad_norm=config.max_grad_norm, skips_non_finite=skips,
     )  # fmt: skip
     watched = []

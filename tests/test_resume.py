@@ -32,7 +32,7 @@ from train import main, train
 HANG = 180.0  # seconds: no statement about speed, only that it ends
 LAUNCH_ENDS = 30.0  # seconds after one of its processes has died
 PRELOADED = [
-    "train", "maskcls.training.experiment", "maskcls.training.saver", "maskcls.training.faults",
+    "train", "maskcls.training.builders", "maskcls.training.saver", "maskcls.training.faults",
     "maskcls.training.tracking", "maskcls.reporting.console", "maskcls.reporting.pictures", "vl_convert",
     "transformers.models.vit.modeling_vit", "datasets", "evaluate", "wandb", "tensorboard.summary",
 ]  # fmt: skip

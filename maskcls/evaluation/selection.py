@@ -23,6 +23,10 @@ class BestScore:
             self.value, self.epoch = new, epoch
         return is_better
 
+    def is_far_back(self, epoch: int, patience: int | None) -> bool:
+        """Returns whether `patience` epochs (None: never enough) before this one were no better."""
+        return patience is not None and epoch - 1 - self.epoch >= patience
+
 
 def validations(log: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]:
     """Returns every validated epoch's scores, without their valid/, from lines of metrics.jsonl.

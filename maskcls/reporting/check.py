@@ -17,7 +17,7 @@ from maskcls.progress import Progress
 from maskcls.reporting import console
 from maskcls.reporting.journal import state_to_resume
 from maskcls.reporting.text import padded
-from maskcls.training.experiment import build_learner, open_data, plan_of
+from maskcls.training.builders import build_learner, open_data
 from maskcls.training.preflight import Estimate, try_out
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder, check_outputs
@@ -54,7 +54,7 @@ def check(
         problem = error
     if data is not None:
         with no_go():
-            learner, losses = build_learner(config, launch, data)
+            learner, plan = build_learner(config, launch, data)
             if state is not None:
                 restore(launch, learner, state, data_key=data.key)
 
@@ -70,9 +70,8 @@ def check(
         raise UserError(word("no_go_data", errors=errors)).of_launch()
     assert data is not None  # its problem would be an error among the findings
     with no_go():
-        estimate = try_out(config, launch, data, learner, losses, run)
-    plan = plan_of(config, data, num_processes=launch.num_processes)
-    say(console.start_lines(config, data, plan, launch.accelerator, learner.network, word))
+        estimate = try_out(config, launch, data, learner, plan, run)
+    say(console.start_lines(config, data, plan, learner, word))
     say(estimate_lines(config, estimate, word))
 
     def check_room() -> None:

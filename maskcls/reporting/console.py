@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from accelerate import Accelerator
-from torch import nn
 
 from maskcls.config import Config
 from maskcls.data.dataset import FaceData
@@ -31,6 +30,7 @@ from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
 from maskcls.progress import Progress
 from maskcls.reporting.text import padded
+from maskcls.training.loop import Learner
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 
@@ -57,14 +57,12 @@ def _group(name: str, label: int, word: Words) -> str:
     return HEAD_CLASSES[name][label] if ATTRIBUTES[name].first_years else word.class_name(name, label)
 
 
-def start_lines(
-    config: Config, data: FaceData, plan: BatchPlan, accelerator: Accelerator, network: nn.Module, word: Words
-) -> str:
+def start_lines(config: Config, data: FaceData, plan: BatchPlan, learner: Learner, word: Words) -> str:
     """Returns what a person wants to see before a run starts: on which photos, what runs where, and how it is split."""
     height, width = config.height_width
     warmup, total = config.scheduler_args.get("warmup_updates") or 0, plan.num_updates * config.epochs
     share = plan.batch_size / plan.num_processes / plan.num_accumulated
-    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    num_parameters = sum(parameter.numel() for parameter in learner.network.parameters())
     return "\n".join([
         split_table(data, word),
         *(passed_over_lines(data.passed_over, word) or [word("only_photos")]),
@@ -74,8 +72,8 @@ def start_lines(
         *(_correction_lines(data.corrected, config.label_fixes, word) if data.corrected else []),
         word("start_model", model=config.model, parameters=num_parameters, height=height, width=width,
              output=config.output),
-        word("start_devices", count=plan.num_processes, kind=accelerator.device.type,
-             precision=accelerator.mixed_precision),
+        word("start_devices", count=plan.num_processes, kind=learner.accelerator.device.type,
+             precision=learner.accelerator.mixed_precision),
         word("start_update", photos=plan.batch_size, processes=plan.num_processes, micro_batches=plan.num_accumulated,
              share=share, updates=plan.num_updates, epochs=config.epochs),
         *([word("long_warmup", warmup=warmup, total=total, lr=config.lr)] if warmup >= total else []),

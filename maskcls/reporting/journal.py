@@ -6,18 +6,16 @@ import time
 from collections.abc import Mapping
 
 import numpy as np
-from accelerate import Accelerator
 
 from maskcls.config import Config
-from maskcls.data.augmenter import Augmenter
 from maskcls.data.dataset import FaceData
-from maskcls.data.loader import BatchPlan
 from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
 from maskcls.paths import maskcls_command
 from maskcls.reporting import console, pictures
 from maskcls.reporting.dashboard import log_results
 from maskcls.reporting.report import write_report
+from maskcls.training.batches import Batches
 from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
@@ -33,18 +31,17 @@ class Journal:
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, accelerator: Accelerator, learner: Learner, data: FaceData,
-        augmenter: Augmenter, plan: BatchPlan, progress: RunProgress, *, language: str,
+        self, config: Config, run: RunFolder, learner: Learner, data: FaceData, batches: Batches, progress: RunProgress,
+        *, language: str,
     ) -> None:  # fmt: skip
         """Cuts the log to what the state knows, and starts the trackers."""
-        self._config, self._run, self._accelerator = config, run, accelerator
-        self._learner, self._data, self._augmenter, self._plan = learner, data, augmenter, plan
-        self._progress = progress
+        self._config, self._run, self._progress = config, run, progress
+        self._learner, self._data, self._batches = learner, data, batches
         self._language, self._word = language, Words(language)
         self._has_advised = False
         if warning := run.cut_log(progress.log_bytes):
             print(f"warning: {warning}")
-        known = augmenter.preprocessing
+        known = batches.augmenter.preprocessing
         self._tracking = Tracking.start(config.with_statistics(known.mean, known.std), run, self._word)
         self._start_epoch(progress.epoch, done=progress.update)
 
@@ -57,11 +54,9 @@ class Journal:
 
     def started(self) -> None:
         """Shows what is about to be learnt from which photos."""
-        data, plan = self._data, self._plan
-        first = pictures.batch_pictures(data, self._augmenter, plan, self._config.output)
-        self._tracking.log_pictures(first, update=0)
+        self._tracking.log_pictures(pictures.batch_pictures(self._batches, self._data.valid), update=0)
         self._tracking.catch_up()
-        print(console.start_lines(self._config, data, plan, self._accelerator, self._learner.network, self._word))
+        print(console.start_lines(self._config, self._data, self._batches.plan, self._learner, self._word))
         print(self._word("start_run", path=self._run.path))
         for note in self._tracking.notes:
             print(f"         {note}")
@@ -72,8 +67,8 @@ class Journal:
         if values:
             self._tracking.log(values, epoch=self._progress.epoch, update=self._learner.num_updates)
             if not self._has_advised:
-                is_cached = self._config.cache == "memory_map"
-                print(console.advice(values, self._accelerator, self._word, uses_cache=is_cached), end="")
+                uses_cache, accelerator = self._config.cache == "memory_map", self._learner.accelerator
+                print(console.advice(values, accelerator, self._word, uses_cache=uses_cache), end="")
                 self._has_advised = True
 
     def epoch(self, scores: Mapping[str, float], matrices: Mapping[str, np.ndarray], *, is_best: bool) -> None:
@@ -113,7 +108,7 @@ class Journal:
 
     def _start_epoch(self, epoch: int, *, done: int = 0) -> None:
         """Opens the bar of an epoch of which so many updates are done."""
-        num_epochs, num_updates = self._config.epochs, self._plan.num_updates
+        num_epochs, num_updates = self._config.epochs, self._batches.plan.num_updates
         self._bar = console.epoch_progress(
             epoch, num_epochs, num_updates, done, self._word, is_shown=epoch <= num_epochs
         )

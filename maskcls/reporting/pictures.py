@@ -10,15 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskcls.data.augmenter import Augmenter
-from maskcls.data.dataset import FaceData, Photos
-from maskcls.data.loader import BatchPlan
+from maskcls.data.dataset import Photos
 from maskcls.labels import HEAD_CLASSES, headline, targets_of
 from maskcls.reporting import charts
 from maskcls.reporting.drawing import drawn
+from maskcls.training.batches import NUM_SHOWN, Batches
 from maskcls.words import Words
-
-NUM_BATCH_PHOTOS = 16
 
 
 def confusion_picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -31,26 +28,16 @@ def curves_picture(history: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return _pixels(charts.curves_sheet(history, Words("en")))
 
 
-def batch_pictures(data: FaceData, augmenter: Augmenter, plan: BatchPlan, output: str) -> dict[str, np.ndarray]:
+def batch_pictures(batches: Batches, valid: Photos) -> dict[str, np.ndarray]:
     """Returns the first augmented training photos and some validation photos, as the model sees them."""
-    x, first = first_batch(data.train, augmenter, plan)
-    spread = np.linspace(0, len(data.valid) - 1, min(NUM_BATCH_PHOTOS, len(data.valid))).astype(int)
-    preprocessing = augmenter.preprocessing
-    y = preprocessing.pictures(preprocessing.seen(data.valid.pixels(spread).to(augmenter.device)))
+    x, first = batches.first_pictures()
+    spread = np.linspace(0, len(valid) - 1, min(NUM_SHOWN, len(valid))).astype(int)
+    preprocessing, device = batches.augmenter.preprocessing, batches.augmenter.device
+    y = preprocessing.pictures(preprocessing.seen(valid.pixels(spread).to(device)))
     return {
-        "train/batch": photo_sheet(x, _captions(data.train, first, output)),
-        "valid/batch": photo_sheet(y, _captions(data.valid, spread, output)),
+        "train/batch": photo_sheet(x, _captions(batches.photos, first, batches.output)),
+        "valid/batch": photo_sheet(y, _captions(valid, spread, batches.output)),
     }
-
-
-def first_batch(train: Photos, augmenter: Augmenter, plan: BatchPlan) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first augmented training photos, (N, H, W, 3) uint8, and their positions in the split (N,)."""
-    keys = plan.order(1)[: min(NUM_BATCH_PHOTOS, plan.batch_size)]
-    positions = plan.positions(keys)
-    photos = torch.from_numpy(keys).to(augmenter.device)
-    x = augmenter.augmented(train.pixels(positions).to(augmenter.device), photos, epoch=1)
-    x, _ = augmenter.mixed(x, {}, photos, epoch=1)
-    return augmenter.preprocessing.pictures(x), positions
 
 
 def _captions(photos: Photos, positions: np.ndarray, output: str) -> list[str]:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from accelerate import Accelerator
 
 from maskcls.config import Config
 from maskcls.data.dataset import FaceData
@@ -19,6 +18,7 @@ from maskcls.errors import Fault, is_out_of_memory, listed, reason_of
 from maskcls.machine import peak_memory_gb
 from maskcls.paths import command
 from maskcls.program import is_closed
+from maskcls.training.batches import Batches
 from maskcls.training.log_interval import NotFinite
 from maskcls.training.loop import EndlessOverflow, Learner
 from maskcls.training.processes import raise_if_left_alone
@@ -27,7 +27,7 @@ from maskcls.training.run_folder import RunFolder, write_lines
 
 @contextmanager
 def faults_as_messages(
-    accelerator: Accelerator, config: Config, learner: Learner, data: FaceData, plan: BatchPlan, run: RunFolder | None
+    config: Config, learner: Learner, data: FaceData, batches: Batches, run: RunFolder | None
 ) -> Iterator[None]:
     """Turns what the training loop raises into messages.
 
@@ -39,7 +39,7 @@ def faults_as_messages(
     try:
         yield
     except NotFinite as error:
-        what = _broken_update(accelerator, config, data, plan, run, error.update)
+        what = _broken_update(config, learner, batches, run, error.update)
         raise Fault(f"{what}.{go_on}").of_launch() from None
     except EndlessOverflow as error:
         raise Fault(
@@ -56,18 +56,16 @@ def faults_as_messages(
         raise Fault(f"{where}: {reason_of(error)}.{saved}{go_on}") from None
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
-            what, setting = _out_of_memory(accelerator, config, learner, data, plan)
+            what, setting = _out_of_memory(config, learner, data, batches.plan)
             raise Fault(f"{what}.{go_on}{f' {setting}' if go_on and setting else ''}") from None
         if isinstance(error, RuntimeError):
             raise_if_left_alone(error)
         raise
 
 
-def _out_of_memory(
-    accelerator: Accelerator, config: Config, learner: Learner, data: FaceData, plan: BatchPlan
-) -> tuple[str, str]:
+def _out_of_memory(config: Config, learner: Learner, data: FaceData, plan: BatchPlan) -> tuple[str, str]:
     """Returns what is known about memory that was not there, and what to set, key=value, if a setting helps."""
-    device, reader = accelerator.device, data.train.reader
+    device, reader = learner.accelerator.device, data.train.reader
     if learner.model.training:
         where, key, same = f"in update {learner.num_updates + 1}", "max_device_batch_size", "updates"
         photos, least = -(-plan.batch_size // (plan.num_processes * plan.num_accumulated)), plan.unit
@@ -88,21 +86,19 @@ def _out_of_memory(
     ), setting
 
 
-def _broken_update(
-    accelerator: Accelerator, config: Config, data: FaceData, plan: BatchPlan, run: RunFolder | None, update: int
-) -> str:
+def _broken_update(config: Config, learner: Learner, batches: Batches, run: RunFolder | None, update: int) -> str:
     """Returns what is known about an update of the run (from 1) whose loss is not finite; writes its photos' names."""
-    epoch, number = (update - 1) // plan.num_updates + 1, (update - 1) % plan.num_updates
-    keys = plan.order(epoch)[number * plan.batch_size : (number + 1) * plan.batch_size]
-    photos = data.train.column("path")[plan.positions(keys)].tolist()
+    num_updates = batches.plan.num_updates
+    epoch, number = (update - 1) // num_updates + 1, (update - 1) % num_updates + 1
+    photos = batches.paths(epoch, number)
     file = run.not_finite(update) if run else None
-    if file and accelerator.is_main_process:
+    if file and learner.accelerator.is_main_process:
         write_lines(file, photos)
     named = listed("/".join(Path(photo).parts[-2:]) for photo in photos)
     where = f", all in {file}" if file else ""
     saved = " The saved state is from before it." if run and run.last.exists() else ""
     return (
-        f"the loss or gradient of update {update} (epoch {epoch}, update {number + 1} of {plan.num_updates}) is not "
+        f"the loss or gradient of update {update} (epoch {epoch}, update {number} of {num_updates}) is not "
         f"finite. Its photos: {named}{where}.{saved} Lower lr, or set max_grad_norm=1"
         + ("" if config.nan_policy == "skip_update" else ", or nan_policy=skip_update")
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,36 +12,47 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from maskcls.data.augmenter import Augmenter
 from maskcls.data.dataset import Photos
-from maskcls.data.loader import BatchPlan, map_ahead, split_evenly
+from maskcls.data.loader import map_ahead, split_evenly
 from maskcls.data.photo import BadPhotos
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.evaluation.metrics import Score, measure
-from maskcls.labels import OUTPUT_HEADS, head_predictions, head_probabilities, headline, targets_of
-from maskcls.machine import is_accelerator
-from maskcls.modeling.loss import HeadLosses, soft
+from maskcls.labels import head_predictions, head_probabilities, headline, targets_of
+from maskcls.machine import threads_ahead
+from maskcls.modeling.loss import HeadLosses
+from maskcls.modeling.scheduler import steps_on_score
 from maskcls.training.average import WeightAverage
+from maskcls.training.batches import Batches
 from maskcls.training.log_interval import LogInterval, NotFinite
 from maskcls.training.sharding import share_buffers
 
 MAX_SKIPPED = 10  # updates of one epoch that nan_policy: skip_update leaves out before it gives up
 
 
-@dataclass
 class Learner:
-    """What changes while a run learns."""
+    """What changes while a run learns, and what it learns by."""
 
-    network: nn.Module  # as it is saved
-    model: nn.Module  # what Accelerate makes of it: wrapped, sharded, compiled
-    optimizer: torch.optim.Optimizer  # prepared
-    scheduler: Any  # not prepared: a prepared one steps once per process
-    steps_on_score: bool  # the scheduler waits for a validation score
-    average: WeightAverage | None  # moving average of the weights
-    interval: LogInterval  # since the last log line
-    num_updates: int = 0  # optimizer updates since the start of the run, skipped ones among them
-    num_skipped: int = 0  # updates of this epoch that were skipped because they were not finite
+    def __init__(
+        self, accelerator: Accelerator, network: nn.Module, model: nn.Module, losses: HeadLosses, optimizer: Optimizer,
+        scheduler: Any, *, ema_decay: float | None = None,
+    ) -> None:  # fmt: skip
+        """network: as it is saved. model, optimizer: what Accelerate makes of them: wrapped, sharded, compiled.
+
+        scheduler: not prepared, a prepared one steps once per process. ema_decay: of the moving average, if any.
+        """
+        self.accelerator, self.network, self.model, self.losses = accelerator, network, model, losses
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.average = WeightAverage(model, ema_decay) if ema_decay else None
+        self.interval = LogInterval(accelerator.device, headline(losses.output))
+        self.num_updates = 0  # optimizer updates since the start of the run, skipped ones among them
+        self.num_skipped = 0  # updates of this epoch that were skipped because they were not finite
+
+    @property
+    def steps_on_score(self) -> bool:
+        """Whether the schedule waits for a validation."""
+        return steps_on_score(self.scheduler)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Puts the moving average, if there is one, into the model for as long as the context lasts."""
@@ -65,19 +75,9 @@ class EndlessOverflow(Exception):
 
 
 def train_one_epoch(
-    accelerator: Accelerator,
-    learner: Learner,
-    photos: Photos,
-    augmenter: Augmenter,
-    losses: HeadLosses,
-    plan: BatchPlan,
-    *,
-    epoch: int,
-    first_update: int = 0,
-    log_interval: int,
-    max_grad_norm: float | None,
-    skips_non_finite: bool = False,
-) -> Iterator[dict[str, float]]:
+    learner: Learner, batches: Batches, *, epoch: int, first_update: int = 0, log_interval: int,
+    max_grad_norm: float | None, skips_non_finite: bool = False,
+) -> Iterator[dict[str, float]]:  # fmt: skip
     """Makes one pass over the photos, from `first_update` on; yields after every update. Collective.
 
     What it yields is empty, or the means every log_interval updates and at the end. An update whose loss or gradient
@@ -87,38 +87,27 @@ def train_one_epoch(
     """
     learner.model.train()
     learner.num_skipped = learner.num_skipped if first_update else 0
-    device, output, interval = accelerator.device, losses.output, learner.interval
-    all_labels = _pinned(torch.from_numpy(photos.labels), device).to(device, non_blocking=True)
-    loss_scale = _loss_scale(accelerator)
-
-    def load(micro_batches: Sequence[np.ndarray]) -> list[tuple[Tensor, Tensor]]:  # pixels and keys of each
-        pixels = [_pinned(photos.pixels(plan.positions(keys)), device) for keys in micro_batches]
-        return list(zip(pixels, [_pinned(torch.from_numpy(keys), device) for keys in micro_batches], strict=True))
-
-    parts = plan.parts(epoch, accelerator.process_index, first_update=first_update)
-    updates = map_ahead(load, parts, num_threads=threads_ahead(device), ahead=2)
+    accelerator, losses, interval, plan = learner.accelerator, learner.losses, learner.interval, batches.plan
+    process, loss_scale = accelerator.process_index, _loss_scale(accelerator)
+    updates = batches.loaded(epoch, process, first_update=first_update)
     for update in range(first_update + 1, plan.num_updates + 1):
         with interval.waiting():
             micro_batches = next(updates)
         seen = []
-        for number, (pixels, keys) in enumerate(micro_batches, start=1):
-            seed_dropout(device, plan.seed, learner.num_updates, number, accelerator.process_index)
-            keys = keys.to(device, non_blocking=True)
-            labels = targets_of(all_labels[plan.positions(keys)], output)
-            x = augmenter.augmented(pixels.to(device, non_blocking=True), keys, epoch=epoch)
-            targets = {head: soft(labels[head], head) for head in OUTPUT_HEADS[output]}
-            x, targets = augmenter.mixed(x, targets, keys, epoch=epoch)
+        for number, loaded in enumerate(micro_batches, start=1):
+            seed_dropout(accelerator.device, plan.seed, learner.num_updates, number, process)
+            batch = batches.augmented(loaded, epoch=epoch)
             is_last = number == len(micro_batches)  # gradients meet once per update, not once per micro batch
             with nullcontext() if is_last else accelerator.no_sync(learner.model):
-                logits = learner.model(pixel_values=x).logits.float()  # 16 bits when the weights are sharded
-                loss_sum = losses.total(losses.per_head(logits, targets)).sum()
+                logits = learner.model(pixel_values=batch.x).logits.float()  # 16 bits when the weights are sharded
+                loss_sum = losses.total(losses.per_head(logits, batch.targets)).sum()
                 # DDP averages over processes; this makes it the mean over the photos of the whole update.
                 accelerator.backward(loss_sum * (accelerator.num_processes / plan.batch_size))
-            seen.append((loss_sum.detach(), head_predictions(logits.detach(), output), labels))
+            seen.append((loss_sum.detach(), head_predictions(logits.detach(), losses.output), batch.labels))
         learner.num_updates += 1
-        if _is_wanted(accelerator, learner, [loss_sum for loss_sum, _, _ in seen], max_grad_norm, skips_non_finite):
-            for one_pass in seen:
-                interval.add(*one_pass)
+        if _is_wanted(learner, [loss_sum for loss_sum, _, _ in seen], max_grad_norm, skips_non_finite):
+            for micro_batch in seen:
+                interval.add(*micro_batch)
             learner.optimizer.step()
             former_scale, loss_scale = loss_scale, _loss_scale(accelerator)
             if loss_scale < 1:
@@ -142,14 +131,10 @@ def _loss_scale(accelerator: Accelerator) -> float:
 
 
 def _is_wanted(
-    accelerator: Accelerator,
-    learner: Learner,
-    loss_sums: Sequence[Tensor],
-    max_grad_norm: float | None,
-    skips_non_finite: bool,
+    learner: Learner, loss_sums: Sequence[Tensor], max_grad_norm: float | None, skips_non_finite: bool
 ) -> bool:
     """Clips the gradient, watches it and the loss, and returns whether the optimizer shall use it. Collective."""
-    watched = sum(loss_sums[1:], loss_sums[0])
+    accelerator, watched = learner.accelerator, sum(loss_sums[1:], loss_sums[0])
     looks_at_norm = accelerator.scaler is None  # fp16's own scale makes gradients overflow, and skips those updates
     skips_non_finite = skips_non_finite and looks_at_norm
     if max_grad_norm is not None or skips_non_finite:
@@ -245,19 +230,6 @@ def _gathered(accelerator: Accelerator, own: Tensor, lengths: Sequence[int]) -> 
     padded = torch.cat([own, own.new_zeros(longest - len(own), own.shape[1])])
     parts = accelerator.gather(padded).split(longest)
     return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
-
-
-def threads_ahead(device: torch.device) -> int:
-    """Returns how many threads fetch the next batch meanwhile: one beside a GPU, none beside a CPU.
-
-    There the model itself fills the cores, and a second busy thread makes every parallel step wait for it.
-    """
-    return 1 if is_accelerator(device) else 0
-
-
-def _pinned(tensor: Tensor, device: torch.device) -> Tensor:
-    """Returns the tensor in memory from which a GPU copies by itself, without making the process wait."""
-    return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
 def seed_dropout(device: torch.device, seed: int, update: int, number: int, process: int) -> None:

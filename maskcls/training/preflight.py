@@ -13,14 +13,15 @@ from torch import Tensor
 
 from maskcls.config import Config
 from maskcls.data.dataset import FaceData
+from maskcls.data.loader import BatchPlan
 from maskcls.data.pixel_cache import PixelCache
 from maskcls.data.pixels import bytes_kept
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.errors import UserError
 from maskcls.machine import peak_memory_gb
-from maskcls.modeling.loss import HeadLosses
 from maskcls.paths import check_writable, full_path, nearest_folder
-from maskcls.training.experiment import open_pixels, plan_of
+from maskcls.training.batches import Batches
+from maskcls.training.builders import build_augmenter, open_pixels
 from maskcls.training.faults import faults_as_messages
 from maskcls.training.loop import Learner, predict, train_one_epoch
 from maskcls.training.processes import Launch
@@ -63,34 +64,33 @@ class Estimate:
 
 
 def try_out(
-    config: Config, launch: Launch, data: FaceData, learner: Learner, losses: HeadLosses, run: RunFolder | None = None
+    config: Config, launch: Launch, data: FaceData, learner: Learner, plan: BatchPlan, run: RunFolder | None = None
 ) -> Estimate:
     """Makes an update and a prediction on photos that it decodes, and returns what they took. Collective.
 
     run: the one that would go on. Raises UserError for photos that cannot be read, and for an update that is not finite
     or does not fit the memory.
     """
-    accelerator, plan = launch.accelerator, plan_of(config, data, num_processes=launch.num_processes)
+    accelerator = launch.accelerator
     pixel_cache = PixelCache(data.table, Preprocessing(**config.preprocessing), config.cache_dir)
     is_decoded = config.cache == "none" or pixel_cache.is_whole
     # Collective, so also where the photos are decoded: another machine's cache may lack them.
     launch.on_each_machine(lambda: None if is_decoded else check_writable("cache_dir", full_path(config.cache_dir)))
-    data, augmenter = open_pixels(config, launch, data, run, only_looks=True)
-    shape = (len(data.table), *augmenter.preprocessing.stored_size, 3)
+    data, preprocessing = open_pixels(config, launch, data, run, only_looks=True)
+    augmenter = build_augmenter(config, preprocessing, accelerator.device)
+    batches = Batches(data.train, plan, augmenter, config.output)
+    shape = (len(data.table), *preprocessing.stored_size, 3)
     kept = bytes_kept(shape, accelerator.device) if config.cache == "memory_map" else 0  # as a run decides
     seconds = photos_per_second = 0.0
-    with faults_as_messages(accelerator, config, learner, data, plan, None):
-        updates = train_one_epoch(
-            accelerator, learner, data.train, augmenter, losses, plan, epoch=1, log_interval=1,
-            max_grad_norm=config.max_grad_norm,
-        )  # fmt: skip
+    with faults_as_messages(config, learner, data, batches, None):
+        updates = train_one_epoch(learner, batches, epoch=1, log_interval=1, max_grad_norm=config.max_grad_norm)
         for _, values in zip(range(NUM_UPDATES), updates, strict=False):  # the other way round would make one more
             waits = values["train/waiting_share"] if config.cache == "memory_map" else 0.0
             seconds = plan.batch_size / values["train/images_per_second"] * (1 - waits)
             photos_per_second = plan.batch_size / seconds
         some = replace(data.valid, rows=data.valid.rows[:NUM_PREDICTED])
         started = time.perf_counter()
-        logits = predict(accelerator, learner.model, some, augmenter.preprocessing, batch_size=config.valid_batch_size)
+        logits = predict(accelerator, learner.model, some, preprocessing, batch_size=config.valid_batch_size)
         predicted = (time.perf_counter() - started) / max(len(some), 1)
     if not bool(logits.isfinite().all()):
         raise UserError("the model's answers are not finite after the first updates: lower lr").of_launch()

@@ -17,7 +17,7 @@ from maskcls.cli.init import starting_set
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError
 from maskcls.machine import cpu_has_bf16
-from maskcls.training.experiment import read_data
+from maskcls.training.builders import read_data
 from tests.helpers import ROOT
 
 PATHS: dict[str, object] = {"data_dir": "data/images", "infer_data_dir": "data/eval"}

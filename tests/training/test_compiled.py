@@ -12,7 +12,7 @@ from accelerate.utils import TorchDynamoPlugin
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from maskcls.config import load_config
-from maskcls.training.experiment import build_learner, open_data
+from maskcls.training.builders import build_learner, open_data
 from maskcls.training.loop import predict, train_one_epoch
 from maskcls.training.processes import Launch
 from maskcls.training.state import weights_of
@@ -50,7 +50,7 @@ def learnt(
         ),
     )  # fmt: skip
     data = open_data(config, launch)
-    learner, losses = build_learner(config, launch, data)
+    learner, _ = build_learner(config, launch, data)
     faces = open_faces(config, launch, data)
     assert learner.model.gradient_as_bucket_view  # gradients lie where they meet, not a second time elsewhere
     meetings: list[int] = []  # of a bucket: here one takes all weights
@@ -59,14 +59,14 @@ def learnt(
     )
     for epoch in (1, 2):
         updates = train_one_epoch(
-            accelerator, learner, faces.data.train, faces.augmenter, losses, faces.plan, epoch=epoch, log_interval=2,
+            learner, faces.batches, epoch=epoch, log_interval=2,
             max_grad_norm=0.5,
         )  # fmt: skip
         for _ in updates:
             pass
         with learner.averaged():
             some = replace(faces.data.valid, rows=faces.data.valid.rows[:7])
-            logits = predict(accelerator, learner.model, some, faces.augmenter.preprocessing, batch_size=3)
+            logits = predict(accelerator, learner.model, some, faces.preprocessing, batch_size=3)
             weights = weights_of(learner.model)
     launch.say(
         f"{how}: gradients met {len(meetings)} times in {learner.num_updates} updates of "

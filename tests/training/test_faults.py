@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from copy import copy
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from maskcls.config import load_config
 from maskcls.data.photo import BadPhotos
 from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
 from maskcls.errors import Fault, UserError
-from maskcls.training.experiment import build_learner, open_data
+from maskcls.training.builders import build_learner, open_data
 from maskcls.training.faults import faults_as_messages
 from maskcls.training.loop import MAX_SKIPPED, Learner, train_one_epoch
 from maskcls.training.processes import Launch
@@ -38,22 +39,20 @@ class Trial:
             ROOT / "configs" / "exp.yaml", [*overrides(sample, folder, model="vit"), "model=vit", *settings]
         )
         launch = Launch()
-        self.accelerator, self.folder = launch.accelerator, folder
-        self.accelerator.scaler = scaler
+        self.folder, launch.accelerator.scaler = folder, scaler
         data = open_data(config, launch)
-        self.learner, self.losses = build_learner(config, launch, data)
+        self.learner, _ = build_learner(config, launch, data)
         self.config, self.faces = config, open_faces(config, launch, data)
 
     def faults(self, accelerator: Any = None, run_folder: Path | None = None) -> Any:
-        return faults_as_messages(
-            accelerator or self.accelerator, self.config, self.learner, self.faces.data, self.faces.plan,
-            RunFolder(run_folder or self.folder),
-        )  # fmt: skip
+        learner = copy(self.learner)
+        learner.accelerator = accelerator or learner.accelerator
+        run = RunFolder(run_folder or self.folder)
+        return faults_as_messages(self.config, learner, self.faces.data, self.faces.batches, run)
 
     def learn(self, epoch: int = 1, *, log_interval: int = 100) -> Iterator[dict[str, float]]:
         return train_one_epoch(
-            self.accelerator, self.learner, self.faces.data.train, self.faces.augmenter, self.losses, self.faces.plan,
-            epoch=epoch, log_interval=log_interval, max_grad_norm=self.config.max_grad_norm,
+            self.learner, self.faces.batches, epoch=epoch, log_interval=log_interval, max_grad_norm=self.config.max_grad_norm,
             skips_non_finite=self.config.nan_policy == "skip_update",
         )  # fmt: skip
 
@@ -87,7 +86,7 @@ class BrokenPixels:
 
 def broken(trial: Trial, *updates: int) -> Trial:
     pixels = BrokenPixels(trial.faces, trial.learner, set(updates))
-    trial.faces = trial.faces._replace(data=trial.faces.data.opened(pixels))  # type: ignore[arg-type]
+    trial.faces = trial.faces.opened(pixels)
     return trial
 
 
@@ -261,8 +260,7 @@ def test_photos_that_stay_on_the_device_are_named_when_its_memory_is_full(sample
     trial = Trial(sample, tmp_path)
     mapped = trial.faces.data.train.reader
     assert isinstance(mapped, MappedPixels)
-    data = trial.faces.data.opened(DevicePixels(mapped, torch.device("cpu")))
-    trial.faces = trial.faces._replace(data=data)
+    trial.faces = trial.faces.opened(DevicePixels(mapped, torch.device("cpu")))
     advice = r"; cache=none leaves 0\.0 GB of photos out of cpu, and decodes them in every epoch\."
     with pytest.raises(Fault, match=advice), trial.faults():
         allocate_too_much()
@@ -357,8 +355,6 @@ def test_mistakes_of_the_code_and_messages_that_are_clear_already_pass_through(t
 
 
 def test_what_is_only_tried_out_has_nothing_to_go_on_with(trial: Trial) -> None:
-    faults = faults_as_messages(
-        trial.accelerator, trial.config, trial.learner, trial.faces.data, trial.faces.plan, None
-    )
+    faults = faults_as_messages(trial.config, trial.learner, trial.faces.data, trial.faces.batches, None)
     with pytest.raises(Fault, match=r"Set max_device_batch_size=6: the updates stay the same\.$"), faults:
         allocate_too_much()

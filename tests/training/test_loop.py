@@ -27,7 +27,6 @@ from maskcls.labels import (
     decode_class,
     head_predictions,
     head_probabilities,
-    headline,
     num_outputs,
     targets_of,
 )
@@ -35,7 +34,8 @@ from maskcls.modeling.loss import build_losses, cross_entropy
 from maskcls.modeling.model import MODELS
 from maskcls.training import loop
 from maskcls.training.average import WeightAverage
-from maskcls.training.log_interval import LogInterval, NotFinite
+from maskcls.training.batches import Batches
+from maskcls.training.log_interval import NotFinite
 from maskcls.training.loop import EndlessOverflow, Learner, predict, score, seed_dropout, train_one_epoch
 
 CPU = torch.device("cpu")
@@ -306,17 +306,15 @@ def trained(
     plan = BatchPlan(num_photos, batch_size, 7, max_device_batch_size=max_device_batch_size)
     momentum = 0.0 if fused else 0.9  # torch's fused one is spoilt by an overflow in the first update
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, fused=fused)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: 1 / (1 + update))
+    scheduler: Any = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: 1 / (1 + update))
+    if steps_on_score:
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
     optimizer = accelerator.prepare(optimizer)
-    average = WeightAverage(model, average_decay) if average_decay else None
-    interval = LogInterval(torch.device("cpu"), headline(output))
-    learner = Learner(model, model, optimizer, scheduler, steps_on_score, average, interval)
+    learner = Learner(accelerator, model, model, own_losses(output), optimizer, scheduler, ema_decay=average_decay)
+    batches = Batches(photos, plan, augmenter(augmentation), output)
     yields: list[dict[str, float]] = []
     for epoch in range(1, num_epochs + 1):
-        yields += train_one_epoch(
-            accelerator, learner, photos, augmenter(augmentation), own_losses(output), plan, epoch=epoch,
-            log_interval=log_interval, max_grad_norm=max_grad_norm,
-        )  # fmt: skip
+        yields += train_one_epoch(learner, batches, epoch=epoch, log_interval=log_interval, max_grad_norm=max_grad_norm)
     return learner, [values for values in yields if values], len(yields)
 
 
@@ -332,12 +330,9 @@ def test_every_update_is_in_a_log_line_the_leftovers_too(
     photos = photos_of(MemoryPixels(37))
     optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.1))
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer.optimizer, 1.0)
-    interval = LogInterval(torch.device("cpu"), "mask")
-    learner = Learner(model, model, optimizer, scheduler, False, None, interval)
-    for values in train_one_epoch(
-        accelerator, learner, photos, augmenter(), own_losses("mask"), BatchPlan(37, 5, 7), epoch=1,
-        log_interval=log_interval, max_grad_norm=None,
-    ):  # fmt: skip
+    learner = Learner(accelerator, model, model, own_losses("mask"), optimizer, scheduler)
+    batches = Batches(photos, BatchPlan(37, 5, 7), augmenter(), "mask")
+    for values in train_one_epoch(learner, batches, epoch=1, log_interval=log_interval, max_grad_norm=None):
         if not values:
             continue
         at_line.append(learner.num_updates)
@@ -402,7 +397,7 @@ def test_accumulation_gives_the_same_weights(
 def test_loading_ahead_changes_nothing(accelerator: Accelerator, monkeypatch: pytest.MonkeyPatch) -> None:
     here, ahead = toy(), toy()
     trained(accelerator, here, num_epochs=2)
-    monkeypatch.setattr(loop, "threads_ahead", lambda device: 1)
+    monkeypatch.setattr("maskcls.training.batches.threads_ahead", lambda device: 1)
     trained(accelerator, ahead, num_epochs=2)
     assert torch.equal(weights(here), weights(ahead))
 
@@ -474,11 +469,13 @@ def test_an_epoch_goes_on_with_the_photos_that_it_has_not_had(accelerator: Accel
     plan = BatchPlan(23, 5, 7)
     optimizer = accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.1))
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer.optimizer, 1.0)
-    learner = Learner(model, model, optimizer, scheduler, False, None, LogInterval(torch.device("cpu"), "mask"), 9, 2)
-    yields = list(train_one_epoch(
-        accelerator, learner, photos, augmenter(), own_losses("mask"), plan, epoch=3, first_update=first_update,
-        log_interval=100, max_grad_norm=None,
-    ))  # fmt: skip
+    learner = Learner(accelerator, model, model, own_losses("mask"), optimizer, scheduler)
+    learner.num_updates, learner.num_skipped = 9, 2
+    batches = Batches(photos, plan, augmenter(), "mask")
+    updates = train_one_epoch(
+        learner, batches, epoch=3, first_update=first_update, log_interval=100, max_grad_norm=None
+    )
+    yields = list(updates)
     assert pixels.read == plan.order(3)[first_update * 5 : 20].tolist()
     assert len(yields) == 4 - first_update and learner.num_updates == 9 + 4 - first_update
     assert learner.num_skipped == (2 if first_update else 0)  # the bound is an epoch's

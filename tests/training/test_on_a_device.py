@@ -22,7 +22,7 @@ from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, num_outputs
 from maskcls.modeling.loss import CRITERIA, build_losses
 from maskcls.reporting.check import estimate_lines
 from maskcls.training import processes
-from maskcls.training.experiment import build_learner, open_data
+from maskcls.training.builders import build_learner, open_data
 from maskcls.training.loop import predict
 from maskcls.training.preflight import try_out
 from maskcls.words import Words
@@ -54,9 +54,7 @@ def test_an_update_and_a_prediction_of_every_shipped_config_stay_on_the_device(
         assert not any(watch.on_cpu for watch, is_read in zip(watched, reads, strict=True) if not is_read)
         assert {parameter.device for parameter in learner.model.parameters()} == {META}
         with Watch() as watch:
-            logits = predict(
-                launch.accelerator, learner.model, faces.data.valid, faces.augmenter.preprocessing, batch_size=5
-            )
+            logits = predict(launch.accelerator, learner.model, faces.data.valid, faces.preprocessing, batch_size=5)
         assert watch.waits == READS and logits.shape[0] == len(faces.data.valid) > 5
 
 
@@ -108,8 +106,8 @@ def test_a_check_counts_the_photos_that_a_run_will_keep_on_the_device(
     with standing_in() as launch, Watch():
         data = open_data(config, launch)
         with META:
-            learner, losses = build_learner(config, launch, data)
-        estimate = try_out(config, launch, data, learner, losses)
+            learner, plan = build_learner(config, launch, data)
+        estimate = try_out(config, launch, data, learner, plan)
     stored = Preprocessing(**config.preprocessing).stored_size
     kept = len(data.table) * int(np.prod(stored)) * 3 / 1e9 if cache_kind == "memory_map" else 0.0
     assert estimate.kept_gb == kept and estimate.memory_gb > 0.05 + kept

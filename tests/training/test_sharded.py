@@ -28,9 +28,8 @@ from maskcls.data.pixels import Pixels
 from maskcls.errors import UserError
 from maskcls.evaluation.selection import BestScore
 from maskcls.labels import id2label, num_outputs
-from maskcls.modeling.loss import HeadLosses
 from maskcls.reporting.check import check
-from maskcls.training.experiment import build_learner, open_data
+from maskcls.training.builders import build_learner, open_data
 from maskcls.training.loop import Learner, predict, train_one_epoch
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
@@ -116,19 +115,19 @@ def forget_models(launch: Launch) -> None:
     launch.accelerator.state.fsdp_plugin.set_mixed_precision("bf16")
 
 
-def built(config: Config, launch: Launch, data: FaceData) -> tuple[Learner, HeadLosses]:
+def built(config: Config, launch: Launch, data: FaceData) -> Learner:
     """Returns a learner whose weights, and those of each of its layers, are sharded."""
     forget_models(launch)
-    learner, losses = build_learner(config, launch, data)
+    learner, _ = build_learner(config, launch, data)
     assert sum(isinstance(module, FSDPModule) for module in learner.model.modules()) >= 3
     assert {type(weight.data) for weight in learner.model.parameters()} == {DTensor}
-    return learner, losses
+    return learner
 
 
-def make_updates(accelerator: Accelerator, learner: Learner, losses: HeadLosses, faces: Faces, numbers: range) -> None:
+def make_updates(learner: Learner, faces: Faces, numbers: range) -> None:
     """Makes some updates of the first epoch."""
     updates = train_one_epoch(
-        accelerator, learner, faces.data.train, faces.augmenter, losses, faces.plan, epoch=1, first_update=numbers.start,
+        learner, faces.batches, epoch=1, first_update=numbers.start,
         log_interval=2, max_grad_norm=0.5,
     )  # fmt: skip
     for _ in zip(numbers, updates, strict=False):
@@ -149,7 +148,7 @@ def averaged_weights(learner: Learner) -> dict[str, torch.Tensor]:
 
 def check_precision(accelerator: Accelerator, learner: Learner, network: nn.Module, faces: Faces) -> None:
     """Compares logits and the gradient of both processes' photos with those of the network that is not sharded."""
-    x = faces.augmenter.preprocessing.seen(faces.data.valid.pixels(np.arange(8)))
+    x = faces.preprocessing.seen(faces.data.valid.pixels(np.arange(8)))
     own = x.split(4)[accelerator.process_index]
     logits = learner.model.train()(pixel_values=own).logits.float()
     accelerator.backward(logits.square().mean())
@@ -172,7 +171,7 @@ def check_precision(accelerator: Accelerator, learner: Learner, network: nn.Modu
 
 def check_predictions(accelerator: Accelerator, learner: Learner, network: nn.Module, faces: Faces) -> None:
     """Predicts any number of photos, some of them bad, under the moving average."""
-    preprocessing, every = faces.augmenter.preprocessing, replace(faces.data.valid, rows=faces.data.valid.rows[:7])
+    preprocessing, every = faces.preprocessing, replace(faces.data.valid, rows=faces.data.valid.rows[:7])
     raw = weights_of(learner.model)
     with learner.averaged():
         served = weights_of(learner.model)
@@ -201,28 +200,28 @@ def check_model(model: str, launch: Launch, folder: Path, sample: Path) -> None:
     accelerator = launch.accelerator
     config = config_of(model, folder, sample)
     data = open_data(config, launch)
-    whole, losses = built(config, launch, data)
+    whole = built(config, launch, data)
     faces = open_faces(config, launch, data)
     assert faces.plan.num_accumulated == 2 and faces.plan.num_updates >= 4
     network = plain_network(config)
     check_precision(accelerator, whole, network, faces)
 
-    make_updates(accelerator, whole, losses, faces, range(2))
+    make_updates(whole, faces, range(2))
     check_predictions(accelerator, whole, network, faces)
     run_folder = RunFolder(folder / model)
     save_state(launch, whole, RunProgress(BestScore("f1")), run_folder, config=config, data_key="faces")
-    make_updates(accelerator, whole, losses, faces, range(2, 4))
-    resumed, _ = built(config, launch, data)
+    make_updates(whole, faces, range(2, 4))
+    resumed = built(config, launch, data)
     state, _ = newest_state(run_folder)
     assert state is not None
     restore(launch, resumed, state, data_key="faces")
     # As after a stop between an epoch's last update and its validation: the first forward is none of training.
-    predict(accelerator, resumed.model, faces.data.valid, faces.augmenter.preprocessing, batch_size=4)
-    make_updates(accelerator, resumed, losses, faces, range(2, 4))
+    predict(accelerator, resumed.model, faces.data.valid, faces.preprocessing, batch_size=4)
+    make_updates(resumed, faces, range(2, 4))
     assert same(weights_of(whole.model), weights_of(resumed.model))
     assert same(averaged_weights(whole), averaged_weights(resumed))
     logits = [
-        predict(accelerator, learner.model, faces.data.valid, faces.augmenter.preprocessing, batch_size=4)
+        predict(accelerator, learner.model, faces.data.valid, faces.preprocessing, batch_size=4)
         for learner in (whole, resumed)
     ]
     assert torch.equal(*logits)

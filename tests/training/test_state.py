@@ -20,11 +20,10 @@ from transformers import AutoModelForImageClassification
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError
 from maskcls.evaluation.selection import BestScore
-from maskcls.modeling.loss import HeadLosses
 from maskcls.training import durable
 from maskcls.training import state as state_module
+from maskcls.training.builders import build_learner
 from maskcls.training.durable import unfinished_beside
-from maskcls.training.experiment import build_learner
 from maskcls.training.log_interval import NotFinite
 from maskcls.training.loop import Learner, train_one_epoch
 from maskcls.training.processes import Launch
@@ -63,22 +62,21 @@ def faces(sample: Path, launch: Launch, tmp_path_factory: pytest.TempPathFactory
     return faces
 
 
-Build = Callable[..., tuple[Learner, HeadLosses]]
+Build = Callable[..., Learner]
 
 
 @pytest.fixture
 def build(sample: Path, launch: Launch, faces: Faces, tmp_path: Path) -> Build:
     """Returns what builds a learner of a model and settings."""
-    return lambda model, **more: build_learner(config(sample, tmp_path, model, **more), launch, faces.data)
+    return lambda model, **more: build_learner(config(sample, tmp_path, model, **more), launch, faces.data)[0]
 
 
 def learn(
-    launch: Launch, faces: Faces, learner: Learner, losses: HeadLosses, *, first: int, last: int,
-    log_interval: int = 100,
+    faces: Faces, learner: Learner, *, first: int, last: int, log_interval: int = 100
 ) -> None:  # fmt: skip
     """Makes the first epoch's updates from `first` (0: none is done) to `last`."""
     updates = train_one_epoch(
-        launch.accelerator, learner, faces.data.train, faces.augmenter, losses, faces.plan, epoch=1, first_update=first,
+        learner, faces.batches, epoch=1, first_update=first,
         log_interval=log_interval, max_grad_norm=1.0,
     )  # fmt: skip
     assert len(list(islice(updates, last - first))) == last - first
@@ -153,14 +151,14 @@ def state_of(run: RunFolder) -> State:
 def test_a_restored_learner_goes_on_to_the_last_bit(
     model: str, more: dict[str, object], launch: Launch, faces: Faces, build: Build, tmp_path: Path
 ) -> None:
-    learner, losses = build(model, **more)
-    learn(launch, faces, learner, losses, first=0, last=3)
+    learner = build(model, **more)
+    learn(faces, learner, first=0, last=3)
     if learner.steps_on_score:
         learner.scheduler.step(1.0)
         learner.scheduler.step(2.0)
     progress = saved(launch, learner, RunFolder(tmp_path), update=3)
 
-    other, _ = build(model, **more, seed=43)  # other first weights, as if nothing had been built the same
+    other = build(model, **more, seed=43)  # other first weights, as if nothing had been built the same
     assert not torch.equal(weight(other), weight(learner))
     if other.average:
         other.average.num_updates = 99
@@ -171,7 +169,7 @@ def test_a_restored_learner_goes_on_to_the_last_bit(
     assert any(stride[1] == 1 for stride in strides)  # channels last, which a state on disk does not know
 
     for one in (learner, other):
-        learn(launch, faces, one, losses, first=3, last=7)
+        learn(faces, one, first=3, last=7)
         if one.steps_on_score:
             one.scheduler.step(3.0)
             assert one.scheduler.num_bad_epochs == 0 and one.scheduler.best == 1.0
@@ -184,13 +182,13 @@ def test_a_run_that_goes_on_for_more_epochs_has_their_schedule(
     scheduler: str, arguments: str, launch: Launch, faces: Faces, build: Build, tmp_path: Path
 ) -> None:
     more = {"scheduler": scheduler, "scheduler_args": arguments, "optimizer": "SGD"}
-    learner, losses = build("convnext", **more, epochs=1)
-    learn(launch, faces, learner, losses, first=0, last=7)
+    learner = build("convnext", **more, epochs=1)
+    learn(faces, learner, first=0, last=7)
     saved(launch, learner, RunFolder(tmp_path), epoch=2)
-    longer, losses = build("convnext", **more, epochs=2)
+    longer = build("convnext", **more, epochs=2)
     restore(launch, longer, state_of(RunFolder(tmp_path)), data_key="these photos")
-    learn(launch, faces, longer, losses, first=0, last=7)
-    reference, _ = build("convnext", **more, epochs=2)
+    learn(faces, longer, first=0, last=7)
+    reference = build("convnext", **more, epochs=2)
     for _ in range(14):
         reference.optimizer.step()
         reference.scheduler.step()
@@ -210,14 +208,14 @@ def weight(learner: Learner, name: str | None = None) -> Tensor:
 def test_saving_changes_nothing_in_the_learner_not_even_before_its_first_update(
     launch: Launch, faces: Faces, build: Build, tmp_path: Path
 ) -> None:
-    (learner, losses), (other, _) = build("vit", ema_decay=0.9), build("vit", ema_decay=0.9)
+    learner, other = build("vit", ema_decay=0.9), build("vit", ema_decay=0.9)
     for one in (learner, other):
         if one is other:
             saved(launch, one, RunFolder(tmp_path))
-        learn(launch, faces, one, losses, first=0, last=2)
+        learn(faces, one, first=0, last=2)
         if one is other:
             saved(launch, one, RunFolder(tmp_path))
-        learn(launch, faces, one, losses, first=2, last=4)
+        learn(faces, one, first=2, last=4)
     assert assert_same(everything(launch, learner), everything(launch, other)) > 10
 
 
@@ -225,8 +223,8 @@ def test_saving_changes_nothing_in_the_learner_not_even_before_its_first_update(
 def test_the_model_of_a_state_opens_with_transformers_and_is_the_averaged_one(
     model: str, launch: Launch, faces: Faces, build: Build, tmp_path: Path
 ) -> None:
-    learner, losses = build(model, ema_decay=0.9)
-    learn(launch, faces, learner, losses, first=0, last=3)
+    learner = build(model, ema_decay=0.9)
+    learn(faces, learner, first=0, last=3)
     run = RunFolder(tmp_path)
     saved(launch, learner, run)
     with learner.averaged():
@@ -247,7 +245,7 @@ def test_the_model_of_a_state_opens_with_transformers_and_is_the_averaged_one(
 
 
 def test_the_weights_that_are_collected_are_not_the_live_ones(build: Build) -> None:
-    learner, _ = build("auto")
+    learner = build("auto")
     collected = weights_of(learner.model)
     with torch.no_grad():
         for parameter in learner.network.parameters():
@@ -259,8 +257,8 @@ def test_the_weights_that_are_collected_are_not_the_live_ones(build: Build) -> N
 def test_a_state_holds_nothing_that_can_execute_code(
     launch: Launch, faces: Faces, build: Build, tmp_path: Path
 ) -> None:
-    learner, losses = build("vit", ema_decay=0.9)
-    learn(launch, faces, learner, losses, first=0, last=1)
+    learner = build("vit", ema_decay=0.9)
+    learn(faces, learner, first=0, last=1)
     saved(launch, learner, RunFolder(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"last"}
     assert {path.name for path in (tmp_path / "last").iterdir()} == {
@@ -276,9 +274,9 @@ def test_a_state_holds_nothing_that_can_execute_code(
 def two_states(sample: Path, launch: Launch, faces: Faces, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder with a state of update 1, `previous`, and one of update 2, `last`."""
     folder = tmp_path_factory.mktemp("two")
-    learner, losses = build_learner(config(sample, folder, "convnext"), launch, faces.data)
+    learner, _ = build_learner(config(sample, folder, "convnext"), launch, faces.data)
     for update in (0, 1, 2):
-        learn(launch, faces, learner, losses, first=max(update - 1, 0), last=update)
+        learn(faces, learner, first=max(update - 1, 0), last=update)
         saved(launch, learner, RunFolder(folder), update=update)
     assert {path.name for path in folder.iterdir()} == {"last", "previous"}  # and no third one
     return folder
@@ -356,8 +354,8 @@ def test_a_kill_at_any_step_of_a_save_leaves_a_whole_state(
     class Killed(BaseException):
         """Nothing catches it, as nothing catches SIGKILL."""
 
-    learner, losses = build("convnext")
-    learn(launch, faces, learner, losses, first=0, last=1)
+    learner = build("convnext")
+    learn(faces, learner, first=0, last=1)
     before, met = run.path.with_name("before"), list[str]()
     run.path.rename(before)
     number = finished = 0
@@ -399,7 +397,7 @@ def test_a_kill_at_any_step_of_a_save_leaves_a_whole_state(
 
 
 def test_a_state_of_other_photos_or_of_another_version_is_refused(run: RunFolder, launch: Launch, build: Build) -> None:
-    learner, _ = build("convnext")
+    learner = build("convnext")
     with pytest.raises(UserError, match=r"last was learnt from other photos or labels than data_dir and the lists"):
         restore(launch, learner, state_of(run), data_key="other photos")
     state = state_of(run)
@@ -411,7 +409,7 @@ def test_a_state_of_other_photos_or_of_another_version_is_refused(run: RunFolder
 def test_a_gpu_that_is_full_is_no_state_that_does_not_fit(
     run: RunFolder, launch: Launch, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner, _ = build("convnext")
+    learner = build("convnext")
 
     def full(*arguments: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
@@ -432,7 +430,7 @@ def test_a_gpu_that_is_full_is_no_state_that_does_not_fit(
 def test_a_state_of_another_model_or_optimizer_is_refused(
     model: str, more: dict[str, object], run: RunFolder, launch: Launch, build: Build
 ) -> None:
-    learner, _ = build(model, **more)
+    learner = build(model, **more)
     with pytest.raises(UserError, match=rf"^{re.escape(str(run.last))} does not fit this model and optimizer: "):
         restore(launch, learner, state_of(run), data_key="these photos")
 
@@ -440,8 +438,8 @@ def test_a_state_of_another_model_or_optimizer_is_refused(
 def test_weights_that_a_broken_update_has_spoilt_are_not_saved(
     run: RunFolder, launch: Launch, faces: Faces, build: Build
 ) -> None:
-    learner, losses = build("convnext", optimizer="SGD", lr=1e30)
-    learn(launch, faces, learner, losses, first=0, last=3)
+    learner = build("convnext", optimizer="SGD", lr=1e30)
+    learn(faces, learner, first=0, last=3)
     with pytest.raises(NotFinite) as caught:
         saved(launch, learner, run, update=3)
     assert 2 <= caught.value.update <= 3
@@ -450,8 +448,8 @@ def test_weights_that_a_broken_update_has_spoilt_are_not_saved(
 
 
 def test_progress_is_what_it_was(run: RunFolder, launch: Launch, faces: Faces, build: Build) -> None:
-    learner, losses = build("convnext")
-    learn(launch, faces, learner, losses, first=0, last=1)
+    learner = build("convnext")
+    learn(faces, learner, first=0, last=1)
     run.log({"epoch": 1, "update": 1})
     progress = RunProgress(BestScore("loss", 0.1 + 0.2, 3), 4, 1, 12.25)
     save_state(launch, learner, progress, run, config=CONFIG, data_key="these photos")

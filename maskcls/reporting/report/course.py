@@ -46,8 +46,8 @@ def photos(material: Material) -> dict[str, Any]:
     import torch
 
     from maskcls.data.pixels import DecodedPixels
-    from maskcls.reporting.pictures import first_batch
-    from maskcls.training.experiment import augmenter_of, plan_of, read_data
+    from maskcls.training.batches import Batches
+    from maskcls.training.builders import build_augmenter, build_plan, read_data
 
     run = material.run
     lists = {"train_profile": str(run.train_profiles), "valid_profile": str(run.valid_profiles)}
@@ -65,8 +65,9 @@ def photos(material: Material) -> dict[str, Any]:
         for label in range(num_classes)
     ]  # fmt: skip
 
-    augmenter = augmenter_of(config, preprocessing, torch.device("cpu"))
-    pictures, positions = first_batch(data.train, augmenter, plan_of(config, data, num_processes=1))
+    plan = build_plan(config, data.train, num_processes=1)
+    augmenter = build_augmenter(config, preprocessing, torch.device("cpu"))
+    pictures, positions = Batches(data.train, plan, augmenter, config.output).first_pictures()
     batch = [
         {"image": _small(picture), "name": material.word.class_name("class", int(encode_class(*label)))}
         for picture, label in zip(pictures, data.train.labels[positions], strict=True)

@@ -1,4 +1,4 @@
-"""What a config describes, built: the faces that a run learns from, and what learns. A run and its check start here."""
+"""What a config describes, built: the photos to learn from, and what learns. A run and its check start here."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from maskcls.config import TABLES, Config
@@ -21,14 +22,11 @@ from maskcls.data.pixels import DecodedPixels, MappedPixels, mean_and_std, on_de
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.errors import UserError
 from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import class_counts, head_probabilities, headline, id2label, num_outputs, targets_of
+from maskcls.labels import class_counts, head_probabilities, id2label, num_outputs, targets_of
 from maskcls.machine import decoding_threads, process_number
-from maskcls.modeling.loss import HeadLosses, build_losses
+from maskcls.modeling import loss, optim, scheduler
+from maskcls.modeling.loss import HeadLosses
 from maskcls.modeling.model import attention_for
-from maskcls.modeling.optim import build_optimizer
-from maskcls.modeling.scheduler import build_scheduler, steps_on_score
-from maskcls.training.average import WeightAverage
-from maskcls.training.log_interval import LogInterval
 from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
@@ -65,7 +63,7 @@ def read_data(config: Config) -> FaceData:
 
 def open_pixels(
     config: Config, launch: Launch, data: FaceData, run: RunFolder | None = None, *, only_looks: bool = False
-) -> tuple[FaceData, Augmenter]:
+) -> tuple[FaceData, Preprocessing]:
     """Returns the photos, which can be decoded now, and how they become what the model sees. Collective.
 
     The first process of each machine decodes once (and names bad photos), the others read what it wrote. run: whose
@@ -86,9 +84,8 @@ def open_pixels(
         rows = data.train.rows[:: len(data.train) // LOOKED_AT + 1] if only_looks else data.train.rows
         computed = launch.on_main(lambda: mean_and_std(pixels, rows, least_std=LEAST_STD))
         preprocessing = preprocessing.with_statistics(*computed)
-    device = launch.accelerator.device
-    data = data.opened(on_device(pixels, device), of_one_colour=() if only_looks else cache.of_one_colour)
-    return data, augmenter_of(config, preprocessing, device)
+    reader = on_device(pixels, launch.accelerator.device)
+    return data.opened(reader, of_one_colour=() if only_looks else cache.of_one_colour), preprocessing
 
 
 def preprocessing_of(config: Config, launch: Launch, run: RunFolder | None) -> Preprocessing:
@@ -106,8 +103,8 @@ def preprocessing_of(config: Config, launch: Launch, run: RunFolder | None) -> P
     return known
 
 
-def augmenter_of(config: Config, preprocessing: Preprocessing, device: torch.device) -> Augmenter:
-    """Returns how stored pixels become what the model sees in training."""
+def build_augmenter(config: Config, preprocessing: Preprocessing, device: torch.device) -> Augmenter:
+    """Returns how stored pixels become what the model sees in training. Raises UserError as `augmentation_of`."""
     return Augmenter(augmentation_of(config), preprocessing, seed=config.seed, device=device)
 
 
@@ -123,14 +120,13 @@ def decoded_pixels(config: Config, table: Dataset, preprocessing: Preprocessing)
     return DecodedPixels(table, preprocessing, num_threads=num_threads)
 
 
-def plan_of(config: Config, data: FaceData, *, num_processes: int) -> BatchPlan:
-    """Returns which photos make which update. Raises UserError when there are too few of them."""
+def build_plan(config: Config, photos: Photos, *, num_processes: int) -> BatchPlan:
+    """Returns which training photos make which update. Raises UserError when there are too few of them."""
     balanced_over = None
     if config.sampling != "shuffle":
-        targets = targets_of(data.train.labels, "all")
-        balanced_over = targets[config.sampling.removeprefix("balanced_")]
+        balanced_over = targets_of(photos.labels, "all")[config.sampling.removeprefix("balanced_")]
     return BatchPlan(
-        len(data.train), config.train_batch_size, config.seed,
+        len(photos), config.train_batch_size, config.seed,
         num_processes=num_processes, max_device_batch_size=config.max_device_batch_size,
         balanced_over=balanced_over, unit=2 if augmentation_of(config).mixes else 1,
     )  # fmt: skip
@@ -146,43 +142,53 @@ def predictions_of(photos: Photos, logits: Tensor, output: str) -> Predictions:
     )  # fmt: skip
 
 
-def build_learner(config: Config, launch: Launch, data: FaceData) -> tuple[Learner, HeadLosses]:
-    """Returns model, optimizer and schedule, prepared by Accelerate, and the losses. Collective.
+def build_model(config: Config, device: torch.device) -> nn.Module:
+    """Returns the network, on the CPU, with the weights that the seed gives. Raises UserError when it cannot be built.
 
-    It needs no decoded photo, so that what cannot be built is told before the decoding. Raises UserError for batches,
-    weights, arguments and combinations that the config's own check cannot see.
+    device: where it will run.
     """
-    network, losses, optimizer, scheduler = launch.on_each(lambda: _learner_parts(config, launch, data))
-    model, optimizer = prepare(launch.accelerator, network, optimizer)
-    average = WeightAverage(model, config.ema_decay) if config.ema_decay else None
-    interval = LogInterval(launch.accelerator.device, headline(config.output))
-    return Learner(network, model, optimizer, scheduler, steps_on_score(scheduler), average, interval), losses
-
-
-def _learner_parts(
-    config: Config, launch: Launch, data: FaceData
-) -> tuple[nn.Module, HeadLosses, torch.optim.Optimizer, LRScheduler]:
-    """Returns the parts of a learner, as each process builds them for itself."""
-    accelerator, output = launch.accelerator, config.output
-    plan = plan_of(config, data, num_processes=launch.num_processes)
     torch.manual_seed(config.seed)
-    usual = 1 if config.criterion == "BCELoss" and num_outputs(output) == 2 else num_outputs(output)
-    num_labels = config.model_args.get("num_labels") or usual
-    network = TABLES["model"].builder(config.model)(
-        **config.model_args, image_size=config.height_width, id2label=id2label(output, num_labels),
-        attention=attention_for(accelerator.device),
+    heads = num_outputs(config.output)
+    usual = 1 if config.criterion == "BCELoss" and heads == 2 else heads
+    return TABLES["model"].builder(config.model)(
+        **config.model_args, image_size=config.height_width, attention=attention_for(device),
+        id2label=id2label(config.output, config.model_args.get("num_labels") or usual),
     )  # fmt: skip
-    losses = build_losses(
-        TABLES["criterion"].builder(config.criterion), config.criterion_args, output=output,
-        num_per_class=class_counts(data.train.labels),
-        head_weights=config.head_weights, device=accelerator.device,
+
+
+def build_losses(config: Config, photos: Photos, device: torch.device) -> HeadLosses:
+    """Returns the criterion for every head, weighted by the classes of the training photos. Raises UserError."""
+    return loss.build_losses(
+        TABLES["criterion"].builder(config.criterion), config.criterion_args, output=config.output,
+        num_per_class=class_counts(photos.labels), head_weights=config.head_weights, device=device,
     )  # fmt: skip
-    optimizer = build_optimizer(
+
+
+def build_optimizer(config: Config, network: nn.Module, *, scales_loss: bool) -> Optimizer:
+    """Returns the optimizer of the network's weights. scales_loss: as for fp16. Raises UserError."""
+    return optim.build_optimizer(
         TABLES["optimizer"].builder(config.optimizer), config.optimizer_args, network, lr=config.lr,
-        weight_decay=config.weight_decay, scales_loss=accelerator.scaler is not None,
+        weight_decay=config.weight_decay, scales_loss=scales_loss,
     )  # fmt: skip
-    scheduler = build_scheduler(
+
+
+def build_scheduler(config: Config, optimizer: Optimizer, plan: BatchPlan) -> LRScheduler:
+    """Returns the schedule over all updates of the run. Raises UserError when it refuses an argument."""
+    return scheduler.build_scheduler(
         TABLES["scheduler"].builder(config.scheduler), config.scheduler_args, optimizer,
         total_updates=plan.num_updates * config.epochs,
     )  # fmt: skip
-    return network, losses, optimizer, scheduler
+
+
+def build_learner(config: Config, launch: Launch, data: FaceData) -> tuple[Learner, BatchPlan]:
+    """Returns what learns, and which photos make which update, as train.py builds them for a run. Collective."""
+    accelerator = launch.accelerator
+    with launch.together():
+        plan = build_plan(config, data.train, num_processes=launch.num_processes)
+        network = build_model(config, accelerator.device)
+        losses = build_losses(config, data.train, accelerator.device)
+        optimizer = build_optimizer(config, network, scales_loss=accelerator.scaler is not None)
+        schedule = build_scheduler(config, optimizer, plan)
+    model, optimizer = prepare(accelerator, network, optimizer)
+    learner = Learner(accelerator, network, model, losses, optimizer, schedule, ema_decay=config.ema_decay)
+    return learner, plan

@@ -8,7 +8,7 @@ import pytest
 
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError
-from maskcls.training.experiment import preprocessing_of
+from maskcls.training.builders import preprocessing_of
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, overrides
