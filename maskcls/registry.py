@@ -67,14 +67,13 @@ class Table:
 
     def problems(self, name: str, arguments: Mapping[str, Any]) -> list[Problem]:
         """Returns what is wrong with building `name` with `arguments`, one for each mistake."""
-        rows = _table_rows(self.module, self.variable)
-        if name in rows:
-            known = _arguments_of(self.module, rows[name])
-        elif self.torch_module and name in (classes := _public_classes(self.torch_module)):
-            known = _arguments_of(classes[name], name)
-        else:
-            text = f"unknown {self.kind} {name!r}.{self._near(name)} Known: {', '.join(self.names())}{self._torch()}"
+        rows, classes = _table_rows(self.module, self.variable), _public_classes(self.torch_module)
+        if name not in rows and name not in classes:
+            near = did_you_mean(name, [*self.names(), *classes])
+            others = f", and the classes of {self.torch_module}" if classes else ""
+            text = f"unknown {self.kind} {name!r}.{near} Known: {', '.join(self.names())}{others}"
             return [Problem(self.kind, text)]
+        known = _arguments_of(self.module, rows[name]) if name in rows else _arguments_of(classes[name], name)
         offered = [argument for argument in (*self.shared.names, *known.names) if argument not in self.supplied]
         texts = []
         for argument in [] if known.is_open else arguments:
@@ -120,13 +119,6 @@ class Table:
             and isinstance(term.get(f"{self.kind}_args") or {}, dict)
         )
 
-    def _near(self, name: str) -> str:
-        others = list(_public_classes(self.torch_module)) if self.torch_module else []
-        return did_you_mean(name, self.names() + others)
-
-    def _torch(self) -> str:
-        return f", and the classes of {self.torch_module}" if self.torch_module else ""
-
 
 def check_number(place: str, name: str, value: Any, *, least: float = 0, most: float = math.inf) -> None:
     """Raises UserError, which names the argument and its place in the YAML, unless it is a number in these bounds."""
@@ -163,9 +155,11 @@ def _table_rows(module: str, variable: str) -> dict[str, str]:
 
 
 @cache
-def _public_classes(module: str) -> dict[str, str]:
-    """Returns class name -> the module that defines it, for the public classes of a torch module."""
-    classes = {}
+def _public_classes(module: str | None) -> dict[str, str]:
+    """Returns class name -> the module that defines it, for the public classes of a torch module; none of no module."""
+    classes: dict[str, str] = {}
+    if module is None:
+        return classes
     for node in _parsed(module).body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             classes[node.name] = module

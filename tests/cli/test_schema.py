@@ -26,7 +26,6 @@ def test_the_schema_describes_every_key(monkeypatch: pytest.MonkeyPatch, capsys:
         assert entry.keys().isdisjoint({"may_change", "is_runtime"})
         if key not in printed["required"]:
             assert entry["default"] == Config.model_fields[key].default
-    assert len(printed["properties"]) > 30
 
 
 def test_the_schema_offers_the_tables_names_and_allows_torchs() -> None:
@@ -36,7 +35,6 @@ def test_the_schema_offers_the_tables_names_and_allows_torchs() -> None:
             assert properties[key]["anyOf"] == [{"enum": table.names()}, {"type": "string"}]
         else:
             assert properties[key]["enum"] == table.names()
-    assert len(TABLES) == 6
     assert properties["optimizer"]["default"] == "AdamW"
 
 
