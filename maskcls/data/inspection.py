@@ -11,8 +11,9 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import cast
@@ -57,9 +58,9 @@ class Finding:
 
     severity: str  # error: training would stop or be wrong; warning: should be looked at; note
     kind: str  # one short word for all findings of this kind
-    profile: str  # empty: it is about all photos
-    file: str  # name inside the profile folder; empty: it is about the whole profile
     text: str  # one sentence
+    profile: str = ""  # empty: it is about all photos
+    file: str = ""  # name inside the profile folder; empty: it is about the whole profile
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def inspect_profiles(
     """
     findings = _in_both_lists(train, valid)
     if problem := folder_problem(Path(data_dir)) or encoding_problem(str(data_dir)):
-        return [Finding("error", "missing", "", "", f"data_dir {data_dir} {problem}"), *findings]
+        return [Finding("error", "missing", f"data_dir {data_dir} {problem}"), *findings]
     files: list[tuple[str, str]] = []
     others: Counter[str] = Counter()
     for name in sorted({*train, *valid}):
@@ -105,7 +106,7 @@ def inspect_profiles(
             entries = folder_files(Path(data_dir), name)
         except UserError as error:
             where = f"{places[name]}: " if name in places else ""
-            findings.append(Finding("error", "missing", name, "", f"{where}{error}"))
+            findings.append(Finding("error", "missing", f"{where}{error}", profile=name))
             continue
         images, others_here = [entry for entry in entries if is_image(entry)], passed_over(entries)
         findings += _in_folder(name, images, unread_kinds(others_here), places.get(name))
@@ -133,8 +134,8 @@ def inspect_profiles(
 
 def save_findings(findings: Sequence[Finding], path: str | Path) -> None:
     """Writes a CSV, one row a finding: severity, kind, profile, file, text. Raises UserError when it cannot."""
-    columns = [field.name for field in fields(Finding)]
-    write_table(Path(path), columns, map(astuple, findings), overwrites=True)
+    columns = ("severity", "kind", "profile", "file", "text")
+    write_table(Path(path), columns, map(attrgetter(*columns), findings), overwrites=True)
 
 
 # Lists and folders
@@ -147,11 +148,11 @@ def _in_both_lists(train: Sequence[str], valid: Sequence[str]) -> list[Finding]:
         names_of_id[name.partition("_")[0]].append(name)
     for name in sorted(set(valid)):
         if name in training:
-            findings.append(Finding("error", "leak", name, "", "in both the training and the validation list"))
+            findings.append(Finding("error", "leak", "in both the training and the validation list", profile=name))
         others = [other for other in names_of_id[name.partition("_")[0]] if other != name]
         if others:
             text = f"validates, and the training list has this id as {listed(others)}: is that the same person?"
-            findings.append(Finding("warning", "same_id", name, "", text))
+            findings.append(Finding("warning", "same_id", text, profile=name))
     return findings
 
 
@@ -160,25 +161,29 @@ def _in_folder(name: str, images: list[str], unread: str, place: str | None) -> 
     try:
         parse_profile(name)
     except UserError as error:
-        findings.append(Finding("error", "name", name, "", f"{place}: {error}" if place else str(error)))
+        findings.append(Finding("error", "name", f"{place}: {error}" if place else str(error), profile=name))
     if unread:
         text = f"photos of a kind that cannot be read are left out: {unread}. Convert them to JPEG or PNG"
-        findings.append(Finding("warning", "unread_kind", name, "", text))
+        findings.append(Finding("warning", "unread_kind", text, profile=name))
     if not images:
-        return [*findings, Finding("error", "empty", name, "", "the folder has no photos")]
+        return [*findings, Finding("error", "empty", "the folder has no photos", profile=name)]
     stems = Counter(Path(image).stem for image in images)
     for image in images:
         stem = Path(image).stem
         if problem := stem_problem(image):
-            findings.append(Finding("error", "stem", name, image, problem))
+            findings.append(Finding("error", "stem", problem, profile=name, file=image))
         elif stems[stem] > 1:
             findings.append(
-                Finding("error", "stem_duplicate", name, image, f"one of {stems[stem]} photos called {stem}")
+                Finding(
+                    "error", "stem_duplicate", f"one of {stems[stem]} photos called {stem}", profile=name, file=image
+                )
             )
     counts, states = Counter(STEMS[stem]["mask"] for stem in stems.elements() if stem in STEMS), HEAD_CLASSES["mask"]
     if counts != USUAL_COUNTS:
         has, usual = (", ".join(f"{c[mask]} {states[mask]}" for mask in USUAL_COUNTS) for c in (counts, USUAL_COUNTS))
-        findings.append(Finding("warning", "stem_count", name, "", f"photos by mask state: {has}; usual are {usual}"))
+        findings.append(
+            Finding("warning", "stem_count", f"photos by mask state: {has}; usual are {usual}", profile=name)
+        )
     return findings
 
 
@@ -202,7 +207,7 @@ def _tiny_groups(split: str, names: Sequence[str], photos: list[_Photo]) -> list
         return []
     about = {"train": "training groups: hard to learn", "valid": "validation groups: their scores are uncertain"}[split]
     text = f"fewer than {MIN_PEOPLE} people in {about}: {'; '.join(small)}"
-    return [Finding("warning", "tiny_group", "", "", text)]
+    return [Finding("warning", "tiny_group", text)]
 
 
 def _parsed(names: set[str]) -> Iterator[Profile]:
@@ -241,7 +246,7 @@ def _in_photo(photo: _Photo) -> list[Finding]:
     from PIL import Image
 
     def found(severity: str, kind: str, text: str) -> Finding:
-        return Finding(severity, kind, photo.profile, photo.file, text)
+        return Finding(severity, kind, text, profile=photo.profile, file=photo.file)
 
     if not photo.format:
         return [found("error", "unreadable", f"cannot be read: {photo.problem}")]
@@ -279,7 +284,7 @@ def _counted(photos: list[_Photo], others: Counter[str]) -> list[Finding]:
     if modes:
         named = ", ".join(f"{mode} ({count})" for mode, count in modes.most_common())
         texts["mode"] = f"photos that are converted to RGB, by mode: {named}"
-    return [Finding("note", kind, "", "", text) for kind, text in texts.items()]
+    return [Finding("note", kind, text) for kind, text in texts.items()]
 
 
 # Photos compared
@@ -302,7 +307,7 @@ def _duplicates(photos: list[_Photo], lists: Mapping[str, set[str]]) -> list[Fin
         text = f"the same bytes as {listed(others)}" + (
             ", in both the training and the validation list" if is_leak else ""
         )
-        findings.append(Finding(severity, kind, photo.profile, photo.file, text))
+        findings.append(Finding(severity, kind, text, profile=photo.profile, file=photo.file))
     return findings
 
 
@@ -316,7 +321,7 @@ def _near_duplicates(photos: list[_Photo], lists: Mapping[str, set[str]]) -> lis
     findings = []
     for j, (crosses, i) in likest.items():
         text = f"looks the same as {distinct[i].path}" + (", training and validation" if crosses else "")
-        findings.append(Finding("warning", "near_duplicate", distinct[j].profile, distinct[j].file, text))
+        findings.append(Finding("warning", "near_duplicate", text, profile=distinct[j].profile, file=distinct[j].file))
     return findings
 
 

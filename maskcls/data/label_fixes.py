@@ -99,7 +99,13 @@ def correct_labels(photos: Sequence[Photo], path: str | Path, folders: Sequence[
             f"{fixes[0].profile!r}.{near} Give label_fixes a CSV about these people, or set it to null"
         )
     changed = [after.profile for before, after in zip(photos, corrected, strict=True) if before != after]
-    return CorrectedPhotos(corrected, len(changed), sorted(set(changed)), len(fixes), num_unmatched)
+    return CorrectedPhotos(
+        photos=corrected,
+        num_photos=len(changed),
+        people=sorted(set(changed)),
+        num_rows=len(fixes),
+        num_unmatched_rows=num_unmatched,
+    )
 
 
 def _say(said: dict[str, LabelFix], fix: LabelFix, person: str) -> list[str]:

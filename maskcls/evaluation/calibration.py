@@ -84,12 +84,15 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray) -> list[Bin]:
     numbers = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, NUM_BINS - 1)
     return [
         Bin(
-            float(edges[number]), float(edges[number + 1]), int(inside.sum()),
-            float(confidence[inside].mean()), float(is_right[inside].mean()),
+            low=float(edges[number]),
+            high=float(edges[number + 1]),
+            num_photos=int(inside.sum()),
+            confidence=float(confidence[inside].mean()),
+            accuracy=float(is_right[inside].mean()),
         )
         for number in range(NUM_BINS)
         if (inside := numbers == number).any()
-    ]  # fmt: skip
+    ]
 
 
 def expected_error(bins: list[Bin]) -> float:

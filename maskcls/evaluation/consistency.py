@@ -6,8 +6,10 @@ photo. Only predictions by a model that did not learn from the photo (its run va
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 
@@ -94,22 +96,16 @@ def _person_suspects(predictions: Predictions, head: str) -> list[Suspect]:
     other, suspicion = _best_other(pooled, labels)
     votes = np.bincount(person, predictions.predicted(head) == other[person]).astype(np.int64)
     suspicion = suspicion * votes / num_photos
-    classes = HEAD_CLASSES[head]
     notes = [""] * len(names)
     if head == "age":
         ages = predictions.ages[first]
         years = np.where(other > labels, _FIRST_YEARS[other] - ages, ages - _FIRST_YEARS[other + 1] + 1)
         suspicion = suspicion * np.minimum(years / SURE_YEARS, 1)
         notes = [f"; labelled {age}, {near} from it" for age, near in zip(ages, map(_in_years, years), strict=True)]
-    return [
-        Suspect(
-            name, "", head, classes[label], classes[to], float(value), int(speak),
-            f"{speak} of {number} photos say {classes[to]}{note}",
-        )
-        for name, label, to, value, speak, number, note in zip(
-            names.tolist(), labels, other, suspicion, votes, num_photos, notes, strict=True
-        )
-    ]  # fmt: skip
+    answers = [HEAD_CLASSES[head][to] for to in other]
+    counts = [f"{speak} of {number} photos say " for speak, number in zip(votes, num_photos, strict=True)]
+    reasons = ["".join(parts) for parts in zip(counts, answers, notes, strict=True)]
+    return _suspects(head, labels, other, names, [""] * len(names), suspicion, votes, reasons)
 
 
 def _photo_suspects(predictions: Predictions, head: str) -> list[Suspect]:
@@ -128,11 +124,24 @@ def _photo_suspects(predictions: Predictions, head: str) -> list[Suspect]:
                 f"swapped with {stems[sibling]}: exchanged, the two labels explain the predictions "
                 f"{np.exp(gain):,.0f} times better"
             )
+    return _suspects(head, labels, other, predictions.people, stems, suspicion, num_photos, reasons)
+
+
+def _suspects(head: str, labels: np.ndarray, other: np.ndarray, *columns: Iterable[Any]) -> list[Suspect]:
+    """Returns what stands in the columns of profiles, stems, suspicions, numbers of photos and reasons, row by row."""
+    classes = HEAD_CLASSES[head]
     return [
-        Suspect(profile, stem, head, classes[label], classes[to], float(value), int(speak), reason)
-        for profile, stem, label, to, value, speak, reason in zip(
-            predictions.people.tolist(), stems, labels, other, suspicion, num_photos, reasons, strict=True
+        Suspect(
+            profile=str(profile),
+            stem=stem,
+            head=head,
+            label=classes[label],
+            prediction=classes[to],
+            suspicion=float(suspicion),
+            num_photos=int(num_photos),
+            reason=reason,
         )
+        for label, to, profile, stem, suspicion, num_photos, reason in zip(labels, other, *columns, strict=True)
     ]
 
 

@@ -111,7 +111,7 @@ def inspected(
             progress=bar.update, places=_places(config),
         )  # fmt: skip
     if problem is not None and not any(finding.severity == "error" for finding in findings):
-        findings = [Finding("error", "split", "", "", str(problem)), *findings]
+        findings = [Finding("error", "split", str(problem)), *findings]
     return findings
 
 

@@ -109,19 +109,22 @@ def test_bad_folders_are_all_told_and_the_others_still_looked_at(data: Data) -> 
     data.photo(other, "mask1").write_bytes(b"")
     findings = data.inspect()
     assert [finding for finding in findings if finding.severity == "error"] == [
-        Finding("error", "empty", "7_male_Asian_30", "", "the folder has no photos"),
+        Finding("error", "empty", "the folder has no photos", profile="7_male_Asian_30"),
         Finding(
             "error",
             "missing",
-            "8_male_Asian_30",
-            "",
             f"8_male_Asian_30 is listed, but {data.folder} has no such folder",
+            profile="8_male_Asian_30",
         ),
-        Finding("error", "missing", bad[5], "", f"profile {bad[5]}: {data.folder}/{bad[5]} cannot be read: {NUL}"),
-        Finding("error", "name", bad[0], "", "'5_man_Asian_30': gender 'man' is neither male nor female"),
-        Finding("error", "name", bad[1], "", "'6_male_Asian_300': age '300' is not a number of years from 0 to 120"),
-        Finding("error", "name", bad[2], "", "'nobody' is not id_gender_race_age, for example 000001_female_Asian_45"),
-        Finding("error", "unreadable", other, findings[6].file, "cannot be read: it is not an image"),
+        Finding("error", "missing", f"profile {bad[5]}: {data.folder}/{bad[5]} cannot be read: {NUL}", profile=bad[5]),
+        Finding("error", "name", "'5_man_Asian_30': gender 'man' is neither male nor female", profile=bad[0]),
+        Finding(
+            "error", "name", "'6_male_Asian_300': age '300' is not a number of years from 0 to 120", profile=bad[1]
+        ),
+        Finding(
+            "error", "name", "'nobody' is not id_gender_race_age, for example 000001_female_Asian_45", profile=bad[2]
+        ),
+        Finding("error", "unreadable", "cannot be read: it is not an image", profile=other, file=findings[6].file),
     ]
     assert sum(finding.kind == "duplicate" for finding in findings) == 7  # the bad folders' photos are looked at too
 
@@ -152,7 +155,7 @@ def test_photos_of_a_kind_that_cannot_be_read_are_named_with_what_to_do(data: Da
         (data.folder / name / file).touch()
     warning, note = data.found("unread_kind", "ignored")
     text = "photos of a kind that cannot be read are left out: 2 .heic, 1 .dng. Convert them to JPEG or PNG"
-    assert warning == Finding("warning", "unread_kind", name, "", text)
+    assert warning == Finding("warning", "unread_kind", text, profile=name)
     assert set(note.text.partition(": ")[2].split(", ")) == {"2 hidden", "2 .heic", "1 .dng", "1 .txt"}
 
 
@@ -173,12 +176,15 @@ def test_wrong_doubled_and_missing_stems_are_told(data: Data) -> None:
     twice = sorted(path.name for path in (data.folder / doubled).glob("mask2.*"))
     *errors, few, many, fewest = data.found("stem", "stem_duplicate", "stem_count")
     assert errors == [
-        Finding("error", "stem", odd, "selfie.jpg", f"a photo is called {STEMS}, exactly so"),
-        *(Finding("error", "stem_duplicate", doubled, file, "one of 2 photos called mask2") for file in twice),
+        Finding("error", "stem", f"a photo is called {STEMS}, exactly so", profile=odd, file="selfie.jpg"),
+        *(
+            Finding("error", "stem_duplicate", "one of 2 photos called mask2", profile=doubled, file=file)
+            for file in twice
+        ),
     ]
     usual = "usual are 5 worn, 1 incorrect, 1 not_worn"
     assert [few, many, fewest] == [
-        Finding("warning", "stem_count", name, "", f"photos by mask state: {counts}; {usual}")
+        Finding("warning", "stem_count", f"photos by mask state: {counts}; {usual}", profile=name)
         for name, counts in {
             odd: "4 worn, 1 incorrect, 1 not_worn",
             doubled: "6 worn, 1 incorrect, 1 not_worn",
@@ -196,8 +202,8 @@ def test_a_person_in_both_lists_is_a_leak_and_an_id_in_both_a_question(data: Dat
     data.valid += [both, new]
     question = f"validates, and the training list has this id as {old}: is that the same person?"
     assert [finding for finding in data.found("leak", "same_id") if not finding.file] == [
-        Finding("error", "leak", both, "", "in both the training and the validation list"),
-        Finding("warning", "same_id", new, "", question),
+        Finding("error", "leak", "in both the training and the validation list", profile=both),
+        Finding("warning", "same_id", question, profile=new),
     ]
 
 
@@ -215,8 +221,6 @@ def test_groups_of_fewer_than_ten_people_are_named_with_their_numbers(data: Data
     assert train == Finding(
         "warning",
         "tiny_group",
-        "",
-        "",
         "fewer than 10 people in training groups: hard to learn: not_worn, male, <30 has 9; male 30-59 has 0; "
         "male >=60 has 0; female <30 has 0; female 30-59 has 0; female >=60 has 0",
     )
@@ -268,7 +272,7 @@ def test_an_extension_that_says_another_format_is_noted_and_two_pictures_in_a_jp
     with Image.open(data.folder / name / "mask2.jpg") as opened:
         assert opened.format == "MPO"
     assert data.found("extension") == [
-        Finding("note", "extension", name, "mask1.png", "a JPEG file, though it is called .png")
+        Finding("note", "extension", "a JPEG file, though it is called .png", profile=name, file="mask1.png")
     ]
 
 
@@ -288,9 +292,9 @@ def test_odd_modes_sizes_and_turns_are_told(data: Data) -> None:
     Image.effect_noise((384, 512), 60).convert("RGBA").save(data.folder / second / "mask1.png")
     cmyk, *notes = data.found("cmyk", "mode", "tiny", "shapes", "turned")
     text = "has the colours of a printer, CMYK: look whether they come out right"
-    assert cmyk == Finding("warning", "cmyk", name, "mask1.jpg", text)
+    assert cmyk == Finding("warning", "cmyk", text, profile=name, file="mask1.jpg")
     assert notes == [
-        Finding("note", kind, "", "", text)
+        Finding("note", kind, text)
         for kind, text in {
             "mode": "photos that are converted to RGB, by mode: L (1), RGBA (1)",
             "shapes": "photos of 2 shapes; width / height is most often 0.75 (83), 2 (1)",
@@ -317,9 +321,9 @@ def test_equal_bytes_are_a_leak_across_the_lists_and_else_a_warning(data: Data) 
     of_both, file_of_both = copy((second, "normal"), (validating, "normal"))
     leak = f"the same bytes as {second}/{of_both}, in both the training and the validation list"
     assert data.found("leak", "duplicate", "near_duplicate") == [
-        Finding("error", "leak", validating, file_of_both, leak),
-        Finding("warning", "duplicate", first, of_one, f"the same bytes as {first}/{file_of_one}"),
-        Finding("warning", "duplicate", second, of_two, f"the same bytes as {third}/{file_of_two}"),
+        Finding("error", "leak", leak, profile=validating, file=file_of_both),
+        Finding("warning", "duplicate", f"the same bytes as {first}/{file_of_one}", profile=first, file=of_one),
+        Finding("warning", "duplicate", f"the same bytes as {third}/{file_of_two}", profile=second, file=of_two),
     ]
 
 
@@ -329,7 +333,7 @@ def test_equal_photos_of_one_person_are_no_leak_even_if_the_person_is_in_both_li
     data.photo(name, "mask2").write_bytes(data.photo(name, "mask1").read_bytes())
     duplicate, leak = sorted(data.found("duplicate", "leak"), key=lambda finding: finding.kind)
     assert (duplicate.kind, duplicate.severity, duplicate.profile) == ("duplicate", "warning", name)
-    assert leak == Finding("error", "leak", name, "", "in both the training and the validation list")
+    assert leak == Finding("error", "leak", "in both the training and the validation list", profile=name)
 
 
 def test_many_equal_photos_are_one_finding_that_names_the_first(data: Data) -> None:
@@ -364,8 +368,10 @@ def test_a_changed_copy_under_another_person_is_found(
     like_mask1 = f"looks the same as {first}/{data.photo(first, 'mask1').name}"
     like_normal = f"looks the same as {first}/{data.photo(first, 'normal').name}, training and validation"
     assert set(data.found("near_duplicate", decode=decode)) == {
-        Finding("warning", "near_duplicate", second, data.photo(second, "mask5").name, like_mask1),
-        Finding("warning", "near_duplicate", validating, data.photo(validating, "mask1").name, like_normal),
+        Finding("warning", "near_duplicate", like_mask1, profile=second, file=data.photo(second, "mask5").name),
+        Finding(
+            "warning", "near_duplicate", like_normal, profile=validating, file=data.photo(validating, "mask1").name
+        ),
     }
 
 

@@ -246,7 +246,10 @@ def test_advice_names_the_precision_that_makes_a_gpu_quick(monkeypatch: pytest.M
 
 
 def test_findings_keep_their_columns_and_are_told_in_english(tmp_path: Path) -> None:
-    findings = [Finding("error", "split", "", "", "no people"), *[Finding("note", "stem", "a", "b.jpg", "odd")] * 7]
+    findings = [
+        Finding("error", "split", "no people"),
+        *[Finding("note", "stem", "odd", profile="a", file="b.jpg")] * 7,
+    ]
     assert finding_lines(findings, None, ENGLISH).split("\n")[-3:] == [
         "note     stem: a/b.jpg: odd", "note     stem: 2 more, see --fix-report", "found    1 error, 7 notes",
     ]  # fmt: skip
