@@ -1,9 +1,10 @@
-# make demo: set-up, sample data, training, prediction. make test: set-up, all tests. Both need only Python >= 3.11.
+# make demo: set-up, sample data, training, prediction. make test: set-up, all tests. make quick: those that take no
+# longer than a minute or two together, for after each change. All need only Python >= 3.11.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: demo test lint format docs clean
+.PHONY: demo quick test lint format docs clean
 
 # What running needs; the tests and the linters need more.
 .venv/installed: requirements.txt setup.cfg pyproject.toml
@@ -23,6 +24,9 @@ demo: .venv/installed
 	$(BIN)/python infer.py --model_dir $$run && \
 	echo "report:      $$run/report.html (open it in a browser)" && \
 	echo "predictions: $$run/output.csv $$run/probabilities.parquet (truth: $(DEMO)/eval_truth.csv)"
+
+quick: .venv/developed
+	$(BIN)/python -m pytest -m "not slow"
 
 test: .venv/developed
 	$(BIN)/python -m pytest

@@ -115,6 +115,7 @@ def marked() -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_or_hangs_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     parts = [
         Part("fails", python("print('step 1'); raise ValueError('no kernel for this')"), 30),
@@ -140,6 +141,7 @@ def test_a_part_that_fails_or_hangs_is_reported_and_the_others_go_on(tmp_path: P
     assert outcomes["elsewhere"].reason == ["GPUs here: 0, needed: 1"]
 
 
+@pytest.mark.slow
 def test_all_processes_of_a_part_end_with_it_in_whatever_session_they_are(tmp_path: Path) -> None:
     seen: list[int] = []
 
@@ -160,6 +162,7 @@ def test_all_processes_of_a_part_end_with_it_in_whatever_session_they_are(tmp_pa
     assert marked() == set()
 
 
+@pytest.mark.slow
 def test_the_whole_ends_in_time_and_says_which_parts_had_none(tmp_path: Path) -> None:
     parts = [Part("long", python(HANGS), 100), Part("next", python(LEAVES), 100)]
     outcomes = run_all(parts, tmp_path, seconds=2)
@@ -168,6 +171,7 @@ def test_the_whole_ends_in_time_and_says_which_parts_had_none(tmp_path: Path) ->
     assert (outcomes["next"].status, outcomes["next"].reason) == ("timed out", ["no time was left"])
 
 
+@pytest.mark.slow
 def test_a_timed_part_runs_alone(tmp_path: Path) -> None:
     code = (
         "import os, pathlib, time; at = pathlib.Path(os.environ['MASKCLS_PART_RESULT']); "

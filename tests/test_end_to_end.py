@@ -102,6 +102,7 @@ def test_inference_on_profile_folders_has_the_scores_that_validation_had(
         assert loss == pytest.approx(valid[f"valid/{head}_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_disk_that_has_no_room_for_the_report_costs_nothing_else(
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_disk_that_has_no_room_for_the_report_costs_nothing_else(
     assert [path.name for path in folder.iterdir() if "report" in path.name or "unfinished" in path.name] == []
 
 
+@pytest.mark.slow
 def test_a_run_without_cache_sees_the_same_pixels_and_so_has_the_same_losses(sample: Path, tmp_path: Path) -> None:
     losses = []
     for cache in ("memory_map", "none"):
@@ -134,6 +136,7 @@ def test_a_run_without_cache_sees_the_same_pixels_and_so_has_the_same_losses(sam
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_a_split_is_drawn_and_saved_when_no_validation_list_is_given(sample: Path, tmp_path: Path) -> None:
     more = {"train_profile": "null", "valid_profile": "null", "num_folds": 2, "fold": 1}
     train(load_config(CONFIGS["mask"], overrides(sample, tmp_path, model="convnext", **more)))
@@ -145,6 +148,7 @@ def test_a_split_is_drawn_and_saved_when_no_validation_list_is_given(sample: Pat
     assert train_people | valid_people == {p.name for p in (sample / "images").iterdir() if not p.name.startswith(".")}
 
 
+@pytest.mark.slow
 def test_mean_and_std_given_are_the_ones_that_inference_uses(sample: Path, tmp_path: Path) -> None:
     more = {"dataset_args": "{output: mask, mean: [0.1, 0.2, 0.3], std: [0.4, 0.5, 0.6]}"}
     train(load_config(CONFIGS["mask"], overrides(sample, tmp_path, model="convnext", **more)))
@@ -152,6 +156,7 @@ def test_mean_and_std_given_are_the_ones_that_inference_uses(sample: Path, tmp_p
     assert (known.mean, known.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_a_run_that_does_not_get_better(
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,6 +167,7 @@ def test_early_stopping_ends_a_run_that_does_not_get_better(
     assert "stopped: f1 has not been better for 2 epochs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [

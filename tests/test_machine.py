@@ -63,6 +63,7 @@ def test_only_an_nvidia_gpu_is_told_to_use_its_quick_kernels(
         torch.set_float32_matmul_precision(before)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such setting")
 def test_every_launch_keeps_freed_memory_so_that_a_check_times_the_program_that_will_run() -> None:
     code = """

@@ -308,6 +308,7 @@ def test_a_server_that_breaks_off_and_comes_back_has_lost_nothing(server: WandbS
     assert len(tracking.notes) == 1 and "pictures of people" in tracking.notes[0]
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_for_good_costs_seconds_and_the_sync_command_brings_it_everything(
     server: WandbServer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,14 +384,9 @@ with errors_end_the_program():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("wandb", "happens"),
-    [
-        ("offline", ""),
-        ("online", ""),
-        ("online", "service dies"),
-        pytest.param("online", "server goes", marks=pytest.mark.slow),
-    ],
+    ("wandb", "happens"), [("offline", ""), ("online", ""), ("online", "service dies"), ("online", "server goes")]
 )
 def test_after_a_fault_nothing_of_wandb_stands_beside_our_message(
     wandb: str, happens: str, server: WandbServer, run: RunFolder

@@ -222,6 +222,7 @@ def test_threads_that_build_at_once_all_get_the_table(images: Path, tmp_path: Pa
         assert len(tables(tmp_path / f"cache{attempt}")) == 1
 
 
+@pytest.mark.slow
 def test_processes_that_build_at_once_all_get_the_table(images: Path, tmp_path: Path) -> None:
     code = (
         "import sys, pathlib\n"

@@ -353,6 +353,7 @@ def test_decoding_tells_where_it_goes_and_how_large_it_is(
     assert capsys.readouterr().out.startswith(f"decoding once to {folder}: 2 MB (")
 
 
+@pytest.mark.slow
 def test_a_launch_waits_for_another_that_is_decoding_and_uses_its_pixels(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

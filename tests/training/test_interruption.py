@@ -119,6 +119,7 @@ def test_a_process_that_comes_to_the_end_of_its_update_is_not_ended() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "saved\n", "")
 
 
+@pytest.mark.slow
 def test_a_signal_that_comes_while_the_processes_agree_to_stop_does_not_end_the_saving() -> None:
     """The other process has been told before: this one is asked to stop when its update is already done."""
     ended = left(
@@ -145,6 +146,7 @@ def test_updates_that_take_long_have_longer_to_finish() -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
 
 
+@pytest.mark.slow
 def test_a_process_that_waits_for_another_one_hears_signals_too() -> None:
     """Python would call a handler only after the wait, which for a lost partner is never."""
     ended = left(

@@ -83,6 +83,7 @@ def test_a_launch_for_gpus_where_there_are_none_is_refused(processes: int, tmp_p
     assert done.stderr.count("error: ") == 1  # one process has nobody to miss: here its run folder is none
 
 
+@pytest.mark.slow
 def test_processes_that_accelerate_does_not_see_are_refused() -> None:
     """As where a cluster's own launcher sets WORLD_SIZE but not LOCAL_RANK, on a machine with GPUs."""
     done = run(__file__, "unseen", WORLD_SIZE="3", ACCELERATE_USE_CPU=None, PYTHONPATH=".")

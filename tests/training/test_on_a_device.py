@@ -41,7 +41,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    "name", [name if name == "multi_head" else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS]
+)
 def test_an_update_and_a_prediction_of_every_shipped_config_stay_on_the_device(
     name: str, sample: Path, cache: Path
 ) -> None:
@@ -58,10 +60,7 @@ def test_an_update_and_a_prediction_of_every_shipped_config_stay_on_the_device(
         assert watch.waits == READS and logits.shape[0] == len(faces.data.valid) > 5
 
 
-def test_there_are_as_many_shipped_configs_as_are_watched() -> None:
-    assert len(CONFIGS) == 8
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("cache_kind", ["memory_map", "none"])
 def test_pixels_that_do_not_stay_on_the_device_come_without_making_it_wait(
     cache_kind: str, sample: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -73,18 +72,21 @@ def test_pixels_that_do_not_stay_on_the_device_come_without_making_it_wait(
     assert [watch.waits for watch in watched if watch.waits] == [READS, READS]
 
 
+@pytest.mark.slow
 def test_accumulated_passes_do_not_wait_either(sample: Path, cache: Path) -> None:
     with standing_in() as launch:
         _, _, watched = epoch(shipped("demo", sample, cache, "max_device_batch_size=4"), launch)
     assert [len(watch.waits) for watch in watched].count(1) == 2 == sum(len(watch.waits) for watch in watched)
 
 
+@pytest.mark.slow
 def test_leaving_out_broken_updates_costs_one_wait_an_update(sample: Path, cache: Path) -> None:
     with standing_in() as launch:
         _, _, watched = epoch(shipped("demo", sample, cache), launch, skips=True)
     assert [len(watch.waits) for watch in watched[:3]] == [1, 1, 2]
 
 
+@pytest.mark.slow
 def test_weights_gradients_and_averages_are_float32_whatever_the_model_computes_in(sample: Path, cache: Path) -> None:
     casts = {}
     for precision in ("no", "bf16"):
@@ -97,6 +99,7 @@ def test_weights_gradients_and_averages_are_float32_whatever_the_model_computes_
     assert casts["bf16"] > casts["no"] + 40  # so the stand-in does compute in bf16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache_kind", ["memory_map", "none"])
 def test_a_check_counts_the_photos_that_a_run_will_keep_on_the_device(
     cache_kind: str, sample: Path, tmp_path: Path
@@ -151,6 +154,7 @@ def test_the_launches_of_every_recipe_are_those_of_the_documentation(name: str) 
     assert f"| {name} | {augmentation_launches(name)} |\n" in (ROOT / "docs" / "performance.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_launches_of_an_update_are_those_of_the_documentation(sample: Path, cache: Path) -> None:
     update, casts, prediction = config_launches("real_faces", sample, cache)
     row = f"| real_faces | {update} | {casts} | {prediction} |\n"

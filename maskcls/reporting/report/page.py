@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,7 @@ def _page(material: Material, sections: dict[str, dict[str, Any]], library: str,
     )  # fmt: skip
 
 
+@cache  # it takes longer than the rest of a page
 def _library() -> str:
     """Returns Vega, Vega-Lite and vega-embed (BSD-3-Clause) as one script."""
     import vl_convert
