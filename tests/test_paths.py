@@ -17,6 +17,7 @@ from maskcls.paths import (
     file_problem,
     folder_problem,
     full_path,
+    replacing,
     shipped,
     top_level,
     write_problem,
@@ -94,6 +95,13 @@ def test_a_file_that_is_written_whole_takes_its_place_or_leaves_nothing(tmp_path
     with written_whole(path) as unfinished:
         unfinished.write_text("after")
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"] and path.read_text() == "after"
+
+
+def test_what_cannot_be_made_is_told_by_its_own_name(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "a.csv"
+    with pytest.raises(FileNotFoundError) as caught, replacing(path) as unfinished:
+        unfinished.write_text("")
+    assert caught.value.filename == str(path)
 
 
 def test_of_two_that_write_a_file_at_once_the_last_one_wins(tmp_path: Path) -> None:
