@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from maskcls.paths import full_path, written_whole
+from maskcls.paths import full_path
 from maskcls.program import errors_end_the_program
 from maskcls.words import Words, language
 
@@ -47,7 +47,8 @@ def infer(
     from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
     from maskcls.modeling.model import attention_for, load_model
     from maskcls.progress import Progress
-    from maskcls.reporting import console, pictures
+    from maskcls.reporting import charts, console
+    from maskcls.reporting.drawing import save_chart
     from maskcls.training.answers import Answers
     from maskcls.training.builders import decoded_pixels
     from maskcls.training.loop import predict, score
@@ -103,8 +104,7 @@ def infer(
             trained_on = len(run.trained_people().intersection(photos.people))
             counts = {"photos": len(logits), "people": len(photos.people), "people_trained_on": trained_on}
             answers.save_scores({**counts, **scores, "f1_per_class": per_class})
-            with written_whole(answers.confusion_matrix) as file:
-                pictures.save_picture(file, pictures.confusion_picture(matrices))
+            save_chart(answers.confusion_matrix, charts.confusion(matrices))
             if trained_on:
                 print(word("trained_on", seen=trained_on, people=len(photos.people)))
             print("  ".join(f"{name} {value:.4f}" for name, value in scores.items()))

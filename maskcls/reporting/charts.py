@@ -47,11 +47,14 @@ def curves(history: Sequence[Mapping[str, Any]], word: Words) -> dict[str, Spec]
     return found
 
 
-def curves_sheet(history: Sequence[Mapping[str, Any]], word: Words) -> Spec:
-    """Returns the same charts in one, as a picture shows them: with titles and without what follows the pointer."""
+def curves_sheet(history: Sequence[Mapping[str, Any]]) -> Spec:
+    """Returns the same charts in one for a picture: with titles, without what follows the pointer, and in English.
+
+    Not every machine has a font with Hangul.
+    """
     panels = [
         {**chart, "title": chart["description"], "width": 540, "height": 240, "layer": chart["layer"][:2]}
-        for chart in curves(history, word).values()
+        for chart in curves(history, Words("en")).values()
     ]
     return {"concat": panels, "columns": 2, "resolve": {"scale": {"color": "independent"}}}
 

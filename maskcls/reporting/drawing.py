@@ -6,7 +6,10 @@ import json
 import re
 import unicodedata
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
+
+import numpy as np
 
 from maskcls.errors import UserError
 from maskcls.paths import written_whole
@@ -46,6 +49,13 @@ def drawn(chart: Spec, form: str = "png") -> bytes:
         return vl_convert.vegalite_to_svg(text).encode()
     text = _drawable(text, font)
     return vl_convert.vegalite_to_pdf(text) if form == "pdf" else vl_convert.vegalite_to_png(text, scale=SCALE)
+
+
+def pixels(picture: bytes) -> np.ndarray:
+    """Returns (H, W, 3) uint8 of a PNG."""
+    from PIL import Image
+
+    return np.asarray(Image.open(BytesIO(picture)).convert("RGB"))
 
 
 def save_chart(path: Path, chart: Spec) -> None:

@@ -12,8 +12,9 @@ from maskcls.data.dataset import FaceData
 from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
 from maskcls.paths import maskcls_command
-from maskcls.reporting import console, pictures
+from maskcls.reporting import charts, console, pictures
 from maskcls.reporting.dashboard import log_results
+from maskcls.reporting.drawing import drawn, pixels
 from maskcls.reporting.report import write_report
 from maskcls.training.batches import Batches
 from maskcls.training.loop import Learner
@@ -77,9 +78,9 @@ class Journal:
         epoch, update = self._progress.epoch, self._learner.num_updates
         self._tracking.log({f"valid/{name}": value for name, value in scores.items()}, epoch=epoch, update=update)
         if is_best:
-            confusion = pictures.confusion_picture(matrices)
-            pictures.save_picture(self._run.confusion_matrix, confusion)
-            self._tracking.log_pictures({"valid/confusion_matrix": confusion}, update=update)
+            picture = drawn(charts.confusion(matrices))
+            self._run.confusion_matrix.write_bytes(picture)
+            self._tracking.log_pictures({"valid/confusion_matrix": pixels(picture)}, update=update)
         seconds = time.time() - self._epoch_started
         print(console.epoch_line(epoch, self._config.epochs, scores, self._word, seconds=seconds, is_best=is_best))
         self._start_epoch(epoch + 1)
@@ -94,7 +95,7 @@ class Journal:
         """Draws the curves, writes the report, adds the results to wandb, and says where everything lies."""
         self._bar.__exit__()
         run, word, notes = self._run, self._word, self._tracking.notes
-        pictures.save_picture(run.curves, pictures.curves_picture(run.history()))
+        run.curves.write_bytes(drawn(charts.curves_sheet(run.history())))
         report = None
         if self._config.report:
             try:

@@ -1,31 +1,15 @@
-"""Pictures of a run: confusion matrices, curves, and sheets of labelled photos."""
+"""Sheets of labelled photos, as the model sees them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from io import BytesIO
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from maskcls.data.dataset import Photos
 from maskcls.labels import HEAD_CLASSES, headline, targets_of
-from maskcls.reporting import charts
-from maskcls.reporting.drawing import drawn
 from maskcls.training.batches import NUM_SHOWN, Batches
-from maskcls.words import Words
-
-
-def confusion_picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Returns (H, W, 3) uint8: one panel per head, rows are the truth; colour is the share of the row."""
-    return _pixels(charts.confusion(matrices))
-
-
-def curves_picture(history: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Returns (H, W, 3) uint8: loss, headline scores, every head's accuracy, and learning rate, from metrics.jsonl."""
-    return _pixels(charts.curves_sheet(history, Words("en")))
 
 
 def batch_pictures(batches: Batches, valid: Photos) -> dict[str, np.ndarray]:
@@ -60,16 +44,3 @@ def photo_sheet(photos: np.ndarray, captions: Sequence[str], *, columns: int = 8
         sheet.paste(Image.fromarray(photo).resize((width, height)), (left, top))
         draw.text((left + 2, top + height + 3), caption, fill="black")
     return np.asarray(sheet)
-
-
-def save_picture(path: Path, picture: np.ndarray) -> None:
-    """Writes (H, W, 3) uint8 as a PNG."""
-    from PIL import Image
-
-    Image.fromarray(picture).save(path)
-
-
-def _pixels(chart: charts.Spec) -> np.ndarray:
-    from PIL import Image
-
-    return np.asarray(Image.open(BytesIO(drawn(chart))).convert("RGB"))

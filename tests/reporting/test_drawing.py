@@ -1,4 +1,4 @@
-"""Pictures of charts: their form, light colours, and names in Hangul with a font that has it or in Latin letters."""
+"""Pictures of charts: form, colours, what their pixels show, and Hangul with a font that has it or in Latin letters."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import os
 import subprocess
 import sys
 import unicodedata
-from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from PIL import Image
 
 from maskcls.errors import UserError
+from maskcls.labels import HEAD_CLASSES
 from maskcls.reporting import charts
-from maskcls.reporting.drawing import drawn, in_page, save_chart
+from maskcls.reporting.drawing import drawn, in_page, pixels, save_chart
 from maskcls.words import Words
 from tests.helpers import ROOT
 from tests.reporting.test_charts import HISTORY, comparison
@@ -96,6 +97,49 @@ def test_the_page_and_a_picture_share_all_but_size_and_colours() -> None:
     chart = charts.curves(HISTORY, Words("en"))["chart_loss"]
     assert {**in_page(chart), **chart} == in_page(chart)
     assert in_page(chart)["layer"][2]["mark"]["color"] == "var(--muted)"
-    picture = Image.open(BytesIO(drawn({**chart, "width": 200}))).convert("RGB")
-    colours = {colour for _, colour in picture.getcolors(100_000) or []}
+    colours = {*map(tuple, pixels(drawn({**chart, "width": 200})).reshape(-1, 3).tolist())}
     assert {(255, 255, 255), (0x24, 0x58, 0xC6)} <= colours  # --card, --series-1
+
+
+def cells(picture: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns the colour of each cell (rows, columns, 3) float; the blue diagonal shows where the matrix lies."""
+    blue = picture[..., 2].astype(int) - picture[..., 0] > 60
+    (top, *_, bottom), (left, *_, right) = (np.flatnonzero(blue.any(axis)) for axis in (1, 0))
+    matrix = picture[top : bottom + 1, left : right + 1]
+    rows = [np.array_split(row, num_classes, axis=1) for row in np.array_split(matrix, num_classes)]
+    return np.array([[np.median(cell, axis=(0, 1)) for cell in row] for row in rows])
+
+
+def test_a_cell_is_blue_where_right_orange_where_wrong_and_the_darker_the_more_of_the_row() -> None:
+    counts = np.array([[8, 2, 0], [1, 9, 0], [0, 4, 6]])
+    found = cells(pixels(drawn(charts.confusion({"age": counts}))), 3)
+    redness = found[..., 0] - found[..., 2]
+    assert (redness[np.diag_indices(3)] < -60).all()
+    assert (redness[[0, 1, 2], [1, 0, 1]] > 10).all()
+    assert (found[counts == 0] == 255).all()
+    darkness = 255 - found.mean(-1)
+    for pairs in (np.diag_indices(3), ([1, 0, 2], [0, 1, 1])):
+        shares, dark = (counts / 10)[pairs], darkness[pairs]
+        assert (np.argsort(shares) == np.argsort(dark)).all()
+    assert darkness[2, 2] > darkness[2, 1]
+
+
+def test_the_eighteen_classes_stand_at_the_left_of_the_heads() -> None:
+    matrices = {head: np.eye(len(classes), dtype=int) for head, classes in HEAD_CLASSES.items()}
+    alone, beside = (
+        pixels(drawn(charts.confusion({"class": matrices["class"]}))),
+        pixels(drawn(charts.confusion(matrices))),
+    )
+    assert beside.dtype == np.uint8 and beside.shape[2] == 3
+    assert beside.shape[1] > alone.shape[1] + 200
+    found = cells(alone, 18)
+    assert (found[np.diag_indices(18)] < 200).any(-1).all()
+    assert (found[~np.eye(18, dtype=bool)] == 255).all()
+
+
+def test_the_curves_have_a_panel_each_in_two_columns() -> None:
+    whole, fewer = (pixels(drawn(charts.curves_sheet(history))) for history in (HISTORY, HISTORY[:1]))
+    assert whole.dtype == np.uint8 and whole.shape[1] > 1300
+    assert np.abs(np.subtract(whole.shape, fewer.shape)).max() < 50  # two rows of two
+    learning_rate = whole[whole.shape[0] // 2 :, whole.shape[1] // 2 :]
+    assert (learning_rate == (0x24, 0x58, 0xC6)).all(-1).any()  # --series-1
