@@ -37,8 +37,8 @@ from maskcls.words import Words
 
 def split_table(data: FaceData, word: Words) -> str:
     """Returns the people and the photos per class of each split."""
-    groups = [" ".join(_group(name, label, word) for name, label in zip(OF_PERSON, person, strict=True))
-              for person in classes_of_people()]  # fmt: skip
+    people = [zip(OF_PERSON, labels, strict=True) for labels in classes_of_people()]
+    groups = [" ".join(_group(name, label, word) for name, label in person) for person in people]
     lines = [padded(word("photos"), 22, right=True) + "".join(padded(group, 14, right=True) for group in groups)]
     for name, photos in {"train": data.train, "valid": data.valid}.items():
         count, split = class_counts(photos.labels)["class"], padded(word(name), 11, right=True)
@@ -61,29 +61,35 @@ def start_lines(config: Config, data: FaceData, plan: BatchPlan, learner: Learne
     """Returns what a person wants to see before a run starts: on which photos, what runs where, and how it is split."""
     height, width = config.height_width
     warmup, total = config.scheduler_args.get("warmup_updates") or 0, plan.num_updates * config.epochs
-    share = plan.batch_size / plan.num_processes / plan.num_accumulated
-    num_parameters = sum(parameter.numel() for parameter in learner.network.parameters())
-    return "\n".join([
-        split_table(data, word),
-        *(passed_over_lines(data.passed_over, word) or [word("only_photos")]),
-        *([word("one_colour", count=len(data.of_one_colour), paths=listed(data.of_one_colour))]
-          if data.of_one_colour else []),
-        *_absent_lines(data, config.output, word),
-        *(_correction_lines(data.corrected, config.label_fixes, word) if data.corrected else []),
-        word("start_model", model=config.model, parameters=num_parameters, height=height, width=width,
-             output=config.output),
-        word("start_devices", count=plan.num_processes, kind=learner.accelerator.device.type,
-             precision=learner.accelerator.mixed_precision),
-        word("start_update", photos=plan.batch_size, processes=plan.num_processes, micro_batches=plan.num_accumulated,
-             share=share, updates=plan.num_updates, epochs=config.epochs),
-        *([word("long_warmup", warmup=warmup, total=total, lr=config.lr)] if warmup >= total else []),
-    ])  # fmt: skip
+    size = sum(parameter.numel() for parameter in learner.network.parameters())
+    kind, precision = learner.accelerator.device.type, learner.accelerator.mixed_precision
+    lines = [split_table(data, word), *(passed_over_lines(data.passed_over, word) or [word("only_photos")])]
+    if data.of_one_colour:
+        lines.append(word("one_colour", count=len(data.of_one_colour), paths=listed(data.of_one_colour)))
+    lines += _absent_lines(data, config.output, word)
+    if data.corrected:
+        lines += _correction_lines(data.corrected, config.label_fixes, word)
+    lines += [
+        word("start_model", model=config.model, parameters=size, height=height, width=width, output=config.output),
+        word("start_devices", count=plan.num_processes, kind=kind, precision=precision),
+        word(
+            "start_update",
+            photos=plan.batch_size,
+            processes=plan.num_processes,
+            micro_batches=plan.num_accumulated,
+            share=plan.batch_size / plan.num_processes / plan.num_accumulated,
+            updates=plan.num_updates,
+            epochs=config.epochs,
+        ),
+    ]
+    if warmup >= total:
+        lines.append(word("long_warmup", warmup=warmup, total=total, lr=config.lr))
+    return "\n".join(lines)
 
 
 def passed_over_lines(others: Counter[str], word: Words) -> list[str]:
     """Returns what was no photo by its name, if anything; photos of kinds that cannot be read have their own line."""
-    named = {"hidden": word("kind_hidden"), "folder": word("kind_folder"), "beside": word("kind_beside"),
-             "": word("kind_none")}  # fmt: skip
+    named = {kind: word(f"kind_{kind or 'none'}") for kind in ("hidden", "folder", "beside", "")}
     kinds = listed(f"{count:,} {named.get(kind, kind)}" for kind, count in others.most_common())
     lines = [word("passed_over", count=others.total(), kinds=kinds)] if others else []
     unread = unread_kinds(others)
@@ -126,10 +132,11 @@ def epoch_progress(
 def update_facts(values: Mapping[str, float], word: Words) -> dict[str, str]:
     """Returns what the progress shows of the last interval, beside time and ETA."""
     return {
-        "loss": f"{values['train/loss']:.3f}", "lr": f"{values['train/lr']:.1e}",
+        "loss": f"{values['train/loss']:.3f}",
+        "lr": f"{values['train/lr']:.1e}",
         word("speed"): f"{values['train/images_per_second']:.0f}",
         word("waiting"): f"{values['train/waiting_share']:.0%}",
-    }  # fmt: skip
+    }
 
 
 def advice(values: Mapping[str, float], accelerator: Accelerator, word: Words, *, uses_cache: bool) -> str:
@@ -166,15 +173,16 @@ def end_lines(
     """Returns the scores of the best epoch with their 95 % intervals, where things lie, and the next command."""
     width = max(map(len, scores))
     report = [word("where_report", path=run.report)] if run.report.exists() else []
-    return "\n".join([
-        word("best_score", criterion=best.criterion, value=best.value, epoch=best.epoch,
-             duration=duration(seconds, word)),
+    lasted = duration(seconds, word)
+    lines = [
+        word("best_score", criterion=best.criterion, value=best.value, epoch=best.epoch, duration=lasted),
         *(f"  {name:<{width}}  {interval}" for name, interval in scores.items()),
         f"  {word('in_brackets')}",
         ", ".join([word("where_model", path=run.best), *report]),
         *notes,
         word("next_command", command=command("infer", "--model_dir", run.path)),
-    ])  # fmt: skip
+    ]
+    return "\n".join(lines)
 
 
 def duration(seconds: float, word: Words) -> str:

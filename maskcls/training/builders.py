@@ -53,9 +53,15 @@ def open_data(config: Config, launch: Launch) -> FaceData:
 def read_data(config: Config) -> FaceData:
     """Returns the photos of the two splits. Raises UserError when lists, folders or labels are wrong."""
     source = ProfileSource(
-        config.data_dir, config.train_profile, config.valid_profile, num_folds=config.num_folds, fold=config.fold,
-        seed=config.seed, cache_dir=config.cache_dir, label_fixes=config.label_fixes,
-    )  # fmt: skip
+        data_dir=config.data_dir,
+        train_profile=config.train_profile,
+        valid_profile=config.valid_profile,
+        num_folds=config.num_folds,
+        fold=config.fold,
+        seed=config.seed,
+        cache_dir=config.cache_dir,
+        label_fixes=config.label_fixes,
+    )
     table = TABLES["dataset"]
     own = {name: value for name, value in config.dataset_args.items() if name not in table.shared.names}
     return table.builder(config.dataset)(source, **own)
@@ -126,10 +132,14 @@ def build_plan(config: Config, photos: Photos, *, num_processes: int) -> BatchPl
     if config.sampling != "shuffle":
         balanced_over = targets_of(photos.labels, "all")[config.sampling.removeprefix("balanced_")]
     return BatchPlan(
-        len(photos), config.train_batch_size, config.seed,
-        num_processes=num_processes, max_device_batch_size=config.max_device_batch_size,
-        balanced_over=balanced_over, unit=2 if augmentation_of(config).mixes else 1,
-    )  # fmt: skip
+        num_photos=len(photos),
+        batch_size=config.train_batch_size,
+        seed=config.seed,
+        num_processes=num_processes,
+        max_device_batch_size=config.max_device_batch_size,
+        balanced_over=balanced_over,
+        unit=2 if augmentation_of(config).mixes else 1,
+    )
 
 
 def predictions_of(photos: Photos, logits: Tensor, output: str) -> Predictions:
@@ -137,9 +147,13 @@ def predictions_of(photos: Photos, logits: Tensor, output: str) -> Predictions:
     probabilities = {head: values.numpy() for head, values in head_probabilities(logits, output).items()}
     files = [path.rpartition("/")[2] for path in photos.column("path").tolist()]
     return Predictions(
-        photos.column("profile"), np.asarray(files), photos.labels, photos.column("age"), photos.column("race"),
-        probabilities,
-    )  # fmt: skip
+        people=photos.column("profile"),
+        files=np.asarray(files),
+        labels=photos.labels,
+        ages=photos.column("age"),
+        races=photos.column("race"),
+        probabilities=probabilities,
+    )
 
 
 def build_model(config: Config, device: torch.device) -> nn.Module:
@@ -150,34 +164,36 @@ def build_model(config: Config, device: torch.device) -> nn.Module:
     torch.manual_seed(config.seed)
     heads = num_outputs(config.output)
     usual = 1 if config.criterion == "BCELoss" and heads == 2 else heads
+    names = id2label(config.output, config.model_args.get("num_labels") or usual)
     return TABLES["model"].builder(config.model)(
-        **config.model_args, image_size=config.height_width, attention=attention_for(device),
-        id2label=id2label(config.output, config.model_args.get("num_labels") or usual),
-    )  # fmt: skip
+        **config.model_args, image_size=config.height_width, attention=attention_for(device), id2label=names
+    )
 
 
 def build_losses(config: Config, photos: Photos, device: torch.device) -> HeadLosses:
     """Returns the criterion for every head, weighted by the classes of the training photos. Raises UserError."""
     return loss.build_losses(
-        TABLES["criterion"].builder(config.criterion), config.criterion_args, output=config.output,
-        num_per_class=class_counts(photos.labels), head_weights=config.head_weights, device=device,
-    )  # fmt: skip
+        TABLES["criterion"].builder(config.criterion),
+        config.criterion_args,
+        output=config.output,
+        num_per_class=class_counts(photos.labels),
+        head_weights=config.head_weights,
+        device=device,
+    )
 
 
 def build_optimizer(config: Config, network: nn.Module, *, scales_loss: bool) -> Optimizer:
     """Returns the optimizer of the network's weights. scales_loss: as for fp16. Raises UserError."""
+    builder, arguments = TABLES["optimizer"].builder(config.optimizer), config.optimizer_args
     return optim.build_optimizer(
-        TABLES["optimizer"].builder(config.optimizer), config.optimizer_args, network, lr=config.lr,
-        weight_decay=config.weight_decay, scales_loss=scales_loss,
-    )  # fmt: skip
+        builder, arguments, network, lr=config.lr, weight_decay=config.weight_decay, scales_loss=scales_loss
+    )
 
 
 def build_scheduler(config: Config, optimizer: Optimizer, plan: BatchPlan) -> LRScheduler:
     """Returns the schedule over all updates of the run. Raises UserError when it refuses an argument."""
-    return scheduler.build_scheduler(
-        TABLES["scheduler"].builder(config.scheduler), config.scheduler_args, optimizer,
-        total_updates=plan.num_updates * config.epochs,
-    )  # fmt: skip
+    builder, total = TABLES["scheduler"].builder(config.scheduler), plan.num_updates * config.epochs
+    return scheduler.build_scheduler(builder, config.scheduler_args, optimizer, total_updates=total)
 
 
 def build_learner(config: Config, launch: Launch, data: FaceData) -> tuple[Learner, BatchPlan]:

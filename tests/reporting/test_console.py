@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from datasets import Dataset
 from PIL import Image
 
@@ -25,10 +24,11 @@ from maskcls.labels import decode_class
 from maskcls.reporting import console
 from maskcls.reporting.check import check, finding_lines
 from maskcls.reporting.text import width
+from maskcls.training.builders import build_learner, open_data, open_pixels
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
-from tests.helpers import ROOT, open_faces, overrides
+from tests.helpers import ROOT, overrides
 from train import train
 
 ENGLISH, KOREAN = Words("en"), Words("ko")
@@ -85,10 +85,10 @@ def lines_at_start(sample: Path, tmp_path: Path, **settings: object) -> dict[str
     settings = {"epochs": 1, "train_batch_size": 6} | settings
     config = load_config(ROOT / "configs" / "mask.yaml", overrides(sample, tmp_path, model="convnext", **settings))
     launch = Launch()
-    data, _, plan = open_faces(config, launch)
-    network = torch.nn.Linear(1, 1)
+    data, _ = open_pixels(config, launch, open_data(config, launch))
+    learner, plan = build_learner(config, launch, data)
     return {
-        language: console.start_lines(config, data, plan, launch.accelerator, network, word).split("\n")
+        language: console.start_lines(config, data, plan, learner, word).split("\n")
         for language, word in (("en", ENGLISH), ("ko", KOREAN))
     }
 
