@@ -83,7 +83,7 @@ def test_every_chart_and_section_is_drawn(opened: Opened) -> None:
         assert box["height"] > 100
     assert len(page.query_selector_all("[data-chart] svg")) == NUM_CHARTS
     sections = [section.get_attribute("id") for section in page.query_selector_all("section")]
-    assert sections == list(report_page.ORDER)
+    assert sections == list(report_page.SECTIONS)
 
 
 def test_the_filters_show_the_cards_of_their_kind_only(opened: Opened) -> None:
@@ -206,7 +206,7 @@ def test_print_has_every_section_and_what_is_folded_on_the_screen(opened: Opened
     page = opened.page
     page.emulate_media(media="print")
     page.pdf(path=tmp_path / "report.pdf", format="A4")  # fires beforeprint
-    for name in report_page.ORDER:
+    for name in report_page.SECTIONS:
         assert page.locator(f"#{name} h2").is_visible()
     assert page.locator("details").count() == 2
     assert page.locator("details[open] table").count() == 2

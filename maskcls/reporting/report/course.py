@@ -25,12 +25,8 @@ def curves(material: Material) -> dict[str, Any]:
     """Returns the charts of loss, scores and learning rate, and every epoch's validation as rows."""
     found = validations(material.history)
     names = list(next(iter(found.values()), ()))
-    table = {
-        "names": names,
-        "rows": [{"epoch": epoch, "values": [scores.get(name) for name in names]} for epoch, scores in found.items()],
-    }
     drawn = charts.curves(material.history, material.word)
-    return {"charts": drawn, "table": table, "best": _best_epoch(material, found)}
+    return {"charts": drawn, "names": names, "epochs": found, "best": _best_epoch(material, found)}
 
 
 def _best_epoch(material: Material, found: dict[int, dict[str, float]]) -> str | None:
@@ -54,30 +50,21 @@ def photos(material: Material) -> dict[str, Any]:
     config = material.config.model_copy(update=lists)
     preprocessing, data = run.read_preprocessing(), read_data(config)
     data = data.opened(DecodedPixels(data.table, preprocessing))
-    splits = {"train": data.train, "valid": data.valid}
-    num_classes = len(HEAD_CLASSES["class"])
-    counts = {
-        name: np.bincount(encode_class(*photos.labels.T), minlength=num_classes) for name, photos in splits.items()
-    }
-    rows = [
-        {"name": material.word.class_name("class", label),
-         **{name: int(count[label]) for name, count in counts.items()}}
-        for label in range(num_classes)
-    ]  # fmt: skip
+    splits, num_classes = (data.train, data.valid), len(HEAD_CLASSES["class"])
+    counts = [np.bincount(encode_class(*photos.labels.T), minlength=num_classes) for photos in splits]
 
     plan = build_plan(config, data.train, num_processes=1)
     augmenter = build_augmenter(config, preprocessing, torch.device("cpu"))
     pictures, positions = Batches(data.train, plan, augmenter, config.output).first_pictures()
-    batch = [
-        {"image": _small(picture), "name": material.word.class_name("class", int(encode_class(*label)))}
-        for picture, label in zip(pictures, data.train.labels[positions], strict=True)
-    ]
+    labels = encode_class(*data.train.labels[positions].T).tolist()
     return {
-        "rows": rows, "sums": {name: int(count.sum()) for name, count in counts.items()},
-        "people": {name: len(photos.people) for name, photos in splits.items()},
-        "largest": int(max(count.max() for count in counts.values())), "batch": batch,
+        "labels": range(num_classes),
+        "counts": counts,
+        "largest": max(count.max() for count in counts),
+        "people": [len(photos.people) for photos in splits],
+        "batch": list(zip(map(_small, pictures), labels, strict=True)),
         "augmentation": config.augmentation,
-    }  # fmt: skip
+    }
 
 
 def _small(picture: np.ndarray) -> str:
@@ -97,7 +84,7 @@ def config_difference(material: Material) -> dict[str, Any]:
         fields = Config.model_fields.items()
         theirs = flat({key: field.default for key, field in fields if not field.is_required()})
     rows = [
-        {"key": key, "ours": ours.get(key, "—"), "theirs": theirs.get(key, "—")}
+        (key, ours.get(key, "—"), theirs.get(key, "—"))
         for key in dict.fromkeys([*ours, *theirs])
         if ours.get(key) != theirs.get(key) and key not in RUNTIME_KEYS
     ]
@@ -106,23 +93,22 @@ def config_difference(material: Material) -> dict[str, Any]:
 
 def cost(material: Material) -> dict[str, Any]:
     """Returns how fast and on what the run trained."""
-    word = material.word
     train = [line for line in material.history if "train/images_per_second" in line]
-    facts: list[tuple[str, str]] = []
+    facts = {}
     if train:
         updates = np.diff([0, *(line["update"] for line in train)])
         photos = updates * material.config.train_batch_size
         seconds = photos / [line["train/images_per_second"] for line in train]
         waiting = float((seconds * [line["train/waiting_share"] for line in train]).sum() / seconds.sum())
-        facts = [
-            ("images_per_second", f"{photos.sum() / seconds.sum():,.0f}"),
-            ("waiting_share", f"{waiting:.1%}"),
-            ("peak_memory", f"{max(line['train/peak_memory_gb'] for line in train):.2f} GB"),
-            ("training_time", duration(float(seconds.sum()), word)),
-            ("epochs", f"{train[-1]['epoch']}"),
-            ("updates", f"{train[-1]['update']:,}"),
-        ]
-    rows = []
+        facts = {
+            "images_per_second": f"{photos.sum() / seconds.sum():,.0f}",
+            "waiting_share": f"{waiting:.1%}",
+            "peak_memory": f"{max(line['train/peak_memory_gb'] for line in train):.2f} GB",
+            "training_time": duration(float(seconds.sum()), material.word),
+            "epochs": f"{train[-1]['epoch']}",
+            "updates": f"{train[-1]['update']:,}",
+        }
+    environment = {}
     for key, value in read_json(material.run.environment).items():
         if key == "command":
             value = shlex.join(value)
@@ -130,7 +116,7 @@ def cost(material: Material) -> dict[str, Any]:
             value = ", ".join(f"{name} {version}" for name, version in value.items())
         elif isinstance(value, list):
             value = ", ".join(map(str, value)) or "—"
-        rows.append({"key": key, "value": "—" if value is None else str(value)})
-    if not rows and not facts:
+        environment[key] = "—" if value is None else str(value)
+    if not environment and not facts:
         raise UserError(f"{material.run.environment} cannot be read")
-    return {"facts": [{"title": word(key), "value": value} for key, value in facts], "rows": rows}
+    return {"facts": facts, "environment": environment}

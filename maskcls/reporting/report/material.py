@@ -12,6 +12,7 @@ from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.paired import Difference, on_common_photos, paired_difference
 from maskcls.evaluation.predictions import Predictions
+from maskcls.labels import HEAD_CLASSES
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 
@@ -64,9 +65,19 @@ class Material:
         main = Score(here.headline, "f1")
         return {score: paired_difference(a, b, score) for score in sorted(b.resampled, key=lambda score: score != main)}
 
-    def title(self, score: Score) -> str:
+    def score_title(self, score: Score) -> str:
         """Returns the name of a score as a person reads it: age group: accuracy."""
         return f"{self.word(score.head)}: {self.word.measure(score.measure)}"
+
+    def group_title(self, group: str) -> str:
+        """Returns the name of a group of photos as a person reads it."""
+        name, _, years = group.partition(" ")
+        return f"{self.word('years')} {years.replace('-', '–')}" if years else self.word(name)
+
+    def value_title(self, group: str, value: str) -> str:
+        """Returns what the photos of a group share as a person reads it."""
+        classes = HEAD_CLASSES.get(group, ())
+        return self.word.class_name(group, classes.index(value)) if value in classes else value
 
 
 def percent(share: float) -> str:

@@ -37,7 +37,7 @@ class Size:
 SIZES = (Size(144, 96, 60), Size(128, 80, 60), Size(96, 64, 60), Size(96, 64, 30), Size(64, 48, 24))
 
 
-def mistakes(material: Material, size: Size) -> dict[str, Any]:
+def mistakes(material: Material, size: Size = SIZES[0]) -> dict[str, Any]:
     """Returns the cards of the gallery, the kinds to filter by, and the people's photos for the dialog."""
     findings, word = material.findings, material.word
     predictions, found = findings.predictions, findings.worst_mistakes(size.num_mistakes)
@@ -48,33 +48,32 @@ def mistakes(material: Material, size: Size) -> dict[str, Any]:
         looked_at = word("attention_note", method=method)
     except Exception as error:  # the gallery is worth showing without
         looked_at = word("no_maps", reason=str(error))
-    cards = []
+    cards = {}
     for mistake in found:
         photo = _read(folder, predictions, mistake.row, size.thumbnail)
-        cards.append({
-            "head": mistake.head, "title": word(mistake.head),
-            "truth": material.word.class_name(mistake.head, mistake.truth),
-            "predicted": material.word.class_name(mistake.head, mistake.predicted),
-            "kind": f"{mistake.head} {mistake.truth} {mistake.predicted}",
-            "confidence": percent(mistake.confidence), "profile": str(predictions.people[mistake.row]),
+        cards[mistake] = {
+            "profile": str(predictions.people[mistake.row]),
             "file": str(predictions.files[mistake.row]),
-            "wrong_photos": word("wrong_photos", wrong=mistake.num_wrong, photos=mistake.num_photos),
-            "image": photo and jpeg(photo), "map": maps.get(mistake),
-            "width": photo.width if photo else None, "height": photo.height if photo else None,
-        })  # fmt: skip
-    kinds = Counter((card["kind"], card["head"], card["truth"], card["predicted"]) for card in cards)
+            "image": photo and jpeg(photo),
+            "map": maps.get(mistake),
+            "width": photo.width if photo else None,
+            "height": photo.height if photo else None,
+        }
     by_head = Counter(mistake.head for mistake in found)
     names = {str(predictions.people[mistake.row]) for mistake in found}
     names |= {suspect.profile for suspect in findings.suspects[:NUM_SUSPECTS]}
     people = _people(material, sorted(names), folder, size)
-    num_missing = sum(photo["image"] is None for person in people.values() for photo in person["photos"])
     return {
-        "cards": cards, "heads": {head: by_head[head] for head in predictions.attributes if by_head[head]},
-        "kinds": [{"value": value, "head": head, "title": f"{truth} → {predicted}", "count": count}
-                  for (value, head, truth, predicted), count in sorted(kinds.items())],
-        "people": people, "looked_at": looked_at, "first": NUM_SHOWN_FIRST, "num_missing": num_missing,
+        "cards": cards,
+        "heads": {head: by_head[head] for head in predictions.attributes if by_head[head]},
+        "kinds": sorted(Counter((mistake.head, mistake.truth, mistake.predicted) for mistake in found).items()),
+        "people": people,
+        "looked_at": looked_at,
+        "first": NUM_SHOWN_FIRST,
+        "num_missing": sum(photo["image"] is None for person in people.values() for photo in person["photos"]),
         "folder": str(folder),
-    }  # fmt: skip
+        "is_shrunk": size is not SIZES[0],
+    }
 
 
 def _photo_folder(material: Material) -> Path | None:
@@ -96,18 +95,19 @@ def _people(material: Material, names: list[str], folder: Path | None, size: Siz
             photo = _read(folder, predictions, row, size.photo)
             said = []
             for head, (truth, predicted) in answers.items():
-                said.append({
-                    "head": word(head), "answer": material.word.class_name(head, int(predicted[row])),
-                    "truth": material.word.class_name(head, int(truth[row])),
-                    "isRight": bool(truth[row] == predicted[row]),
-                    "confidence": percent(float(predictions.probabilities[head][row, predicted[row]])),
-                })  # fmt: skip
+                confidence = float(predictions.probabilities[head][row, predicted[row]])
+                said.append(
+                    {
+                        "head": word(head),
+                        "answer": word.class_name(head, int(predicted[row])),
+                        "truth": word.class_name(head, int(truth[row])),
+                        "isRight": bool(truth[row] == predicted[row]),
+                        "confidence": percent(confidence),
+                    }
+                )
             photos.append({"file": str(predictions.files[row]), "image": photo and jpeg(photo), "answers": said})
-        first = rows[0]
-        about = [
-            material.word.class_name("gender", int(predictions.truth("gender")[first])),
-            str(predictions.ages[first]), str(predictions.races[first]),
-        ]  # fmt: skip
+        gender = word.class_name("gender", int(predictions.truth("gender")[rows[0]]))
+        about = [gender, str(predictions.ages[rows[0]]), str(predictions.races[rows[0]])]
         people[name] = {"about": " · ".join(about), "photos": photos}
     return people
 

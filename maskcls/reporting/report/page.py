@@ -25,25 +25,6 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 5_000_000
 
-# As they stand in the page: results first, then how they came about.
-ORDER = (
-    "summary", "comparison", "confusion", "slices", "mistakes", "calibration", "consistency", "curves", "data",
-    "config", "cost",
-)  # fmt: skip
-
-SECTIONS: dict[str, Callable[[Material], dict[str, Any]]] = {
-    "summary": scores.summary,
-    "comparison": scores.comparison,
-    "curves": course.curves,
-    "confusion": scores.confusion,
-    "slices": scores.groups,
-    "calibration": scores.calibration,
-    "consistency": scores.consistency,
-    "data": course.photos,
-    "config": course.config_difference,
-    "cost": course.cost,
-}
-
 
 def write_report(
     run: RunFolder, *, language: str, against: RunFolder | None = None, findings: Findings | None = None
@@ -55,13 +36,15 @@ def write_report(
     for who has them already. Raises UserError when the file cannot be written.
     """
     material = Material(run, against, language, findings)
-    sections = {name: _content(build, material) for name, build in SECTIONS.items()}
+    names = [name for name in SECTIONS if name != "comparison" or against is not None]
+    sections = {name: _content(SECTIONS[name], material) for name in names}
     library = _library()
-    for size in mistakes.SIZES:
-        sections["mistakes"] = _content(partial(mistakes.mistakes, size=size), material)
-        page = _page(material, sections, library, is_shrunk=size is not mistakes.SIZES[0])
+    page = _page(material, sections, library)
+    for size in mistakes.SIZES[1:]:
         if len(page.encode()) <= MAX_BYTES:
             break
+        sections["mistakes"] = _content(partial(mistakes.mistakes, size=size), material)
+        page = _page(material, sections, library)
     with written_whole(run.report) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
     return run.report
@@ -77,34 +60,44 @@ def _content(build: Callable[[Material], dict[str, Any]], material: Material) ->
         return {"problem": f"{type(error).__name__}: {error}"}
 
 
-def _page(material: Material, sections: dict[str, dict[str, Any]], library: str, *, is_shrunk: bool) -> str:
-    from jinja2 import Environment, StrictUndefined
+def _page(material: Material, sections: dict[str, dict[str, Any]], library: str) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    word = material.word
-    charts = {
-        name: in_page(chart) for section in sections.values() for name, chart in section.get("charts", {}).items()
-    }
-    script = report_file("script.js")
+    word, script = material.word, report_file("script.js")
     content = {
-        "charts": charts,
+        "charts": {
+            name: in_page(chart) for section in sections.values() for name, chart in section.get("charts", {}).items()
+        },
         "people": sections["mistakes"].get("people", {}),
         "words": {key: word(key) for key in ("no_photo", "truth", "close")}
         | {"shown": word("shown", shown="{shown}", total="{total}")},
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["percent"] = percent
-    environment.filters["breakable"] = _breakable
+    environment = Environment(
+        loader=PackageLoader("maskcls.reporting.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": percent, "points": scores.points, "breakable": _breakable}
     config = None if "problem" in sections["config"] else material.config
-    order = [name for name in ORDER if name != "comparison" or material.against is not None]
-    return environment.from_string(report_file("template.html")).render(
-        sections=sections, order=order, word=word, language=material.language, run=material.run.path.name,
-        date=time.strftime("%Y-%m-%d %H:%M"), config=config,
+    return environment.get_template("template.html").render(
+        material=material,
+        sections=sections,
+        word=word,
+        run=material.run.path.name,
+        date=time.strftime("%Y-%m-%d %H:%M"),
+        config=config,
         model=config and (config.model_args.get("model_type") or config.model),
-        style=Markup(report_file("style.css")), library=Markup(library), script=Markup(script),
-        hashes=[_hash(library), _hash(script)], content=Markup(_embedded(content)),
-        is_shrunk=is_shrunk, limit=MAX_BYTES // 1_000_000,
-    )  # fmt: skip
+        style=Markup(report_file("style.css")),
+        library=Markup(library),
+        script=Markup(script),
+        hashes=[_hash(library), _hash(script)],
+        content=Markup(_embedded(content)),
+        limit=MAX_BYTES // 1_000_000,
+    )
 
 
 @cache  # it takes longer than the rest of a page
@@ -134,3 +127,19 @@ def _breakable(text: str) -> Markup:
 def _hash(script: str) -> str:
     """Returns the name under which the page's content security policy lets a script run."""
     return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+
+
+# As they stand in the page: results first, then how they came about. Of each, sections/ has the HTML.
+SECTIONS: dict[str, Callable[[Material], dict[str, Any]]] = {
+    "summary": scores.summary,
+    "comparison": scores.comparison,
+    "confusion": scores.confusion,
+    "slices": scores.groups,
+    "mistakes": mistakes.mistakes,
+    "calibration": scores.calibration,
+    "consistency": scores.consistency,
+    "curves": course.curves,
+    "data": course.photos,
+    "config": course.config_difference,
+    "cost": course.cost,
+}
