@@ -107,8 +107,8 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
         saver = Saver(launch, learner, run, progress, config=config, data_key=data.key)
         journal: Journal | NoJournal = NoJournal()
         if launch.is_main:
-            preprocessing.save(run.preprocessing)
             config.save(run.config)
+            preprocessing.save(run.preprocessing)
             run.save_split(data.train.people, data.valid.people)
             run.save_environment(num_processes=launch.num_processes, mixed_precision=accelerator.mixed_precision)
             run.finished.unlink(missing_ok=True)

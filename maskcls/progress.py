@@ -38,6 +38,10 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the bar."""
         self._bar.close()
 
     def update(self, number: int = 1, facts: Mapping[str, str] | None = None) -> None:

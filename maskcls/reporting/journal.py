@@ -28,29 +28,27 @@ from maskcls.words import Words
 class Journal:
     """Tells how a run goes, on the console, in the run folder and in the trackers. In the main process.
 
-    As a context it ends bar and trackers, however the run ends.
+    As a context it cuts the log to what the state knows and starts the trackers, and ends them however the run ends.
     """
 
     def __init__(
         self, config: Config, run: RunFolder, learner: Learner, data: FaceData, batches: Batches, progress: RunProgress,
         *, language: str,
     ) -> None:  # fmt: skip
-        """Cuts the log to what the state knows, and starts the trackers."""
         self._config, self._run, self._progress = config, run, progress
         self._learner, self._data, self._batches = learner, data, batches
         self._language, self._word = language, Words(language)
         self._has_advised = False
-        if warning := run.cut_log(progress.log_bytes):
-            print(f"warning: {warning}")
-        known = batches.augmenter.preprocessing
-        self._tracking = Tracking.start(config.with_statistics(known.mean, known.std), run, self._word)
-        self._start_epoch(progress.epoch, done=progress.update)
 
-    def __enter__(self) -> Journal:
-        return self
+    def __enter__(self) -> None:
+        if warning := self._run.cut_log(self._progress.log_bytes):
+            print(f"warning: {warning}")
+        known = self._batches.augmenter.preprocessing
+        self._tracking = Tracking.start(self._config.with_statistics(known.mean, known.std), self._run, self._word)
+        self._start_epoch(self._progress.epoch, done=self._progress.update)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._bar.__exit__()
+        self._bar.close()
         self._tracking.__exit__(kind)
 
     def started(self) -> None:
@@ -74,7 +72,7 @@ class Journal:
 
     def epoch(self, scores: Mapping[str, float], matrices: Mapping[str, np.ndarray], *, is_best: bool) -> None:
         """Logs an epoch's validation, and shows its confusion matrices when it is the best so far."""
-        self._bar.__exit__()
+        self._bar.close()
         epoch, update = self._progress.epoch, self._learner.num_updates
         self._tracking.log({f"valid/{name}": value for name, value in scores.items()}, epoch=epoch, update=update)
         if is_best:
@@ -87,13 +85,13 @@ class Journal:
 
     def stopped_early(self) -> None:
         """Says that the best epoch lies too far back."""
-        self._bar.__exit__()
+        self._bar.close()
         patience = self._config.early_stopping_patience
         print(self._word("stopped", criterion=self._config.best_criterion, epochs=patience))
 
     def finished(self, findings: Findings) -> None:
         """Draws the curves, writes the report, adds the results to wandb, and says where everything lies."""
-        self._bar.__exit__()
+        self._bar.close()
         run, word, notes = self._run, self._word, self._tracking.notes
         run.curves.write_bytes(drawn(charts.curves_sheet(run.history())))
         report = None
@@ -119,8 +117,8 @@ class Journal:
 class NoJournal:
     """The journal of every process but the main one."""
 
-    def __enter__(self) -> NoJournal:
-        return self
+    def __enter__(self) -> None:
+        pass
 
     def __exit__(self, *_: object) -> None:
         pass
