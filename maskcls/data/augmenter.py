@@ -150,10 +150,9 @@ class Augmenter:
         a, b = along_x * angle.cos(), -along_y * angle.sin()
         c, d = along_x * angle.sin(), along_y * angle.cos()
         # torch measures both pictures in halves of their own width and height.
-        theta = torch.stack([
-            torch.stack([a * width / stored_width, b * height / stored_width, offset_x * 2 / stored_width], 1),
-            torch.stack([c * width / stored_height, d * height / stored_height, offset_y * 2 / stored_height], 1),
-        ], 1)  # fmt: skip
+        first = torch.stack([a * width / stored_width, b * height / stored_width, offset_x * 2 / stored_width], 1)
+        second = torch.stack([c * width / stored_height, d * height / stored_height, offset_y * 2 / stored_height], 1)
+        theta = torch.stack([first, second], 1)
         grid = affine_grid(theta, [len(x), 3, height, width], align_corners=False)
         return grid_sample(x.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 

@@ -150,7 +150,7 @@ def features() -> Features:
     """Returns the columns of the table."""
     from datasets import ClassLabel, Features, Image, Value
 
-    return Features({
+    columns = {
         "image": Image(),
         **{a.column: ClassLabel(names=list(a.classes)) for a in labels.ATTRIBUTES.values()},
         "class": ClassLabel(names=list(labels.HEAD_CLASSES["class"])),
@@ -161,7 +161,8 @@ def features() -> Features:
         "path": Value("string"),
         "size": Value("int64"),  # bytes; with mtime_ns the sign by which a changed photo is noticed
         "mtime_ns": Value("int64"),
-    })  # fmt: skip
+    }
+    return Features(columns)
 
 
 def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Path) -> Dataset:
@@ -185,7 +186,7 @@ def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Pat
         "size": [size for _, size, _ in signs],
         "mtime_ns": [mtime for _, _, mtime in signs],
         **{name: [getattr(photo, name) for photo in photos] for name in ("profile", "stem", "age", "race")},
-    }  # fmt: skip
+    }
     table = pyarrow.table({name: columns[name] for name in features()}, schema=features().arrow_schema)
     if not _holds(file, table):
         # Not save_to_disk: that would copy every photo into the cache.

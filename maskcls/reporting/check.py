@@ -107,9 +107,14 @@ def inspected(
         train, valid = _named(config)
     with Progress(word("looking"), word("photo_unit")) as bar:
         findings = inspect_profiles(
-            config.data_dir, train, valid, decode=decode, num_threads=max(decoding_threads(config.num_workers), 1),
-            progress=bar.update, places=_places(config),
-        )  # fmt: skip
+            config.data_dir,
+            train,
+            valid,
+            decode=decode,
+            num_threads=max(decoding_threads(config.num_workers), 1),
+            progress=bar.update,
+            places=_places(config),
+        )
     if problem is not None and not any(finding.severity == "error" for finding in findings):
         findings = [Finding("error", "split", str(problem)), *findings]
     return findings
@@ -157,12 +162,23 @@ def counted(findings: Sequence[Finding], severity: str, word: Words) -> str:
 
 def estimate_lines(config: Config, estimate: Estimate, word: Words) -> str:
     """Returns what a run will take."""
-    return "\n".join([
-        word("estimate_time", update=estimate.update_seconds, speed=estimate.photos_per_second,
-             epoch=console.duration(estimate.epoch_seconds, word), run=console.duration(estimate.run_seconds, word),
-             epochs=config.epochs),
-        word("estimate_memory", memory=estimate.memory_gb)
-        + (word("kept_on_device", kept=estimate.kept_gb) if estimate.kept_gb else ""),
-        word("estimate_disk", run=estimate.run_bytes / 1e6, state=estimate.state_bytes / 1e6,
-             cache=estimate.cache_bytes / 1e6, free=estimate.free_bytes / 1e9),
-    ])  # fmt: skip
+    kept = word("kept_on_device", kept=estimate.kept_gb) if estimate.kept_gb else ""
+    lines = [
+        word(
+            "estimate_time",
+            update=estimate.update_seconds,
+            speed=estimate.photos_per_second,
+            epoch=console.duration(estimate.epoch_seconds, word),
+            run=console.duration(estimate.run_seconds, word),
+            epochs=config.epochs,
+        ),
+        word("estimate_memory", memory=estimate.memory_gb) + kept,
+        word(
+            "estimate_disk",
+            run=estimate.run_bytes / 1e6,
+            state=estimate.state_bytes / 1e6,
+            cache=estimate.cache_bytes / 1e6,
+            free=estimate.free_bytes / 1e9,
+        ),
+    ]
+    return "\n".join(lines)
