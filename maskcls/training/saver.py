@@ -9,12 +9,12 @@ from maskcls.config import Config
 from maskcls.errors import Stopped
 from maskcls.evaluation.predictions import Predictions
 from maskcls.paths import command
-from maskcls.training.durable import disk_faults
+from maskcls.training.durable import disk_faults, put_in_place
 from maskcls.training.interruption import StopRequest
 from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
-from maskcls.training.state import RunProgress, save_model, save_state, weights_of
+from maskcls.training.state import RunProgress, save_state, weights_of, write_model
 
 
 class Saver:
@@ -48,7 +48,8 @@ class Saver:
             weights = weights_of(self._learner.model)
 
         def write() -> None:
-            save_model(self._learner.network, self._run.best, weights)
+            with put_in_place(self._run.best) as unfinished:
+                write_model(self._learner.network, unfinished, weights)
             with disk_faults(self._run.predictions):
                 predictions.save(self._run.predictions)
 

@@ -71,13 +71,9 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in state.items()}  # type: ignore[union-attr]  # not the live ones on CPU
 
 
-def save_model(network: Any, folder: Path, weights: Mapping[str, Tensor]) -> None:
-    """Writes safetensors and config beside `folder` and renames them into place. Call it in one process of a launch.
-
-    Raises Fault when the disk does not take them; what was in `folder` stays.
-    """
-    with put_in_place(folder) as unfinished:
-        _save(network, unfinished, weights)
+def write_model(network: Any, folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """Writes the weights as transformers does, safetensors and config. Call it in one process of a launch."""
+    network.save_pretrained(folder, state_dict=dict(weights))  # it empties the dict that it is given
 
 
 def save_state(
@@ -107,7 +103,7 @@ def save_state(
         scaler = launch.accelerator.scaler
         with put_in_place(run.last, former=run.previous) as unfinished:
             progress.log_bytes = run.log_bytes()
-            _save(learner.network, unfinished, served)
+            write_model(learner.network, unfinished, served)
             files = StateFolder(unfinished)
             save_file({name: value.contiguous() for name, value in tensors.items()}, files.tensors)
             everything = {
@@ -201,10 +197,6 @@ def _read(file: Path) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in load_file(file).items()}
     except OSError:  # the main process has read all of it
         raise UserError(f"{file} is not seen here: model_dir must lie on a disk that all machines share") from None
-
-
-def _save(network: Any, folder: Path, weights: Mapping[str, Tensor]) -> None:
-    network.save_pretrained(folder, state_dict=dict(weights))  # it empties the dict that it is given
 
 
 def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
