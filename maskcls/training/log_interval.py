@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from maskcls.evaluation.metrics import values_of
 from maskcls.labels import HEAD_CLASSES
 from maskcls.machine import peak_memory_gb
 
@@ -113,15 +115,14 @@ class LogInterval:
         Raises NotFinite as `sums` does.
         """
         loss_sum, *counted = self.sums(accelerator)
-        counts = torch.tensor(counted, dtype=torch.float64).view(self.num_classes, self.num_classes)
-        seconds = time.perf_counter() - self._started
-        hits, seen = counts.diagonal(), counts.sum(0) + counts.sum(1)
+        counts = np.array(counted).reshape(self.num_classes, self.num_classes)
+        seconds, num_photos = time.perf_counter() - self._started, float(counts.sum())
         values = {
-            "train/loss": float(loss_sum / counts.sum()),
-            "train/acc": float(hits.sum() / counts.sum()),
-            "train/f1": float((2 * hits / seen.clamp(min=1)).mean()),
+            "train/loss": loss_sum / num_photos,
+            "train/acc": float(values_of("acc", counts)),
+            "train/f1": float(torch.from_numpy(values_of("f1", counts)).mean()),
             "train/lr": learning_rate,
-            "train/images_per_second": float(counts.sum() / seconds),
+            "train/images_per_second": num_photos / seconds,
             "train/waiting_share": self._idle.seconds() / seconds,
             "train/peak_memory_gb": peak_memory_gb(self.device),
         }
