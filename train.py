@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def chosen(config: str | None, resume: str | None, overrides: list[str]) -> tuple[RunFolder | None, Config]:
-    """Returns the run to go on with, if any, and the config. Raises UserError when neither is given."""
+    """Returns the run to resume, if any, and the config. Raises UserError when neither is given."""
     if resume is not None:
         return run_to_resume(resume, config, overrides)
     if config is None:

@@ -195,7 +195,7 @@ def compiled(work: Work, name: str) -> dict[str, Any]:
 
 
 def fsdp2(work: Work, name: str) -> dict[str, Any]:
-    """Trains a model in shards with clipping and an average, and goes on from its state."""
+    """Trains a model in shards with clipping and an average, and resumes from its state."""
     file = ROOT / "accelerate_configs/fsdp2_bf16.yaml"
     launcher = [*LAUNCH, "--config_file", str(file), "--num_processes", "1"]
     losses = train(work, f"fsdp2_{name}", name, launcher=launcher, ema_decay=0.9, max_grad_norm=1.0)
@@ -204,7 +204,7 @@ def fsdp2(work: Work, name: str) -> dict[str, Any]:
 
 
 def killed(work: Work) -> dict[str, Any]:
-    """Kills a run in the middle (SIGKILL), goes on, and compares with the run that nobody stopped."""
+    """Kills a run in the middle (SIGKILL), resumes it, and compares with the run that nobody stopped."""
     from safetensors.numpy import load_file
 
     folder, environment = work.run("killed"), {**os.environ, **FP32}
@@ -364,7 +364,7 @@ def resume(
     work: Work, name: str, *, launcher: Sequence[str] = (), environment: Mapping[str, str] | None = None,
     epochs: int = NUM_EPOCHS,
 ) -> list[float]:  # fmt: skip
-    """Returns the loss of every update of a run that goes on."""
+    """Returns the loss of every update of a run that resumes."""
     _run([*launcher, "train.py", "--resume", str(work.run(name)), f"epochs={epochs}"], environment or {})
     return _checked(work, name, epochs)
 

@@ -37,7 +37,7 @@ def errors_end_the_program() -> Iterator[None]:
 
 
 def _as_user_error(error: BaseException, output_error: OSError | None) -> UserError | None:
-    """Returns what a person is told about an error; None: a defect, whose traceback says more (or argparse's end)."""
+    """Returns what is reported of an error; None: a defect, whose traceback says more (or argparse's end)."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, KeyboardInterrupt):
@@ -69,7 +69,7 @@ def is_closed(stream: TextIO | None) -> bool:
     """Returns whether nobody is left to read what is written: the pipe's reader has ended, the terminal is closed."""
     try:
         poll = select.poll()  # not on Windows
-        poll.register(stream.fileno(), 0)  # type: ignore[union-attr]  # what is gone is told without being asked for
+        poll.register(stream.fileno(), 0)  # type: ignore[union-attr]  # what is gone is reported unasked
         return bool(poll.poll(0))
     except (AttributeError, OSError, ValueError):  # no stream, or one in memory
         return False

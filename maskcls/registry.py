@@ -1,7 +1,7 @@
 """Tables of things a YAML may name. Each part's file ends with its table; here they are looked up and checked.
 
-Tables are read as text (`ast`), never imported, until something is built: an unknown name or a wrong argument is told
-in a fraction of a second instead of after the import of torch.
+Tables are read as text (`ast`), never imported, until something is built: an unknown name or a wrong argument is
+reported in a fraction of a second instead of after the import of torch.
 """
 
 from __future__ import annotations

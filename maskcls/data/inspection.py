@@ -1,4 +1,4 @@
-"""Looks into profile folders and photos before a training run and tells all that is wrong or odd; changes nothing.
+"""Looks into profile folders and photos before a training run and reports all that is wrong or odd; changes nothing.
 
 The rules of names and folders are profiles.py's. That raises on what stops a training; here every problem is a finding,
 and the rest is still looked at.
@@ -93,7 +93,7 @@ def inspect_profiles(
 ) -> list[Finding]:
     """Returns what was found in the named profiles and their photos, the worst first.
 
-    decode: decode every photo in full; otherwise JPEGs smaller. Either tells files that end too early. progress is
+    decode: decode every photo in full; otherwise JPEGs smaller. Either finds files that end too early. progress is
     called with 1 for every photo that was read. places: name -> where it is listed.
     """
     findings = _in_both_lists(train, valid)
@@ -212,7 +212,7 @@ def _tiny_groups(split: str, names: Sequence[str], photos: list[_Photo]) -> list
 
 def _parsed(names: set[str]) -> Iterator[Profile]:
     for name in names:
-        with suppress(UserError):  # _in_folder tells it
+        with suppress(UserError):  # _in_folder reports it
             yield parse_profile(name)
 
 

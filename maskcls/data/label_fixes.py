@@ -1,6 +1,6 @@
 """Corrected labels: a CSV that says what is true where folder and file names are wrong.
 
-Its columns are profile, stem, mask, gender and age; other columns are passed over, so that a table of suspects can be
+Its columns are profile, stem, mask, gender and age; other columns are ignored, so that a table of suspects can be
 read as it is. It is applied to the photos before anything looks at their labels: folds, counts, training.
 """
 

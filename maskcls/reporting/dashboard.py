@@ -68,7 +68,7 @@ def _log_all(wandb_run: Any, run: RunFolder, findings: Findings, report: Path | 
         parts["report panel"] = lambda: _page(report)
     for name, values in parts.items():
         with _noted(problems, name):
-            wandb_run.log(values(), step=history[-1]["update"])  # no step of its own: a run that goes on needs the next
+            wandb_run.log(values(), step=history[-1]["update"])  # no step of its own: a run that resumes needs the next
     with _noted(problems, "summary"):
         # First the step is closed: with it, wandb sets the summary to the last epoch.
         wandb_run.log({"best_epoch": best}, step=history[-1]["update"], commit=True)

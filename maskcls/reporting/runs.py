@@ -67,9 +67,9 @@ def _summary(run: RunFolder) -> RunSummary:
     started, logged = _written(run.config), _written(run.metrics)
     seconds = logged - started if started and logged and logged >= started else None  # a copy may turn them around
     if is_finished := run.finished.exists():
-        told = read_json(run.finished).get("seconds")
-        if isinstance(told, int | float):
-            seconds = float(told)
+        reported = read_json(run.finished).get("seconds")
+        if isinstance(reported, int | float):
+            seconds = float(reported)
         else:
             problems.append(f"{run.finished.name}: no seconds")
     epochs, arguments = config.get("epochs"), config.get("dataset_args")

@@ -35,29 +35,29 @@ def faults_as_messages(
 
     Raises Fault, is_shared for what every process sees.
     """
-    go_on = f" To resume: {command('train', '--resume', run.path)}" if run else ""
+    resume = f" To resume: {command('train', '--resume', run.path)}" if run else ""
     try:
         yield
     except NotFinite as error:
         what = _broken_update(config, learner, batches, run, error.update)
-        raise Fault(f"{what}.{go_on}").of_launch() from None
+        raise Fault(f"{what}.{resume}").of_launch() from None
     except EndlessOverflow as error:
         raise Fault(
             f"fp16 overflowed in update {error.update} and before, however little the loss was scaled up. Start with "
-            f"--mixed_precision bf16 (or no, on GPUs without bf16), or lower lr.{go_on}"
+            f"--mixed_precision bf16 (or no, on GPUs without bf16), or lower lr.{resume}"
         ).of_launch() from None
     except BadPhotos as error:
-        fault = Fault(f"{error}.{go_on}")
+        fault = Fault(f"{error}.{resume}")
         raise (fault.of_launch() if error.is_shared else fault) from None
     except OSError as error:
         reader_left = isinstance(error, BrokenPipeError) and is_closed(sys.stdout)
         where = error.filename or ("standard output" if reader_left else run and run.path)
         saved = " The last state that was saved is whole." if run and run.last.exists() else ""
-        raise Fault(f"{where}: {reason_of(error)}.{saved}{go_on}") from None
+        raise Fault(f"{where}: {reason_of(error)}.{saved}{resume}") from None
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
             what, setting = _out_of_memory(config, learner, data, batches.plan)
-            raise Fault(f"{what}.{go_on}{f' {setting}' if go_on and setting else ''}") from None
+            raise Fault(f"{what}.{resume}{f' {setting}' if resume and setting else ''}") from None
         if isinstance(error, RuntimeError):
             raise_if_left_alone(error)
         raise

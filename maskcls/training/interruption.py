@@ -16,7 +16,7 @@ from maskcls.program import is_closed, point_at_nothing
 # SIGHUP comes when the terminal is closed, SIGUSR1 from schedulers before the time is up; Windows has neither.
 NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 SIGNALS = tuple(signal.Signals[name] for name in NAMES if hasattr(signal, name))
-SECONDS_OF_ONE_CTRL_C = 1.0  # launchers pass Ctrl-C on to a process that the terminal has already told
+SECONDS_OF_ONE_CTRL_C = 1.0  # launchers pass Ctrl-C on to a process that the terminal has already interrupted
 SECONDS_TO_FINISH_UPDATE = 20.0  # before launchers kill (30 s); longer when updates take longer
 
 
@@ -43,9 +43,9 @@ class StopRequest:
         self._may_hang = may_hang
         # Python calls handlers in the main thread, between two lines of Python: never in one that waits for another
         # process. What is written here is read by a thread that does not wait for anything else.
-        told, self._wakeup = socket.socketpair()
+        signals, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
-        threading.Thread(target=self._watch_signals, args=(told,), daemon=True).start()
+        threading.Thread(target=self._watch_signals, args=(signals,), daemon=True).start()
         self._former_wakeup = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         self._former = {number: signal.signal(number, self._hear) for number in heard}
@@ -73,10 +73,10 @@ class StopRequest:
             if is_closed(stream):  # with its terminal; a line that cannot be written must not keep a run from saving
                 point_at_nothing(stream)
 
-    def _watch_signals(self, told: socket.socket) -> None:
+    def _watch_signals(self, signals: socket.socket) -> None:
         heard_at: float | None = None
-        with told:
-            while data := told.recv(1):  # empty: `ignore` was called
+        with signals:
+            while data := signals.recv(1):  # empty: `ignore` was called
                 now = time.monotonic()
                 if data[0] not in SIGNALS:
                     continue

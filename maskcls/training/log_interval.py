@@ -1,4 +1,4 @@
-"""What an epoch tells between two log lines: means, kept on the device so that no update waits for a number."""
+"""What an epoch reports between two log lines: means, kept on the device so that no update waits for a number."""
 
 from __future__ import annotations
 

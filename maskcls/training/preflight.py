@@ -68,8 +68,8 @@ def try_out(
 ) -> Estimate:
     """Makes an update and a prediction on photos that it decodes, and returns what they took. Collective.
 
-    run: the one that would go on. Raises UserError for photos that cannot be read, and for an update that is not finite
-    or does not fit the memory.
+    run: the one that would resume. Raises UserError for photos that cannot be read, and for an update that is not
+    finite or does not fit the memory.
     """
     accelerator = launch.accelerator
     pixel_cache = PixelCache(data.table, Preprocessing(**config.preprocessing), config.cache_dir)

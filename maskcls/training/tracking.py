@@ -60,8 +60,8 @@ class Tracking:
         return cls(trackers, run, notes)
 
     def catch_up(self) -> None:
-        """Gives the trackers what metrics.jsonl holds, when a run goes on, so that every step is there once: their
-        files are written anew, and a wandb server passes over the steps that it has.
+        """Gives the trackers what metrics.jsonl holds, when a run resumes, so that every step is there once: their
+        files are written anew, and a wandb server ignores the steps that it has.
         """
         for line in self._run.history():
             self._to_trackers(line)
@@ -112,7 +112,7 @@ class Tracking:
         for tracker in list(self._trackers):
             try:
                 action(tracker)
-            except Exception as error:  # whatever a tracker's own stack raises: the run goes on without it
+            except Exception as error:  # whatever a tracker's own stack raises: the run continues without it
                 self._trackers.remove(tracker)
                 what = f"{tracker.name} stopped: {_in_a_line(error)}"
                 later = f". To upload it later: {sync_command(tracker)}" if tracker.name == "wandb" else ""
@@ -137,7 +137,7 @@ class _Wandb:
     """Accelerate's wandb tracker, which gets every step whole.
 
     wandb takes no step twice. Half a step, sent when a run is stopped between an epoch's last update and its
-    validation, would keep the other half out when the run goes on.
+    validation, would keep the other half out when the run resumes.
     """
 
     name = "wandb"
@@ -163,7 +163,7 @@ class _Wandb:
             self._tracker.log(values, step=self._step, commit=commit)
 
     def finish(self, exit_code: int) -> None:
-        if exit_code:  # the run goes on
+        if exit_code:  # the run will be resumed
             self.run.mark_preempting()  # the server shows it as preempted, not as failed
         else:
             self.flush()
@@ -171,7 +171,7 @@ class _Wandb:
 
 
 def _start_wandb(config: Config, run: RunFolder, word: Words) -> tuple[_Wandb | None, str]:
-    """Returns the wandb tracker (or None) and what to tell about it."""
+    """Returns the wandb tracker (or None) and what to report about it."""
     os.environ.setdefault("WANDB_SILENT", "true")  # its own lines would break into the progress bar; ours say the same
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # without it, wandb reports to its makers
     try:
@@ -303,5 +303,5 @@ def _in_a_line(error: Exception) -> str:
 def sync_command(tracker: Any) -> str:
     """Returns the command that uploads a run's wandb files later."""
     folder = Path(tracker.run.dir).parent
-    option = [] if folder.name.startswith("offline-") else ["--include-online"]  # without it, wandb passes over them
+    option = [] if folder.name.startswith("offline-") else ["--include-online"]  # without it, wandb ignores them
     return shlex.join(["wandb", "sync", *option, str(folder)])
