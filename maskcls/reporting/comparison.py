@@ -97,7 +97,7 @@ def read_runs(texts: Sequence[str]) -> list[Run]:
 def compare(runs: Sequence[Run], *, score: str = "f1", only_common: bool = False) -> Comparison:
     """Returns the runs side by side, and each later one against the first.
 
-    `score` is a name of metrics.jsonl; without a head it is about what all runs predict: the 18 classes, or else the
+    `score` is a name of metrics.jsonl; without a head it is about what all runs predict: the classes, or else the
     attribute. Raises UserError when the runs validated different photos and `only_common` is not set, when none is in
     common, when they predict different things, or when the score is unknown.
     """
@@ -120,7 +120,7 @@ def compare(runs: Sequence[Run], *, score: str = "f1", only_common: bool = False
     return Comparison(
         names=tuple(run.name for run in runs),
         config={key: values for key, values in config.items() if len({*values}) > 1},
-        # Of single attributes with their heads, too: a lone f1 would be read as that of the 18 classes.
+        # Of single attributes with their heads, too: a lone f1 would be read as that of the classes.
         scores={known.name("class"): [found.scores[known] for found in findings] for known in known.values()},
         score=wanted.name("class"),
         differences=differences,

@@ -29,7 +29,7 @@ from maskcls.labels import (
 from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
 from maskcls.progress import Progress
-from maskcls.reporting.text import padded
+from maskcls.reporting.text import padded, width
 from maskcls.training.loop import Learner
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
@@ -37,18 +37,25 @@ from maskcls.words import Words
 
 def split_table(data: FaceData, word: Words) -> str:
     """Returns the people and the photos per class of each split."""
-    people = [zip(OF_PERSON, labels, strict=True) for labels in classes_of_people()]
-    groups = [" ".join(_group(name, label, word) for name, label in person) for person in people]
-    lines = [padded(word("photos"), 22, right=True) + "".join(padded(group, 14, right=True) for group in groups)]
+    people = classes_of_people()
+    groups = [
+        " ".join(_group(name, label, word) for name, label in zip(OF_PERSON, cell, strict=True)) for cell in people
+    ]
+    rows = {}  # of photos alike: their title -> the class of each group
+    for codes in zip(*people.values(), strict=True):
+        said = dict(zip(ATTRIBUTES, decode_class(codes[0]), strict=True))
+        rows[" ".join(word(f"count_{name}_{said[name]}") for name in OF_PHOTO)] = codes
+    places = max(10, *map(width, rows))
+    lines = [
+        padded(word("photos"), 12 + places, right=True) + "".join(padded(group, 14, right=True) for group in groups)
+    ]
     for name, photos in {"train": data.train, "valid": data.valid}.items():
         count, split = class_counts(photos.labels)["class"], padded(word(name), 11, right=True)
-        for codes in zip(*classes_of_people().values(), strict=True):  # of photos alike, of all people
-            said = dict(zip(ATTRIBUTES, decode_class(codes[0]), strict=True))
-            photo = " ".join(word(f"count_{name}_{said[name]}") for name in OF_PHOTO)
+        for title, codes in rows.items():
             cells = "".join(f"{count[code]:>14,}" for code in codes)
-            lines.append(f"{split} {padded(photo, 10, right=True)}{cells}")
+            lines.append(f"{split} {padded(title, places, right=True)}{cells}")
         total = word("split_sum", people=len(photos.people), photos=len(photos))
-        lines.append(f"{split} {padded(word('all'), 10, right=True)}  {total}")
+        lines.append(f"{split} {padded(word('all'), places, right=True)}  {total}")
     return "\n".join(lines)
 
 

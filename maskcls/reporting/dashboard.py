@@ -23,7 +23,7 @@ from maskcls.training.tracking import Tracking, within
 
 NUM_MISTAKES = 60
 THUMBNAIL = 160  # pixels of the longer side: 60 photos are 0.3 MB
-RECALLS = np.linspace(0, 1, 21)  # where a precision-recall curve has points: 378 rows for the 18 classes
+RECALLS = np.linspace(0, 1, 21)  # where a precision-recall curve has points: 21 rows for each class
 NAME_LENGTH = 100  # characters of an experiment's name in an artifact's name
 SECONDS_TO_LOG = 60.0  # online, wandb asks its server about each artifact, and asks again for long
 

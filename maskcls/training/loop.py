@@ -203,7 +203,7 @@ def predict(
 def score(
     logits: Tensor, labels: np.ndarray, losses: HeadLosses | None, *, output: str
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Returns (scores, head -> confusion counts) of all gathered logits (N, C) against labels (N, 3).
+    """Returns (scores, head -> confusion counts) of all gathered logits (N, C) against labels (N, attributes).
 
     Scores are loss (the criterion's mean over photos; left out without `losses`) and every metric, of the headline and
     of each other head. An attribute without a head of its own has its negative log-likelihood as loss.
