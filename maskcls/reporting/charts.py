@@ -198,7 +198,7 @@ def _matrix(head: str, counts: np.ndarray) -> Spec:
     labels = {"labelLimit": 0, "labelOverlap": False, "ticks": False, "domain": False}
     upright = {"labelAngle": -90 if len(classes) > 3 else 0}
     right = {"test": "datum.truth === datum.predicted", "value": "var(--accent)"}
-    strong = {"test": "datum.share > 0.5", "value": "var(--on-accent)"}
+    strong = {"test": "datum.share > 0.7", "value": "var(--on-accent)"}  # else dark reads better
     strength = _number("share", scale={"domain": [0, 1], "range": [0.08, 0.96]}, legend=None)  # as in style.css
     cell = {"color": {"condition": right, "value": "var(--wrong)"}, "opacity": strength}
     count = {"text": _number("count"), "color": {"condition": strong, "value": "var(--ink)"}}
