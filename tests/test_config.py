@@ -341,7 +341,7 @@ def test_a_saved_config_is_read_as_it_was(write: Write, tmp_path: Path) -> None:
 # What a run may be continued as
 
 
-def test_a_run_of_a_config_may_go_on_as_that_config(write: Write) -> None:
+def test_a_run_of_a_config_may_resume_as_that_config(write: Write) -> None:
     config = load_config(write(f"{MINIMAL}\nema_decay: 0.9"))
     run = config.with_statistics([0.5, 0.4, 0.3], [0.2, 0.2, 0.2])
     assert run.differences(config) == run.differences(run) == config.differences(run) == []

@@ -90,6 +90,6 @@ def test_the_number_of_outputs_and_of_classes_has_to_fit_the_output(output: str)
         (None, "output is None."),
     ],
 )
-def test_a_wrong_output_is_told_alone(output: object, words: str) -> None:
+def test_a_wrong_output_is_reported_alone(output: object, words: str) -> None:
     known = " It is one of: all, class, mask, gender, age"
     assert problems(output, num_classes=2, fold=9) == [("dataset_args", words + known)]

@@ -65,8 +65,8 @@ def test_people_that_the_run_was_trained_on_are_counted(
     num_valid, num_train = (len((sample / f"{name}_profiles.txt").read_text().split()) for name in ("valid", "train"))
     everybody = people_of(sample, tmp_path / "all", "valid_profiles.txt", "train_profiles.txt")
     predict(finished_run, everybody, tmp_path / "out")
-    told = f"warning: the run was trained on {num_train} of these {num_valid + num_train} people: "
-    assert told in capsys.readouterr().out
+    printed = f"warning: the run was trained on {num_train} of these {num_valid + num_train} people: "
+    assert printed in capsys.readouterr().out
     metrics = json.loads((tmp_path / "out" / "infer_metrics.json").read_text())
     assert (metrics["people"], metrics["people_trained_on"]) == (num_valid + num_train, num_train)
     predict(finished_run, everybody, tmp_path / "out", lang="ko")

@@ -42,7 +42,7 @@ def test_a_path_is_expanded_and_absolute(tmp_path: Path, monkeypatch: pytest.Mon
         ("a\0b", "holds a NUL"),
     ],
 )
-def test_what_stands_for_no_path_is_told(text: str, words: str) -> None:
+def test_what_stands_for_no_path_is_reported(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         full_path(text)
 
@@ -53,7 +53,7 @@ def test_a_link_stays_as_it_is_written(tmp_path: Path) -> None:
     assert full_path(tmp_path / "link") == tmp_path / "link"
 
 
-def test_what_is_wrong_with_a_path_is_told(tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_path_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     (tmp_path / "folder").mkdir()
     assert folder_problem(tmp_path / "folder") is None
@@ -67,7 +67,7 @@ def test_what_is_wrong_with_a_path_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_path_without_permission_is_told(tmp_path: Path) -> None:
+def test_a_path_without_permission_is_reported(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir(mode=0)
     assert "Permission denied" in (folder_problem(tmp_path / "folder") or "")
 
@@ -97,7 +97,7 @@ def test_a_file_that_is_written_whole_takes_its_place_or_leaves_nothing(tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"] and path.read_text() == "after"
 
 
-def test_what_cannot_be_made_is_told_by_its_own_name(tmp_path: Path) -> None:
+def test_what_cannot_be_made_is_reported_by_its_own_name(tmp_path: Path) -> None:
     path = tmp_path / "none" / "a.csv"
     with pytest.raises(FileNotFoundError) as caught, replacing(path) as unfinished:
         unfinished.write_text("")
@@ -127,7 +127,7 @@ def test_a_folder_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_why_a_folder_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_why_a_folder_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder in (tmp_path / "file", tmp_path / "file" / "x"):
         with pytest.raises(UserError, match=rf"^model_dir {re.escape(str(folder))} is not writable: Not a directory$"):
@@ -135,7 +135,7 @@ def test_why_a_folder_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
-def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: full)
         with pytest.raises(UserError, match=r"is not writable: No space left on device$"):

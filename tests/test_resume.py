@@ -310,7 +310,7 @@ def two_ranks(launch: Launch, *arguments: object) -> list[Start]:
     ]  # fmt: skip
 
 
-def test_two_processes_stop_together_and_go_on_as_two_and_as_one(launch: Launch, photos: Path, tmp_path: Path) -> None:
+def test_two_processes_stop_together_and_resume_as_two_and_as_one(launch: Launch, photos: Path, tmp_path: Path) -> None:
     def arguments(folder: str) -> list[str]:
         # No dropout, whose draws are each process's own. AdamW divides by the size of the gradient, so that of a tiny
         # one the last bit, which depends on the number of processes, becomes the first one: not with this eps.

@@ -54,7 +54,7 @@ def test_a_table_that_is_there_is_kept_unless_it_may_be_overwritten(tmp_path: Pa
     assert cells(tmp_path / "a.csv") == [["y"]]
 
 
-def test_a_table_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_written_is_reported_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none/a\.csv cannot be written: No such file or directory"):
         write_table(tmp_path / "none" / "a.csv", ["x"], [], overwrites=True)
 

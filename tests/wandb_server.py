@@ -57,7 +57,7 @@ class ReceivedRun:
     config: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, list[str]] = field(default_factory=dict)  # of the file stream: name -> lines, by their offsets
     files: dict[str, bytes] = field(default_factory=dict)  # uploaded: name -> content
-    exit_codes: list[int] = field(default_factory=list)  # of every end that was told; a crash tells none
+    exit_codes: list[int] = field(default_factory=list)  # of every end that was reported; a crash reports none
     is_preempting: bool = False
 
     @property
@@ -67,7 +67,7 @@ class ReceivedRun:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The summary, as it was told last."""
+        """The summary, as it was reported last."""
         return json.loads(self.lines["wandb-summary.json"][-1]) if "wandb-summary.json" in self.lines else {}
 
 

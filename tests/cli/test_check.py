@@ -69,7 +69,7 @@ def test_train_py_checks_too_in_the_language_asked_for(
 
 
 @pytest.mark.slow
-def test_a_run_that_shall_go_on_is_checked_and_not_trained(
+def test_a_run_to_resume_is_checked_and_not_trained(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import train
@@ -154,7 +154,7 @@ def test_an_update_that_is_not_finite_is_no_go(
         ("train_batch_size=71", "no go: train_batch_size is 71, but there are 70 training photos"),
     ],
 )
-def test_what_needs_no_photo_is_told_before_photos_are_looked_at(
+def test_what_needs_no_photo_is_reported_before_photos_are_looked_at(
     setting: str, words: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

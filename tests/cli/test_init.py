@@ -144,7 +144,7 @@ def test_nothing_is_overwritten(
         (("mine", "--gpus", "-1"), "--gpus is -1; it is 0 or more"),
     ],
 )
-def test_a_mistake_is_told(
+def test_a_mistake_is_reported(
     arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip

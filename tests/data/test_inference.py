@@ -79,7 +79,7 @@ def test_profile_folders_bring_their_labels(images: Path, tmp_path: Path) -> Non
     assert len(data.photos) == 3
 
 
-def test_all_bad_rows_of_info_are_told_in_one_message(evaluation: Path, tmp_path: Path) -> None:
+def test_all_bad_rows_of_info_are_reported_in_one_message(evaluation: Path, tmp_path: Path) -> None:
     (evaluation / "x.jpg").touch()
     (evaluation / "images" / "sub").mkdir()
     (evaluation / "images" / "sub" / "b.jpg").touch()
@@ -166,7 +166,7 @@ def test_photos_beside_profile_folders_are_refused_for_one_of_them_would_be_left
     assert (len(data.image_ids), data.passed_over) == (3, {".heic": 1})
 
 
-def test_a_file_and_a_folder_above_the_right_one_are_told_as_what_they_are(images: Path, tmp_path: Path) -> None:
+def test_a_file_and_a_folder_above_the_right_one_are_reported_as_what_they_are(images: Path, tmp_path: Path) -> None:
     photo = images / ANNA / "mask1.jpg"
     with pytest.raises(UserError, match=rf"^infer_data_dir {photo} is a file, not a folder$"):
         inference_data(photo, tmp_path / "cache")

@@ -98,7 +98,7 @@ def test_sound_photos_give_only_notes_and_every_photo_is_counted_once(
 # Lists and folders
 
 
-def test_bad_folders_are_all_told_and_the_others_still_looked_at(data: Data) -> None:
+def test_bad_folders_are_all_reported_and_the_others_still_looked_at(data: Data) -> None:
     other = data.train[0]
     bad = ["5_man_Asian_30", "6_male_Asian_300", "nobody", "7_male_Asian_30", "8_male_Asian_30", "9_male_Asian_a\0b"]
     for name in bad[:3]:
@@ -138,7 +138,7 @@ def test_a_folder_of_photos_that_does_not_exist_is_one_error(tmp_path: Path) -> 
     ]
 
 
-def test_a_profile_is_told_with_the_list_and_the_line_that_names_it(data: Data) -> None:
+def test_a_profile_is_reported_with_the_list_and_the_line_that_names_it(data: Data) -> None:
     names = ["nobody", "9_male_Asian_30"]
     (data.folder / names[0]).mkdir()
     places = {name: f"people.txt, line {line}" for line, name in enumerate(names, 7)}
@@ -159,7 +159,7 @@ def test_photos_of_a_kind_that_cannot_be_read_are_named_with_what_to_do(data: Da
     assert set(note.text.partition(": ")[2].split(", ")) == {"2 hidden", "2 .heic", "1 .dng", "1 .txt"}
 
 
-def test_names_in_another_encoding_are_told_with_the_way_to_mend_them(data: Data) -> None:
+def test_names_in_another_encoding_are_reported_with_the_way_to_mend_them(data: Data) -> None:
     name = os.fsdecode("김_male_Asian_30".encode("cp949"))
     shutil.copytree(data.folder / data.train[0], data.folder / name)
     data.train.append(name)
@@ -167,7 +167,7 @@ def test_names_in_another_encoding_are_told_with_the_way_to_mend_them(data: Data
     assert finding.severity == "error" and "in CP949 it is '김_male_Asian_30': rename it" in finding.text
 
 
-def test_wrong_doubled_and_missing_stems_are_told(data: Data) -> None:
+def test_wrong_duplicate_and_missing_stems_are_reported(data: Data) -> None:
     odd, doubled, short = sorted(data.train)[:3]
     data.photo(odd, "mask1").rename(data.folder / odd / "selfie.jpg")
     Image.new("RGB", (384, 512), "red").save(data.folder / doubled / "mask2.bmp")
@@ -276,7 +276,7 @@ def test_an_extension_that_says_another_format_is_noted_and_two_pictures_in_a_jp
     ]
 
 
-def test_odd_modes_sizes_and_turns_are_told(data: Data) -> None:
+def test_odd_modes_sizes_and_turns_are_reported(data: Data) -> None:
     name, second = data.train[:2]
     for stem, mode, size, options in (
         ("mask1", "CMYK", (384, 512), {}),
@@ -375,7 +375,7 @@ def test_a_changed_copy_under_another_person_is_found(
     }
 
 
-def test_a_changed_copy_under_the_same_person_is_not_told(data: Data) -> None:
+def test_a_changed_copy_under_the_same_person_is_not_reported(data: Data) -> None:
     name = data.train[0]
     with Image.open(data.photo(name, "mask1")) as image:
         data.photo(name, "mask2").write_bytes(saved(image, format="JPEG", quality=40))
@@ -439,6 +439,6 @@ def test_the_table_holds_every_finding_whatever_bytes_its_name_has(data: Data, t
     assert set(order) == {0, 1, 2}
 
 
-def test_a_table_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:
+def test_a_table_that_cannot_be_written_is_reported_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none/out\.csv cannot be written: No such file or directory"):
         save_findings([], tmp_path / "none" / "out.csv")

@@ -1,4 +1,4 @@
-"""A CSV of corrected labels: what it changes, what it counts, and every mistake in it told with its line."""
+"""A CSV of corrected labels: what it changes, what it counts, and every mistake in it reported with its line."""
 
 from __future__ import annotations
 
@@ -188,12 +188,12 @@ def test_people_whose_photos_are_not_asked_for_change_nothing_and_are_not_strang
         (f"{BERT},mask1,worn,,\n{BERT},normal,,,30-59", f"line 3: gender or age of only some photos of {BERT}"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_line(rows: str, words: str, correct: Correct) -> None:
+def test_a_mistake_is_reported_with_its_line(rows: str, words: str, correct: Correct) -> None:
     (message,) = refusal(correct, rows)
     assert message.startswith(words)
 
 
-def test_a_photo_that_a_person_lacks_is_told_with_those_that_there_are(tmp_path: Path) -> None:
+def test_a_photo_that_a_person_lacks_is_reported_with_those_that_there_are(tmp_path: Path) -> None:
     (tmp_path / "fixes.csv").write_text(f"{HEADER}000001,mask2,not_worn,,\n", encoding="utf-8")
     few = [photo for photo in photos_of(ANNA) if photo.stem in ("mask1", "normal")]
     with pytest.raises(UserError) as error:
@@ -201,7 +201,7 @@ def test_a_photo_that_a_person_lacks_is_told_with_those_that_there_are(tmp_path:
     assert str(error.value) == (f"{tmp_path / 'fixes.csv'}, line 2: {ANNA} has no photo mask2; it has mask1, normal")
 
 
-def test_all_mistakes_are_told_in_one_message(correct: Correct) -> None:
+def test_all_mistakes_are_reported_in_one_message(correct: Correct) -> None:
     rows = f"{ANNA},mask9,wron,,\n000003,,,male,\n{BERT},,,male\n{CARL},,,male,\n{CARL},,,female,\nnobody,,,male,\n"
     heading, *problems = refusal(correct, rows)
     assert heading == ":"

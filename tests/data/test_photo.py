@@ -1,4 +1,4 @@
-"""Photos of every kind become what a person sees, at one place for training, check and report, or are told in words."""
+"""Photos of every kind become what a person sees, at one place for training, check and report, or are refused in words."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_the_formats_of_the_extensions_are_read_by_this_pillow() -> None:
         assert read_photo(encoded(Image.new("RGB", (64, 48), (90, 90, 90)), format)).size == (64, 48)
 
 
-def test_a_heic_photo_is_told_as_one_whatever_it_is_called(tmp_path: Path) -> None:
+def test_a_heic_photo_is_reported_as_one_whatever_it_is_called(tmp_path: Path) -> None:
     content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
     words = "it is a HEIC photo, which cannot be read: convert it to JPEG or PNG"
     (tmp_path / "a.jpg").write_bytes(content)
@@ -150,12 +150,12 @@ def test_a_heic_photo_is_told_as_one_whatever_it_is_called(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("content", "words"), [(b"", "not an image"), (b"GIF89a", "it is not an image|index out of")])
-def test_what_is_no_photo_is_told(content: bytes, words: str) -> None:
+def test_what_is_no_photo_is_reported(content: bytes, words: str) -> None:
     with pytest.raises(PhotoError, match=words):
         read_photo(io.BytesIO(content))
 
 
-def test_what_cannot_be_opened_is_told_as_the_system_says_it(tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_reported_as_the_system_says_it(tmp_path: Path) -> None:
     for path, words in {tmp_path / "none.jpg": "No such file or directory", tmp_path: "Is a directory"}.items():
         with pytest.raises(PhotoError, match=f"^{words}$"):
             read_photo(path)
@@ -178,7 +178,7 @@ def test_the_largest_photos_of_phones_pass_and_larger_ones_are_refused_in_plain_
     assert finding.text.endswith("13000 x 13000 " + LIMIT)
 
 
-def test_a_photo_that_pillow_would_call_an_attack_is_told_in_our_words() -> None:
+def test_a_photo_that_pillow_would_call_an_attack_is_reported_in_our_words() -> None:
     with pytest.raises(PhotoError, match=f"^20000 x 20000 {LIMIT}$"):
         read_photo(io.BytesIO(png(20_000, 20_000)))
 
@@ -257,13 +257,13 @@ def test_a_jpeg_is_decoded_smaller_by_its_upright_shape_but_no_smaller_than_aske
 
 
 @pytest.mark.parametrize("mode", ["RGB", "I;16", "1"])
-def test_a_picture_of_one_colour_is_told_by_the_check(mode: str, tmp_path: Path) -> None:
+def test_a_picture_of_one_colour_is_reported_by_the_check(mode: str, tmp_path: Path) -> None:
     content = encoded(Image.new(mode, (64, 64), 1), "PNG").getvalue()
     (finding,) = [finding for finding in inspected("mask1.png", content, tmp_path) if finding.severity == "warning"]
     assert (finding.kind, finding.text) == ("one_colour", "shows nothing: all its pixels have the same colour")
 
 
-def test_a_picture_that_differs_only_in_colour_or_in_one_corner_is_not_told(tmp_path: Path) -> None:
+def test_a_picture_that_differs_only_in_colour_or_in_one_corner_is_not_reported(tmp_path: Path) -> None:
     grey = np.full((64, 64, 3), 128, np.uint8)
     grey[60:, 60:] = (129, 127, 131)
     assert inspected("mask1.png", encoded(Image.fromarray(grey), "PNG").getvalue(), tmp_path) == []

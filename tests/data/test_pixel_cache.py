@@ -225,7 +225,7 @@ def test_a_damaged_marker_is_written_again_without_decoding(
 
 
 @pytest.mark.parametrize("damage", [truncated, Path.unlink, zeroed])
-def test_a_cache_that_is_damaged_when_it_is_opened_is_told_with_the_folder_to_delete(
+def test_a_cache_that_is_damaged_when_it_is_opened_is_reported_with_the_folder_to_delete(
     damage: Callable[[Path], None], images: Path, tmp_path: Path
 ) -> None:
     table = table_of(images, tmp_path)
@@ -272,7 +272,7 @@ def test_what_a_killed_launch_left_unfinished_is_removed(images: Path, tmp_path:
     assert {path.name for path in folder.iterdir()} == {"00000000.arrow", "complete"}
 
 
-def test_a_lock_that_cannot_be_taken_is_told_with_its_folder(images: Path, tmp_path: Path) -> None:
+def test_a_lock_that_cannot_be_taken_is_reported_with_its_folder(images: Path, tmp_path: Path) -> None:
     table = table_of(images, tmp_path)
     folder = PixelCache(table, SMALL, tmp_path).folder
     Path(f"{folder}.lock").mkdir(parents=True)
@@ -314,7 +314,7 @@ def test_photos_are_looked_through_once_and_not_in_every_run(
     assert len(decoded_names) == 14
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_decoded(
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_decoded(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded_names: list[str]
 ) -> None:
     usage = namedtuple("usage", "total used free")
@@ -402,7 +402,7 @@ def test_a_launch_waits_for_another_that_is_decoding_and_uses_its_pixels(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_another_users_half_built_cache_is_told(images: Path, everybodys: Path) -> None:
+def test_another_users_half_built_cache_is_reported(images: Path, everybodys: Path) -> None:
     table, preprocessing = table_of(images, everybodys), Preprocessing((8, 6))
     PixelCache(table, preprocessing, everybodys).build(num_threads=0)
     assert (

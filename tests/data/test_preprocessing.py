@@ -263,7 +263,7 @@ def test_what_is_saved_is_read_as_it_was(known: Preprocessing, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"fit": "pad"}', '{"image_size": [1, 2], "size": 3}', "\xff"])
-def test_another_file_in_its_place_is_told(content: str, tmp_path: Path) -> None:
+def test_another_file_in_its_place_is_reported(content: str, tmp_path: Path) -> None:
     file = tmp_path / "preprocessing.json"
     file.write_text(content, encoding="latin-1")
     with pytest.raises(UserError, match=rf"^{file} is not what train.py wrote: "):

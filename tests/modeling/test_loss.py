@@ -233,7 +233,7 @@ def test_class_weights_are_those_given_or_none() -> None:
         [0, 0, 0],
     ],
 )
-def test_weights_that_are_not_a_number_per_class_are_told(weight: Any) -> None:
+def test_weights_that_are_not_a_number_per_class_are_reported(weight: Any) -> None:
     with pytest.raises(UserError) as caught:
         class_weights(weight, COUNTS)
     assert str(caught.value) == (
@@ -258,7 +258,7 @@ def test_weights_that_are_not_a_number_per_class_are_told(weight: Any) -> None:
         ("weighted_sum", {"terms": [{"criterion": "focal", "criterion_args": {"gamma": "x"}}]}, "gamma is 'x'; it is"),
     ],
 )  # fmt: skip
-def test_numbers_that_make_no_loss_are_told(name: str, arguments: dict[str, Any], words: str) -> None:
+def test_numbers_that_make_no_loss_are_reported(name: str, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=rf"^criterion_args: {re.escape(words)}"):
         CRITERIA[name](num_per_class=COUNTS, **arguments)
 
@@ -322,7 +322,7 @@ def test_a_mapping_inside_a_weighted_sum_gives_each_head_its_own_weights_too() -
     close(summed.total(summed.per_head(logits, targets)), plain.total(plain.per_head(logits, targets)))
 
 
-def test_weights_for_a_head_that_does_not_exist_are_told_and_not_dropped() -> None:
+def test_weights_for_a_head_that_does_not_exist_are_reported_and_not_dropped() -> None:
     with pytest.raises(UserError, match="gendr"):
         build_losses(
             cross_entropy, {"weight": {"gendr": [1.0, 2.0]}}, output="all", num_per_class=NUM_PER_CLASS,

@@ -162,7 +162,7 @@ def test_a_constant_position_grid_stays_constant_and_a_gradient_keeps_its_direct
         ("convnextv2", {"hidden_sizes": [8, 24]}, "stages.1."),
     ],
 )
-def test_an_architecture_that_does_not_fit_the_weights_is_told_and_never_starts_from_noise(
+def test_an_architecture_that_does_not_fit_the_weights_is_reported_and_never_starts_from_noise(
     tmp_path: Path, name: str, change: dict[str, Any], misfit: str
 ) -> None:
     folder, _ = saved(tmp_path, name)
@@ -172,13 +172,13 @@ def test_an_architecture_that_does_not_fit_the_weights_is_told_and_never_starts_
     assert misfit in str(caught.value)
 
 
-def test_a_folder_of_another_model_type_is_told(tmp_path: Path) -> None:
+def test_a_folder_of_another_model_type_is_reported(tmp_path: Path) -> None:
     folder, _ = saved(tmp_path, "vit")
     with pytest.raises(UserError, match=r"holds a vit, not a convnext$"):
         build("convnext", pretrained=folder)
 
 
-def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         build("vit", pretrained=str(tmp_path))
     assert str(caught.value).startswith(f"pretrained model {str(tmp_path)!r} cannot be loaded: ")
@@ -186,7 +186,7 @@ def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_offline", [False, True])
-def test_a_hub_id_that_cannot_be_reached_is_told_at_once_with_what_to_do(
+def test_a_hub_id_that_cannot_be_reached_is_reported_at_once_with_what_to_do(
     is_offline: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import close_session, constants
@@ -226,13 +226,13 @@ def test_what_is_here_is_taken_without_a_network(tmp_path: Path, monkeypatch: py
         (3, "pretrained is 3; it is a Hub id, a folder"),
     ],
 )
-def test_what_is_neither_a_hub_id_nor_a_folder_is_told(pretrained: Any, words: str) -> None:
+def test_what_is_neither_a_hub_id_nor_a_folder_is_reported(pretrained: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):
         build("vit", pretrained=pretrained)
 
 
 @pytest.mark.parametrize("damage", ["cut", "deleted"])
-def test_a_pretrained_folder_with_damaged_weights_is_told(tmp_path: Path, damage: str) -> None:
+def test_a_pretrained_folder_with_damaged_weights_is_reported(tmp_path: Path, damage: str) -> None:
     folder, _ = saved(tmp_path, "vit")
     weights = tmp_path / "model.safetensors"
     if damage == "cut":
@@ -274,7 +274,7 @@ def test_auto_takes_a_pretrained_folder_without_a_model_type(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["convnext", "convnextv2", "auto"])
-def test_depths_and_hidden_sizes_of_different_lengths_are_told(name: str) -> None:
+def test_depths_and_hidden_sizes_of_different_lengths_are_reported(name: str) -> None:
     with pytest.raises(
         UserError, match=r"^model_args: depths \[1, 1, 1\] and hidden_sizes \[8, 16\] differ in length$"
     ):
@@ -293,19 +293,19 @@ def test_depths_and_hidden_sizes_of_different_lengths_are_told(name: str) -> Non
         ("convnext", {"hidden_sizes": [8, 0]}, "convnext"),
     ],
 )
-def test_an_architecture_that_cannot_be_built_is_told(name: str, arguments: dict[str, Any], words: str) -> None:
+def test_an_architecture_that_cannot_be_built_is_reported(name: str, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=r"^model_args") as caught:
         build(name, **arguments)
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "size"), [("vit", (64, 8)), ("convnext", (4, 4))])
-def test_a_picture_smaller_than_what_the_model_looks_at_is_told(name: str, size: tuple[int, int]) -> None:
+def test_a_picture_smaller_than_what_the_model_looks_at_is_reported(name: str, size: tuple[int, int]) -> None:
     with pytest.raises(UserError, match="image_size"):
         build(name, image_size=size)
 
 
-def test_a_picture_smaller_than_a_pretrained_patch_is_told(tmp_path: Path) -> None:
+def test_a_picture_smaller_than_a_pretrained_patch_is_reported(tmp_path: Path) -> None:
     folder, _ = saved(tmp_path, "vit")
     with pytest.raises(UserError, match="image_size"):
         build("vit", pretrained=folder, image_size=(8, 8))
@@ -352,7 +352,7 @@ def test_a_saved_folder_is_a_plain_transformers_folder_that_names_its_labels(tmp
 @pytest.mark.parametrize(
     "damage", ["cut weights", "no weights", "no config", "config is no JSON", "a weight missing", "another width"]
 )
-def test_a_damaged_best_folder_is_told(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_best_folder_is_reported(tmp_path: Path, damage: str) -> None:
     folder, _ = saved(tmp_path, "vit")
     weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
     if damage == "cut weights":

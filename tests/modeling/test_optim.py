@@ -200,7 +200,7 @@ def test_lion_leaves_parameters_without_a_gradient_alone_and_returns_the_closure
     assert torch.equal(unused, torch.ones(2)) and (used < 1).all()
 
 
-def test_weight_decay_for_an_optimizer_without_it_is_told() -> None:
+def test_weight_decay_for_an_optimizer_without_it_is_reported() -> None:
     with pytest.raises(UserError, match=r"^optimizer Rprop has no weight decay: set weight_decay: 0$"):
         build("Rprop", small(), weight_decay=0.05)
     assert len(build("Rprop", small(), weight_decay=0.0).param_groups) == 2
@@ -218,7 +218,7 @@ def test_weight_decay_for_an_optimizer_without_it_is_told() -> None:
         ("Lion", {"betas": 0.9}, ""),
     ],
 )
-def test_an_argument_that_the_optimizer_refuses_is_told(name: str, arguments: dict[str, Any], words: str) -> None:
+def test_an_argument_that_the_optimizer_refuses_is_reported(name: str, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=rf"^optimizer {name} cannot be built: ") as caught:
         build(name, small(), **arguments)
     assert words in str(caught.value)
@@ -234,7 +234,7 @@ def test_lion_refuses_betas_that_it_cannot_use_before_the_first_step(betas: list
     ("name", "arguments"),
     [("AdamW", {"amsgrad": "maybe"}), ("AdamW", {"betas": [0.9]}), ("Lion", {"betas": ["x", "y"]})],
 )
-def test_what_an_optimizer_refuses_only_when_it_makes_an_update_is_told_too(
+def test_what_an_optimizer_refuses_only_when_it_makes_an_update_is_reported_too(
     name: str, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(UserError, match=f"^optimizer {name} cannot be built: "):

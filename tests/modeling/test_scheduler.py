@@ -167,7 +167,7 @@ def test_every_schedule_that_a_yaml_may_name_runs_from_the_first_to_the_last_upd
         ("ReduceLROnPlateau", {"patience": "x"}, "not supported between"),
     ],
 )
-def test_an_argument_that_the_schedule_refuses_is_told(name: str, arguments: dict[str, Any], words: str) -> None:
+def test_an_argument_that_the_schedule_refuses_is_reported(name: str, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=rf"^scheduler {name} cannot be built: ") as caught:
         build(name, **arguments)
     assert words in str(caught.value)
@@ -184,6 +184,6 @@ def test_an_argument_that_the_schedule_refuses_is_told(name: str, arguments: dic
         ("constant", {"warmup_updates": -1}, "warmup_updates is -1; it is a number, 0 or more"),
     ],
 )
-def test_a_number_out_of_bounds_is_told(name: str, arguments: dict[str, Any], words: str) -> None:
+def test_a_number_out_of_bounds_is_reported(name: str, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=rf"^scheduler_args: {words}$"):
         build(name, **arguments)

@@ -93,7 +93,7 @@ def lines_at_start(sample: Path, tmp_path: Path, **settings: object) -> dict[str
     }
 
 
-def test_classes_without_photos_are_told_for_each_split(sample: Path, tmp_path: Path) -> None:
+def test_classes_without_photos_are_reported_for_each_split(sample: Path, tmp_path: Path) -> None:
     names = [path.name for path in (sample / "images").iterdir() if not path.name.startswith(".")]
     men = sorted(name for name in names if "_male_" in name)
     (tmp_path / "train.txt").write_text("\n".join(men[:-1]))
@@ -113,7 +113,7 @@ def test_classes_without_photos_are_told_for_each_split(sample: Path, tmp_path: 
     assert line.endswith(f": female, {', '.join(others)}")
 
 
-def test_of_the_18_classes_those_are_told_that_the_attributes_alone_do_not_explain() -> None:
+def test_of_the_18_classes_those_are_reported_that_the_attributes_alone_do_not_explain() -> None:
     labels = np.array([[0, 0, 0], [1, 1, 1], [2, 0, 2], *([mask, 0, 0] for mask in range(3))])
     every = np.stack(decode_class(np.arange(18)), axis=1)
     data = faces_of(np.concatenate([labels, every]), [""] * (len(labels) + 18), num_train=len(labels))
@@ -122,7 +122,7 @@ def test_of_the_18_classes_those_are_told_that_the_attributes_alone_do_not_expla
     assert console._absent_lines(data, "mask", ENGLISH) == []
 
 
-def test_corrections_about_other_people_are_told_with_whom_they_change(sample: Path, tmp_path: Path) -> None:
+def test_corrections_about_other_people_are_reported_with_whom_they_change(sample: Path, tmp_path: Path) -> None:
     data = shutil.copytree(sample, tmp_path / "data")
     old = (data / "train_profiles.txt").read_text().split()[0]
     other = "000020_" + old.partition("_")[2]
@@ -130,20 +130,20 @@ def test_corrections_about_other_people_are_told_with_whom_they_change(sample: P
     for name in ("train_profiles.txt", "valid_profiles.txt"):
         (data / name).write_text((data / name).read_text().replace(old, other))
     fixes = ROOT / "configs" / "label_fixes.csv"
-    told = lines_at_start(data, tmp_path, label_fixes=fixes)
-    assert f"labels   2 photos of 1 people corrected by {fixes}; 13 rows match no folder" in told["en"]
+    printed = lines_at_start(data, tmp_path, label_fixes=fixes)
+    assert f"labels   2 photos of 1 people corrected by {fixes}; 13 rows match no folder" in printed["en"]
     assert (
         f"warning  13 of the 15 rows of {fixes} match no folder: is it about these people? It corrects {other}"
-        in told["en"]
+        in printed["en"]
     )
-    assert any(line.startswith("경고     ") and line.endswith(f"수정된 사람: {other}") for line in told["ko"])
+    assert any(line.startswith("경고     ") and line.endswith(f"수정된 사람: {other}") for line in printed["ko"])
     (tmp_path / "own.csv").write_text(f"profile,stem,mask,gender,age\n{other},,,female,\nnobody,,,female,\n")
     assert not [line for line in lines_at_start(data, tmp_path, label_fixes=tmp_path / "own.csv")["en"]
                 if line.startswith("warning")]  # fmt: skip
 
 
 @pytest.mark.parametrize("cache", ["memory_map", "none"])
-def test_photos_that_show_nothing_and_kinds_that_are_left_out_are_told(
+def test_photos_that_show_nothing_and_kinds_that_are_left_out_are_reported(
     cache: str, sample: Path, tmp_path: Path
 ) -> None:
     data = shutil.copytree(sample, tmp_path / "data")
@@ -152,14 +152,15 @@ def test_photos_that_show_nothing_and_kinds_that_are_left_out_are_told(
     Image.new("RGB", (60, 80), "black").save(person / "normal.png")
     for name in ("a.heic", "b.HEIC", "c.txt"):
         (person / name).touch()
-    told = lines_at_start(data, tmp_path, cache=cache)
-    assert f"warning  1 photos show nothing, all their pixels have one colour: {person}/normal.png" in told["en"]
-    assert f"경고     모든 픽셀이 한 가지 색인 사진 1장: {person}/normal.png" in told["ko"]
-    assert "ignored 5 entries that are no photos by their names: 2 hidden, 2 .heic, 1 .txt" in told["en"]
+    printed = lines_at_start(data, tmp_path, cache=cache)
+    assert f"warning  1 photos show nothing, all their pixels have one colour: {person}/normal.png" in printed["en"]
+    assert f"경고     모든 픽셀이 한 가지 색인 사진 1장: {person}/normal.png" in printed["ko"]
+    assert "ignored 5 entries that are no photos by their names: 2 hidden, 2 .heic, 1 .txt" in printed["en"]
     assert (
-        "warning  photos of a kind that cannot be read are left out: 2 .heic. Convert them to JPEG or PNG" in told["en"]
+        "warning  photos of a kind that cannot be read are left out: 2 .heic. Convert them to JPEG or PNG"
+        in printed["en"]
     )
-    assert "경고     읽을 수 없는 형식의 사진 제외: 2 .heic. JPEG나 PNG로 변환하세요" in told["ko"]
+    assert "경고     읽을 수 없는 형식의 사진 제외: 2 .heic. JPEG나 PNG로 변환하세요" in printed["ko"]
 
 
 def test_an_epoch_is_a_line_with_the_names_of_the_log() -> None:
@@ -245,7 +246,7 @@ def test_advice_names_the_precision_that_makes_a_gpu_quick(monkeypatch: pytest.M
     assert console.advice({"train/waiting_share": 0}, device, ENGLISH, uses_cache=True) == ""
 
 
-def test_findings_keep_their_columns_and_are_told_in_english(tmp_path: Path) -> None:
+def test_findings_keep_their_columns_and_are_reported_in_english(tmp_path: Path) -> None:
     findings = [
         Finding("error", "split", "no people"),
         *[Finding("note", "stem", "odd", profile="a", file="b.jpg")] * 7,
@@ -267,18 +268,18 @@ def test_a_check_a_run_and_a_prediction_speak_korean_to_the_last_word(
     check(config, Launch(), lang="ko")
     checked = capsys.readouterr().out.split("\n")
     assert checked[-2].startswith("go: 학습 가능, 살펴볼 경고 ")
-    findings = [line for line in checked if re.match("오류|경고|참고", line)]  # told in English
+    findings = [line for line in checked if re.match("오류|경고|참고", line)]  # they are in English
     train(config, lang="ko")
     run = tmp_path / "runs" / "exp"
     trained = capsys.readouterr().out.split("\n")
     infer(str(run), None, batch_size=None, output_dir=None, lang="ko")
-    told = "\n".join([*(line for line in checked if line not in findings), *trained, capsys.readouterr().out])
+    printed = "\n".join([*(line for line in checked if line not in findings), *trained, capsys.readouterr().out])
     for expected in (
         f"실험     {run}\n", "에폭 2/3  loss", "조기 종료: 1에폭 동안 f1 개선 없음\n", "대괄호 안: 사람 단위 95% 신뢰구간\n",
         f"다음: python infer.py --model_dir {run}\n", f"답 {run / 'output.csv'}, 확률 ", "메모리   프로세스당 ",
     ):  # fmt: skip
-        assert expected in told
-    assert english_in(re.sub("^decoding once to.*", "", told, flags=re.MULTILINE)) == []
+        assert expected in printed
+    assert english_in(re.sub("^decoding once to.*", "", printed, flags=re.MULTILINE)) == []
 
 
 def test_a_run_whose_output_goes_to_a_file_has_no_bar_and_a_line_for_each_log_interval(

@@ -75,7 +75,7 @@ def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> 
     assert names(tmp_path / "new" / "deep") == []
 
 
-def test_an_output_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_an_output_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "out"
     with pytest.raises(UserError, match=rf"^output folder {re.escape(str(folder))} is not writable: Not a directory$"):

@@ -31,8 +31,8 @@ def test_compiled_or_not_two_processes_learn_the_same_and_their_gradients_meet_o
 ) -> None:
     done = run(__file__, tmp_path, sample, processes=2, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if "gradients met" in line]
-    assert told == [f"{how}: gradients met 6 times in 6 updates of 2 passes" for how in PLUGINS]
+    printed = [line for line in done.stdout.splitlines() if "gradients met" in line]
+    assert printed == [f"{how}: gradients met 6 times in 6 updates of 2 micro batches" for how in PLUGINS]
 
 
 def learnt(
@@ -70,7 +70,7 @@ def learnt(
             weights = weights_of(learner.model)
     launch.say(
         f"{how}: gradients met {len(meetings)} times in {learner.num_updates} updates of "
-        f"{faces.plan.num_accumulated} passes"
+        f"{faces.plan.num_accumulated} micro batches"
     )
     assert set(weights) == set(learner.network.state_dict() if launch.is_main else {})
     return [type(module).__name__ for module in learner.model.modules()], weights, logits

@@ -135,7 +135,7 @@ def test_only_the_main_process_writes_the_list_of_photos(sample: Path, tmp_path:
     assert list(tmp_path.glob("not_finite*")) == []
 
 
-def test_skipped_updates_are_told_and_leave_the_weights_as_they_were(
+def test_skipped_updates_are_reported_and_leave_the_weights_as_they_were(
     sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trial = broken(Trial(sample, tmp_path, nan_policy="skip_update", ema_decay=0.9), 2, 4)
@@ -235,7 +235,7 @@ def test_what_to_set_counts_from_what_a_pass_took(sample: Path, tmp_path: Path) 
     assert str(caught.value).endswith(f"python train.py --resume {tmp_path} max_device_batch_size=2")
 
 
-def test_memory_that_a_prediction_lacks_is_told_as_such(trial: Trial) -> None:
+def test_memory_that_a_prediction_lacks_is_reported_as_such(trial: Trial) -> None:
     trial.learner.model.eval()
     try:
         with pytest.raises(Fault) as caught, trial.faults():
@@ -284,7 +284,7 @@ def test_a_photo_that_vanishes_is_named(sample: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_shared", [False, True])  # seen by one process while it trains, by all in a validation
-def test_bad_photos_that_all_processes_know_of_are_told_once(is_shared: bool, trial: Trial) -> None:
+def test_bad_photos_that_all_processes_know_of_are_reported_once(is_shared: bool, trial: Trial) -> None:
     bad = BadPhotos("a.jpg: is not an image")
     with pytest.raises(Fault, match=r"^a\.jpg: is not an image\. To resume: ") as caught, trial.faults():
         raise bad.of_launch() if is_shared else bad
@@ -301,7 +301,7 @@ def test_a_file_of_the_run_that_cannot_be_written_is_named(trial: Trial, tmp_pat
     )
 
 
-def test_a_full_disk_is_told(trial: Trial, tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(trial: Trial, tmp_path: Path) -> None:
     (tmp_path / "last").mkdir()
     words = rf"^{re.escape(str(tmp_path))}: No space left on device\. The last state that was saved is whole\."
     faults = trial.faults(two_processes(0), tmp_path)
@@ -354,7 +354,7 @@ def test_mistakes_of_the_code_and_messages_that_are_clear_already_pass_through(t
         _ = 1 / 0
 
 
-def test_what_is_only_tried_out_has_nothing_to_go_on_with(trial: Trial) -> None:
+def test_what_is_only_tried_out_has_nothing_to_resume(trial: Trial) -> None:
     faults = faults_as_messages(trial.config, trial.learner, trial.faces.data, trial.faces.batches, None)
     with pytest.raises(Fault, match=r"Set max_device_batch_size=6: the updates stay the same\.$"), faults:
         allocate_too_much()

@@ -1,4 +1,4 @@
-"""What is told between two log lines: exact sums, the first broken update, and how long a device was idle."""
+"""What is reported between two log lines: exact sums, the first broken update, and how long a device was idle."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def test_a_run_goes_on_from_another_folder(yaml: str, tmp_path: Path, monkeypatc
     assert (found, config.data_dir) == (run, str(tmp_path / "photos"))
 
 
-def test_what_is_no_run_cannot_go_on(tmp_path: Path) -> None:
+def test_what_is_no_run_cannot_resume(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))} is not a run folder: it has no config\.yaml$"):
         run_to_resume(str(tmp_path), None, [])
 
@@ -106,7 +106,7 @@ def test_auto_needs_a_config() -> None:
         run_to_resume("auto", None, [])
 
 
-def test_auto_starts_anew_when_there_is_nothing_to_go_on_with(yaml: str) -> None:
+def test_auto_starts_anew_when_there_is_nothing_to_resume(yaml: str) -> None:
     assert run_to_resume("auto", yaml, []) == (None, load_config(yaml))
     left(yaml, is_finished=True)
     left(yaml, "lr=0.5")

@@ -42,13 +42,13 @@ MODELS = ("vit", "convnext", "auto")  # auto: a ResNet
 
 
 @pytest.mark.slow
-def test_sharded_models_train_predict_and_go_on_as_others_do(sample: Path, tmp_path: Path) -> None:
+def test_sharded_models_train_predict_and_resume_as_others_do(sample: Path, tmp_path: Path) -> None:
     environment = launched("fsdp2_bf16")
     assert environment["ACCELERATE_USE_FSDP"] == "true" and environment["FSDP_VERSION"] == "2"
     done = run(__file__, tmp_path, sample, processes=2, **environment)
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if line.startswith("checked ")]
-    assert told == [*(f"checked {model}" for model in MODELS), "checked check, train and infer"]
+    printed = [line for line in done.stdout.splitlines() if line.startswith("checked ")]
+    assert printed == [*(f"checked {model}" for model in MODELS), "checked check, train and infer"]
     launch = Launch()  # and one process alone goes on with what the two have saved
     for model in MODELS:
         config = config_of(model, tmp_path, sample)

@@ -335,7 +335,7 @@ def test_an_unfinished_state_that_is_whole_is_used_when_it_is_the_newest(run: Ru
     assert state_of(run).folder == run.last
 
 
-def test_a_state_that_was_being_written_is_passed_over_in_silence(run: RunFolder) -> None:
+def test_a_state_that_was_being_written_is_ignored_in_silence(run: RunFolder) -> None:
     shutil.rmtree(run.previous)
     shutil.copytree(run.last, unfinished_beside(run.last))
     cut(unfinished_beside(run.last))

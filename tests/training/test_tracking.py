@@ -442,7 +442,7 @@ def test_a_tracker_that_raises_is_dropped_with_a_note_and_the_others_go_on(
     assert len(run.history()) == 2
 
 
-def test_a_tracker_that_raises_at_the_end_is_told_and_the_others_finish(
+def test_a_tracker_that_raises_at_the_end_is_reported_and_the_others_finish(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     after = Recorder("tensorboard")
