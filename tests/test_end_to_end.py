@@ -75,7 +75,7 @@ def photo_label(name: str, head: str) -> int:
     return {**STEMS[Path(file).stem], **person.labels}[head]
 
 
-@pytest.mark.parametrize("ema_decay", ["null", 0.99])
+@pytest.mark.parametrize("ema_decay", [pytest.param("null", marks=pytest.mark.slow), 0.99])
 def test_inference_on_profile_folders_has_the_scores_that_validation_had(
     ema_decay: object, sample: Path, tmp_path: Path
 ) -> None:

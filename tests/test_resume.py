@@ -44,7 +44,8 @@ def command_line(arguments: list[str], output: Path, environment: dict[str, str]
     """Is train.py, in a process and a group of its own."""
     os.setsid()
     for number in SIGNALS:  # as a terminal starts it, also where the tests run in the background or under nohup
-        signal.signal(number, signal.SIG_DFL)
+        is_ignored = number.name in environment.get("IGNORED", "").split()
+        signal.signal(number, signal.SIG_IGN if is_ignored else signal.SIG_DFL)
     os.environ.update(environment)
     descriptor = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o644)
     os.dup2(descriptor, 1)
@@ -177,8 +178,11 @@ def test_a_run_that_everything_happens_to_ends_as_if_nothing_had(
     order = sorted((photos / "images").rglob("normal.*"))
     photo = next(path for path in order if path.parent.name in (photos / "train_profiles.txt").read_text())
 
-    # The scheduler stops it; while it runs nobody else may.
-    start = launch(*arguments)
+    # What nohup and a shell's `&` have it ignore does not stop it, the scheduler does; while it runs nobody else may.
+    start = launch(*arguments, IGNORED="SIGINT SIGHUP")
+    goes_on(run, start)
+    start.send(signal.SIGINT)
+    start.send(signal.SIGHUP)
     goes_on(run, start)
     text = launch("--resume", run).ends(2)
     assert text.strip().splitlines()[-1] == f"error: {run} is being trained by another process"

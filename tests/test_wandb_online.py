@@ -39,6 +39,7 @@ from tests.helpers import run as run_script
 from tests.wandb_server import ReceivedArtifact, ReceivedRun, WandbServer, own_wandb
 
 HANG = 60.0  # seconds: no statement about speed, only that it ends
+pytestmark = pytest.mark.slow  # every run starts a process of wandb, and a server
 REPORT = "<!doctype html><html><head><title>exp</title></head><body>0.668</body></html>"
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
 
@@ -286,7 +287,6 @@ def test_a_run_that_ended_between_an_update_and_its_validation_gets_both_when_it
 # A server that does not answer
 
 
-@pytest.mark.slow
 def test_a_server_that_breaks_off_and_comes_back_has_lost_nothing(server: WandbServer, run: RunFolder) -> None:
     tracking = started(run)
     (received,) = server.runs.values()
@@ -308,7 +308,6 @@ def test_a_server_that_breaks_off_and_comes_back_has_lost_nothing(server: WandbS
     assert len(tracking.notes) == 1 and "pictures of people" in tracking.notes[0]
 
 
-@pytest.mark.slow
 def test_a_server_that_is_gone_for_good_costs_seconds_and_the_sync_command_brings_it_everything(
     server: WandbServer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,7 +383,6 @@ with errors_end_the_program():
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wandb", "happens"), [("offline", ""), ("online", ""), ("online", "service dies"), ("online", "server goes")]
 )
@@ -408,7 +406,6 @@ def test_after_a_fault_nothing_of_wandb_stands_beside_our_message(
         assert received.exit_codes == [3]
 
 
-@pytest.mark.slow
 def test_train_py_arrives_and_says_so(server: WandbServer, sample: Path, tmp_path: Path) -> None:
     settings = overrides(sample, tmp_path, model="vit", wandb="auto", epochs=2, report="true")
     done = run_script("train.py", "--config", "configs/exp.yaml", *settings, MASKCLS_LANG="ko")

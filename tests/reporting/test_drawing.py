@@ -57,6 +57,7 @@ def pictures(fonts: Path, *names: str) -> list[bytes]:
     return [(fonts / f"{number}.png").read_bytes() for number in range(len(names))]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="fontconfig says which fonts are installed")
 def test_hangul_is_drawn_with_an_installed_font_that_has_it(tmp_path: Path) -> None:
     write_font(tmp_path / "toy.ttf", "실험")
@@ -68,6 +69,7 @@ def test_hangul_is_drawn_with_an_installed_font_that_has_it(tmp_path: Path) -> N
     assert hangul != latin
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="fontconfig says which fonts are installed")
 def test_hangul_without_a_font_is_written_in_latin_letters_and_nothing_is_drawn_as_a_box(tmp_path: Path) -> None:
     hangul, latin, others, codes = pictures(

@@ -358,6 +358,7 @@ def test_a_name_that_does_not_resolve_is_not_reachable_but_its_proxy_is(
     assert mode_of("auto") == (mode, reason)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["refusing", "silent", "denying", "failing"])
 def test_no_server_keeps_a_run_from_starting_and_its_files_can_be_synced_later(
     server: str, run: RunFolder, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -466,6 +467,7 @@ def children(command: str) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_wandb_whose_service_is_killed_in_the_middle_does_not_stop_the_run(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -525,6 +527,7 @@ def test_a_tensorboard_file_that_cannot_be_written_any_more_does_not_stop_the_ru
 # A run that goes on
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_every_step_once_in_every_tracker(run: RunFolder) -> None:
     settings = config(wandb="offline")
     first = started(settings, run)
