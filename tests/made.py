@@ -86,6 +86,7 @@ def predictions(
     return Predictions(
         people=np.repeat([person.name for person in who], files.shape[1]),
         files=files.ravel(),
+        paths=np.full(files.size, ""),
         labels=np.stack([values.ravel() for values in truth.values()], axis=1),
         ages=np.repeat([person.age for person in who], files.shape[1]),
         races=np.repeat([person.race for person in who], files.shape[1]),

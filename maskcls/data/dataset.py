@@ -98,7 +98,7 @@ class FaceData:
         """The one table of both splits."""
         return self.train.table
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits that stand for the photos of both splits, in order, their labels and their sizes in bytes."""
         columns = (self.table[name] for name in ("profile", "stem", "size"))  # not the time: copies have another
@@ -118,25 +118,17 @@ def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
     Labels are those of label_fixes where it says something, also for the folds. Raises UserError as profiles.py and
     label_fixes.py do: missing, unreadable or doubled names, a person in both lists, too few people, bad corrections.
     """
-    places = profiles.profile_lines(source.train_profile) if source.train_profile else {}
-    known = list(places) or profiles.profile_folders(source.data_dir)
-    if source.valid_profile:
-        validating = profiles.profile_lines(source.valid_profile)
-        valid, places = list(validating), validating | places
-        # Without a training list the validation people lie among the others and are taken out of them.
-        train = known if source.train_profile else [name for name in known if name not in set(valid)]
-        profiles.check_disjoint(train, valid)
-        names = [*train, *valid]
-    else:
-        names = known
-    # Before the split: it names bad folders.
-    photos, passed_over = profiles.find_photos(source.data_dir, names, places=places)
+    named = profiles.named_people(source.data_dir, source.train_profile, source.valid_profile)
+    profiles.check_disjoint(named.train, named.valid)
+    names = [*named.train, *named.valid]
+    photos, passed_over = profiles.find_photos(source.data_dir, names, places=named.places)
     corrected = None
     if source.label_fixes:
         corrected = correct_labels(photos, source.label_fixes, profiles.profile_folders(source.data_dir))
         photos = corrected.photos
-    if not source.valid_profile:
-        people = {photo.profile: photo.person for photo in photos}
+    valid = named.valid
+    if not valid:
+        people = {photo.profile: photo.person for photo in photos}  # as corrected
         _, valid = profiles.split_by_person(
             list(people.values()), num_folds=source.num_folds, fold=source.fold, seed=source.seed
         )

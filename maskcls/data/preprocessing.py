@@ -107,6 +107,10 @@ class Preprocessing:
         except PhotoError as error:
             raise BadPhotos(f"{photo['path'] or 'an embedded photo'}: {error}") from None
 
+    def read_file(self, path: Path) -> np.ndarray:
+        """Returns the stored pixels of a file. Raises BadPhotos as `read` does."""
+        return self.read({"path": str(path), "bytes": None})
+
     def stored(self, image: Image) -> np.ndarray:
         """Returns (H', W', 3) uint8 of stored_size of RGB: within 1 level of Pillow's antialiased BILINEAR."""
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # (1, 3, H, W), channels last

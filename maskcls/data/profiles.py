@@ -39,6 +39,15 @@ class Profile:
 
 
 @dataclass(frozen=True)
+class NamedPeople:
+    """Whose photos are asked for, before anybody has looked whether they are there."""
+
+    train: list[str]
+    valid: list[str]  # empty: they are drawn from the others
+    places: Mapping[str, str]  # name -> where it is listed: "people.txt, line 3"
+
+
+@dataclass(frozen=True)
 class Photo:
     """One photo of one person, as its path says."""
 
@@ -105,11 +114,6 @@ def is_age(text: str) -> bool:
     return re.fullmatch("[0-9]{1,3}", text) is not None and int(text) <= MAX_AGE
 
 
-def read_profile_list(path: str | Path) -> list[str]:
-    """Returns the folder names in a text file, one a line. Raises UserError as `profile_lines`."""
-    return list(profile_lines(path))
-
-
 def profile_lines(path: str | Path) -> dict[str, str]:
     """Returns the folder names in a text file, one a line -> where they stand: "people.txt, line 3".
 
@@ -129,6 +133,16 @@ def profile_lines(path: str | Path) -> dict[str, str]:
     if twice:
         raise UserError(f"profile list {path} has duplicates: {listed(twice)}")
     return {name: f"{path}, line {number}" for name, number in lines}
+
+
+def named_people(data_dir: str | Path, train_profile: str | None, valid_profile: str | None) -> NamedPeople:
+    """Returns whom two lists name. Without the first, all other folders of data_dir are for training.
+
+    Raises UserError as `profile_lines` and `profile_folders`.
+    """
+    train, valid = (profile_lines(path) if path else {} for path in (train_profile, valid_profile))
+    names = list(train) or [name for name in profile_folders(data_dir) if name not in valid]
+    return NamedPeople(names, list(valid), valid | train)
 
 
 def profile_folders(data_dir: str | Path) -> list[str]:
@@ -189,11 +203,13 @@ def find_photos(
 def folder_files(data_dir: Path, name: str) -> list[str]:
     """Returns the names of all entries of a profile's folder, sorted. Raises UserError when it cannot be read."""
     folder = data_dir / name
-    if problem := folder_problem(folder):
-        if problem == "does not exist":
-            raise UserError(f"{name} is listed, but {data_dir} has no such folder")
-        raise UserError(f"profile {name}: {folder} {problem}")
-    return sorted(os.listdir(folder))
+    try:
+        return sorted(os.listdir(folder))
+    except (OSError, ValueError):
+        problem = folder_problem(folder)
+    if problem == "does not exist":
+        raise UserError(f"{name} is listed, but {data_dir} has no such folder")
+    raise UserError(f"profile {name}: {folder} {problem}")
 
 
 def stem_problem(file: str) -> str | None:

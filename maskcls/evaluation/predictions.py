@@ -18,7 +18,7 @@ from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, decode_class, likeliest, ta
 from maskcls.paths import replacing
 
 LABEL_COLUMNS = tuple(attribute.column for attribute in ATTRIBUTES.values())
-FACTS = ("people", "files", "labels", "ages", "races")  # of each photo, beside the probabilities
+FACTS = ("people", "files", "paths", "labels", "ages", "races")  # of each photo, beside the probabilities
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Predictions:
 
     people: np.ndarray  # (N,) str: profile folder names
     files: np.ndarray  # (N,) str: file names inside them
+    paths: np.ndarray  # (N,) str: where they lay; empty in the file of an older version
     labels: np.ndarray  # (N, attributes) int64
     ages: np.ndarray  # (N,) int64 years
     races: np.ndarray  # (N,) str
@@ -64,14 +65,19 @@ class Predictions:
             return dict(zip(ATTRIBUTES, answers, strict=True))[head]
         return likeliest(self.probabilities[head])
 
+    def photo(self, row: int, data_dir: str | Path) -> Path:
+        """Returns the path of a photo: where it lay, or, when it is gone, where the profile folders lie now."""
+        path = Path(self.paths[row])
+        return path if path.is_file() else Path(data_dir, self.people[row], self.files[row])
+
     def rows(self, which: np.ndarray) -> Predictions:
         """Returns the photos that `which` selects: (N,) bool, or row numbers."""
         chosen = {head: values[which] for head, values in self.probabilities.items()}
         return Predictions(**{name: getattr(self, name)[which] for name in FACTS}, probabilities=chosen)
 
     def save(self, path: Path) -> None:
-        """Writes Parquet: profile, file, LABEL_COLUMNS, age, race, then {head}_{label} columns, float32."""
-        facts = {"profile": self.people, "file": self.files}
+        """Writes Parquet: profile, file, path, LABEL_COLUMNS, age, race, then {head}_{label} columns, float32."""
+        facts = {"profile": self.people, "file": self.files, "path": self.paths}
         facts |= {name: self.labels[:, number] for number, name in enumerate(LABEL_COLUMNS)}
         facts |= {"age": self.ages, "race": self.races}
         with replacing(path) as unfinished:
@@ -98,6 +104,7 @@ class Predictions:
             return cls(
                 people=columns["profile"].astype(str),
                 files=columns["file"].astype(str),
+                paths=columns.get("path", np.full(len(table), "")).astype(str),
                 labels=np.stack([columns[name] for name in LABEL_COLUMNS], axis=1).astype(np.int64),
                 ages=columns["age"].astype(np.int64),
                 races=columns["race"].astype(str),

@@ -101,10 +101,8 @@ def inspected(
 
     problem: why they cannot; it is told unless the inspection finds what is behind it.
     """
-    if data is not None:
-        train, valid = data.train.people, data.valid.people
-    else:
-        train, valid = _named(config)
+    named = profiles.named_people(config.data_dir, config.train_profile, config.valid_profile)
+    train, valid = (data.train.people, data.valid.people) if data is not None else (named.train, named.valid)
     with Progress(word("looking"), word("photo_unit")) as bar:
         findings = inspect_profiles(
             config.data_dir,
@@ -113,25 +111,11 @@ def inspected(
             decode=decode,
             num_threads=max(decoding_threads(config.num_workers), 1),
             progress=bar.update,
-            places=_places(config),
+            places=named.places,
         )
     if problem is not None and not any(finding.severity == "error" for finding in findings):
         findings = [Finding("error", "split", str(problem)), *findings]
     return findings
-
-
-def _places(config: Config) -> dict[str, str]:
-    """Returns where the config's lists name a profile."""
-    lists = (config.valid_profile, config.train_profile)
-    return {name: place for path in lists if path for name, place in profiles.profile_lines(path).items()}
-
-
-def _named(config: Config) -> tuple[list[str], list[str]]:
-    """Returns the profiles that the config names, without asking whether they can be split."""
-    valid = profiles.read_profile_list(config.valid_profile) if config.valid_profile else []
-    if config.train_profile:
-        return profiles.read_profile_list(config.train_profile), valid
-    return [name for name in profiles.profile_folders(config.data_dir) if name not in set(valid)], valid
 
 
 def finding_lines(findings: Sequence[Finding], report: Path | None, word: Words) -> str:

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def _log_all(wandb_run: Any, run: RunFolder, findings: Findings, report: Path | 
     parts = {
         "confusion matrices": lambda: _confusion_matrices(findings.predictions),
         "precision-recall curves": lambda: _curves(findings.predictions),
-        "worst mistakes": lambda: _mistakes(findings, config, problems),
+        "worst mistakes": lambda: _mistakes(findings, run, config, problems),
         "slices": lambda: _slices(findings),
     }
     if report is not None:
@@ -155,17 +156,16 @@ def precisions(probabilities: np.ndarray, is_class: np.ndarray) -> np.ndarray:
     return best_from_here[np.searchsorted(num_found / num_found[-1], RECALLS - 1e-9)]
 
 
-def _mistakes(findings: Findings, config: Config, problems: list[str]) -> dict[str, Any]:
+def _mistakes(findings: Findings, run: RunFolder, config: Config, problems: list[str]) -> dict[str, Any]:
     import wandb
 
     from maskcls.data.photo import BadPhotos
-    from maskcls.data.preprocessing import Preprocessing
 
-    predictions = findings.predictions
-    height, width = config.height_width
+    predictions, preprocessing = findings.predictions, run.read_preprocessing()
+    height, width = preprocessing.image_size
     scale = THUMBNAIL / max(height, width)
     size = max(round(height * scale), 1), max(round(width * scale), 1)
-    small = Preprocessing(size, config.fit, config.crop_box)
+    small = replace(preprocessing, image_size=size, margin=0.0)
     table = wandb.Table(
         ["photo", "head", "truth", "prediction", "confidence", "person", "file", "wrong photos", "photos"]
     )
@@ -174,7 +174,7 @@ def _mistakes(findings: Findings, config: Config, problems: list[str]) -> dict[s
         person, file = str(predictions.people[mistake.row]), str(predictions.files[mistake.row])
         photo = None
         try:
-            pixels = small.read({"path": str(Path(config.data_dir, person, file)), "bytes": None})
+            pixels = small.read_file(predictions.photo(mistake.row, config.data_dir))
             photo = wandb.Image(pixels, file_type="jpg")
         except BadPhotos as error:
             unread.append(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,11 +42,9 @@ LOOKED_AT = 64  # photos, at most, that a check takes for all
 def open_data(config: Config, launch: Launch) -> FaceData:
     """Returns the photos of two splits that share no person; none is decoded. Collective.
 
-    The first process of each machine does the work, the others read what it wrote. Raises UserError when lists, folders
-    or labels are not what they should be.
+    Raises UserError when lists, folders or labels are not what they should be, or others than on the first machine.
     """
-    read = launch.on_each_machine(lambda: read_data(config))
-    data = launch.on_each(lambda: read or read_data(config))
+    data = launch.on_each_machine(lambda: read_data(config))
     launch.agree_on(data.key, f"{config.data_dir} holds other photos or labels here than on the first machine")
     return data
 
@@ -145,10 +144,11 @@ def build_plan(config: Config, photos: Photos, *, num_processes: int) -> BatchPl
 def predictions_of(photos: Photos, logits: Tensor, output: str) -> Predictions:
     """Returns what logits (N, C) say about the photos."""
     probabilities = {head: values.numpy() for head, values in head_probabilities(logits, output).items()}
-    files = [path.rpartition("/")[2] for path in photos.column("path").tolist()]
+    paths = photos.column("path")
     return Predictions(
         people=photos.column("profile"),
-        files=np.asarray(files),
+        files=np.array([Path(path).name for path in paths.tolist()]),
+        paths=paths,
         labels=photos.labels,
         ages=photos.column("age"),
         races=photos.column("race"),

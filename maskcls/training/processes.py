@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -128,9 +129,15 @@ class Launch:
             result = work()
         return result
 
-    def on_each_machine(self, work: Callable[[], Result]) -> Result | None:
-        """Returns work()'s result on the first process of every machine, and None on the others, which wait for it."""
-        return self.on_each(work if self.accelerator.is_local_main_process else lambda: None)
+    def on_each_machine(self, work: Callable[[], Result]) -> Result:
+        """Returns on all processes of a machine the result of work() on its first one; only that one does the work."""
+        rank, local_rank = self.accelerator.process_index, self.accelerator.local_process_index
+        result: Any = self.on_each(work if local_rank == 0 else lambda: None)
+        if self._group is None:
+            return result
+        # As bytes: what lies in files of one machine, as a table does, cannot be unpacked on another.
+        sent = self.all_of(pickle.dumps(result) if local_rank == 0 else b"")
+        return pickle.loads(sent[rank - local_rank]) if local_rank else result
 
     def all_of(self, value: Result) -> list[Result]:
         """Returns the value of every process, by rank."""

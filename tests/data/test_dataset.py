@@ -264,16 +264,16 @@ def test_training_and_validation_share_no_person(fold: int, sample: Path, tmp_pa
 def test_the_lists_decide_who_validates(sample: Path, tmp_path: Path) -> None:
     lists = {"train_profile": str(sample / "train_profiles.txt"), "valid_profile": str(sample / "valid_profiles.txt")}
     data = split(sample, tmp_path, **lists)
-    assert data.train.people == sorted(profiles.read_profile_list(lists["train_profile"]))
-    assert data.valid.people == sorted(profiles.read_profile_list(lists["valid_profile"]))
+    assert data.train.people == sorted(profiles.profile_lines(lists["train_profile"]))
+    assert data.valid.people == sorted(profiles.profile_lines(lists["valid_profile"]))
     assert (len(data.train), len(data.valid)) == (70, 14)
 
 
 def test_with_a_validation_list_alone_everybody_else_trains(sample: Path, tmp_path: Path) -> None:
     valid = str(sample / "valid_profiles.txt")
     data = split(sample, tmp_path, valid_profile=valid)
-    assert data.valid.people == sorted(profiles.read_profile_list(valid))
-    assert data.train.people == sorted(profiles.read_profile_list(sample / "train_profiles.txt"))
+    assert data.valid.people == sorted(profiles.profile_lines(valid))
+    assert data.train.people == sorted(profiles.profile_lines(sample / "train_profiles.txt"))
 
 
 def test_with_a_training_list_alone_one_fold_of_it_validates(sample: Path, tmp_path: Path) -> None:
@@ -329,12 +329,12 @@ def test_corrected_labels_reach_the_table_the_cache_the_counts_and_the_folds(sam
 
 def test_people_who_are_not_listed_may_stand_among_the_corrections(sample: Path, tmp_path: Path) -> None:
     listed = {name: str(sample / f"{name}s.txt") for name in ("train_profile", "valid_profile")}
-    stranger, known = (profiles.read_profile_list(path)[0] for path in listed.values())
+    stranger, known = (next(iter(profiles.profile_lines(path))) for path in listed.values())
     (tmp_path / "fixes.csv").write_text(
         f"profile,stem,mask,gender,age\n{stranger},,,,30\n{known},,,,31", encoding="utf-8"
     )
     (tmp_path / "train.txt").write_text(
-        "\n".join(profiles.read_profile_list(listed["train_profile"])[1:]), encoding="utf-8"
+        "\n".join(list(profiles.profile_lines(listed["train_profile"]))[1:]), encoding="utf-8"
     )
     data = split(sample, tmp_path / "cache", label_fixes=str(tmp_path / "fixes.csv"),
                  train_profile=str(tmp_path / "train.txt"), valid_profile=listed["valid_profile"])  # fmt: skip

@@ -21,7 +21,6 @@ from maskcls.data.profiles import (
     parse_profile,
     profile_folders,
     profile_lines,
-    read_profile_list,
     split_by_person,
 )
 from maskcls.errors import UserError
@@ -141,13 +140,13 @@ def test_any_name_is_a_person_or_a_message(name: str) -> None:
 )
 def test_a_list_is_read_whatever_its_lines_end_with(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(content)
-    assert read_profile_list(tmp_path / "train.txt") == [ANNA, BERT]
-    assert read_profile_list(str(tmp_path / "train.txt")) == [ANNA, BERT]
+    assert list(profile_lines(tmp_path / "train.txt")) == [ANNA, BERT]
+    assert list(profile_lines(str(tmp_path / "train.txt"))) == [ANNA, BERT]
 
 
 def test_a_list_keeps_its_order_and_names_beyond_ascii(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text(f"{BERT}\n김_female_Asian_3\n{ANNA}\n", encoding="utf-8")
-    assert read_profile_list(tmp_path / "train.txt") == [BERT, "김_female_Asian_3", ANNA]
+    assert list(profile_lines(tmp_path / "train.txt")) == [BERT, "김_female_Asian_3", ANNA]
 
 
 @pytest.mark.parametrize(
@@ -164,18 +163,18 @@ def test_a_list_keeps_its_order_and_names_beyond_ascii(tmp_path: Path) -> None:
 def test_a_bad_list_is_refused_by_name(content: bytes, words: str, tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(content)
     with pytest.raises(UserError) as error:
-        read_profile_list(tmp_path / "train.txt")
+        profile_lines(tmp_path / "train.txt")
     assert str(error.value).startswith(f"profile list {tmp_path}")
     assert words in str(error.value)
 
 
 def test_a_list_that_is_missing_or_a_folder_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"profile list .*none\.txt does not exist"):
-        read_profile_list(tmp_path / "none.txt")
+        profile_lines(tmp_path / "none.txt")
     with pytest.raises(UserError, match=r"profile list .* is a folder, not a file"):
-        read_profile_list(tmp_path)
+        profile_lines(tmp_path)
     with pytest.raises(UserError, match="profile list a\0b cannot be read: embedded null byte"):
-        read_profile_list("a\0b")
+        profile_lines("a\0b")
 
 
 @quickly
@@ -183,7 +182,7 @@ def test_a_list_that_is_missing_or_a_folder_is_refused_by_name(tmp_path: Path) -
 def test_any_bytes_are_a_list_or_a_message(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(content)
     try:
-        names = read_profile_list(tmp_path / "train.txt")
+        names = profile_lines(tmp_path / "train.txt")
     except UserError as error:
         assert "train.txt" in str(error)
     else:

@@ -31,7 +31,7 @@ from maskcls.config import Config, load_config
 from maskcls.data.inference import inference_data
 from maskcls.data.label_fixes import COLUMNS, correct_labels
 from maskcls.data.preprocessing import Preprocessing
-from maskcls.data.profiles import Photo, parse_profile, read_profile_list
+from maskcls.data.profiles import Photo, parse_profile, profile_lines
 from maskcls.errors import UserError
 from maskcls.labels import HEAD_CLASSES, STEMS
 from tests.helpers import ROOT
@@ -251,7 +251,7 @@ def name_inputs() -> st.SearchStrategy[str]:
 def read_list(content: bytes, folder: Path) -> None:
     """Reads a profile list, and every name in it."""
     (folder / "list.txt").write_bytes(content)
-    for name in read_profile_list(folder / "list.txt"):
+    for name in profile_lines(folder / "list.txt"):
         parse_profile(name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,14 @@ def test_a_folder_may_be_called_as_a_protocol_is(tmp_path: Path, monkeypatch: py
     folder.mkdir()
     predictions("mask").save(folder / "p.parquet")
     assert len(Predictions.load(folder / "p.parquet")) == 9
+
+
+def test_a_photo_lies_where_it_lay_or_else_in_the_data_folder(tmp_path: Path) -> None:
+    said = made.predictions(1, files=["mask1.jpg"])
+    assert said.photo(0, tmp_path) == tmp_path / said.people[0] / "mask1.jpg"  # of an older version, without paths
+    recorded = replace(said, paths=np.array([str(tmp_path / "elsewhere.jpg")]))
+    recorded.save(tmp_path / "said.parquet")
+    read = Predictions.load(tmp_path / "said.parquet")
+    assert read.photo(0, tmp_path) == tmp_path / said.people[0] / "mask1.jpg"  # it has been moved since
+    (tmp_path / "elsewhere.jpg").touch()
+    assert read.photo(0, tmp_path) == tmp_path / "elsewhere.jpg"

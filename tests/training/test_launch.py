@@ -95,7 +95,9 @@ def test_processes_that_accelerate_does_not_see_are_refused() -> None:
 def test_a_launch_waits_as_long_as_it_takes_and_tells_what_only_one_process_sees(tmp_path: Path) -> None:
     """This file is the launched script: see main."""
     done = run(__file__, "waits", processes=2, PYTHONPATH=".")
-    assert done.stdout.split("\n")[:-1] == ["2 processes", "waited", "[0, 1]", "the main process chose"], done.stderr
+    assert done.stdout.split("\n")[:-1] == [
+        "2 processes", "['read once', 'read once'] by [1, 0]", "[0, 1]", "the main process chose",
+    ], done.stderr  # fmt: skip
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert said == ["error: rank 1: no such photo"]
 
@@ -196,16 +198,17 @@ def main() -> None:
             launch.largest(0)
         launch.say(f"{launch.num_processes} processes")
         launch.on_main(lambda: time.sleep(4))
-        launch.on_each_machine(lambda: time.sleep(3))
-        launch.say("waited")
+        works: list[str] = []
+        read = launch.on_each_machine(lambda: time.sleep(3) or works.append("done") or "read once")
+        launch.say(f"{launch.all_of(read)} by {launch.all_of(len(works))}")
         launch.say(str(launch.all_of(launch.accelerator.process_index)))
         launch.say(launch.on_main(lambda: "the main process chose"))
 
-        def read() -> None:
+        def look() -> None:
             if not launch.is_main:
                 raise UserError("no such photo")
 
-        launch.on_each(read)
+        launch.on_each(look)
 
 
 if __name__ == "__main__":

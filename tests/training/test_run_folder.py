@@ -16,7 +16,7 @@ import pytest
 
 from maskcls.config import Config
 from maskcls.data.preprocessing import Preprocessing
-from maskcls.data.profiles import read_profile_list
+from maskcls.data.profiles import profile_lines
 from maskcls.errors import UserError
 from maskcls.training.run_folder import RunFolder, check_outputs
 from tests.helpers import as_nobody, files_of_at_most
@@ -101,8 +101,8 @@ def test_a_run_says_in_which_precision_it_was_validated(tmp_path: Path) -> None:
 def test_the_split_is_written_as_lists_that_a_config_can_name(tmp_path: Path) -> None:
     train, valid = ["000001_female_Asian_45", "000002_male_Asian_52"], ["001498-1_male_Asian_23"]
     RunFolder(tmp_path).save_split(train, valid)
-    assert read_profile_list(tmp_path / "train_profiles.txt") == train
-    assert read_profile_list(tmp_path / "valid_profiles.txt") == valid
+    assert list(profile_lines(tmp_path / "train_profiles.txt")) == train
+    assert list(profile_lines(tmp_path / "valid_profiles.txt")) == valid
 
 
 def test_history_is_what_was_logged_in_its_order(tmp_path: Path) -> None:

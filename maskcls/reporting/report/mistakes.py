@@ -14,7 +14,6 @@ import numpy as np
 
 from maskcls.errors import UserError
 from maskcls.evaluation.mistakes import Mistake
-from maskcls.evaluation.predictions import Predictions
 from maskcls.reporting.report.material import NUM_SUSPECTS, Material, percent
 
 if TYPE_CHECKING:
@@ -41,16 +40,16 @@ def mistakes(material: Material, size: Size = SIZES[0]) -> dict[str, Any]:
     """Returns the cards of the gallery, the kinds to filter by, and the people's photos for the dialog."""
     findings, word = material.findings, material.word
     predictions, found = findings.predictions, findings.worst_mistakes(size.num_mistakes)
-    folder = _photo_folder(material)
+    data_dir = _data_dir(material)
     maps: dict[Mistake, str] = {}
     try:
-        maps, method = _looked_at(material, found[:NUM_SHOWN_FIRST], folder, size)
+        maps, method = _looked_at(material, found[:NUM_SHOWN_FIRST], data_dir, size)
         looked_at = word("attention_note", method=method)
     except Exception as error:  # the gallery is worth showing without
         looked_at = word("no_maps", reason=str(error))
     cards = {}
     for mistake in found:
-        photo = _read(folder, predictions, mistake.row, size.thumbnail)
+        photo = _read(predictions.photo(mistake.row, data_dir), size.thumbnail)
         cards[mistake] = {
             "profile": str(predictions.people[mistake.row]),
             "file": str(predictions.files[mistake.row]),
@@ -62,7 +61,7 @@ def mistakes(material: Material, size: Size = SIZES[0]) -> dict[str, Any]:
     by_head = Counter(mistake.head for mistake in found)
     names = {str(predictions.people[mistake.row]) for mistake in found}
     names |= {suspect.profile for suspect in findings.suspects[:NUM_SUSPECTS]}
-    people = _people(material, sorted(names), folder, size)
+    people = _people(material, sorted(names), data_dir, size)
     return {
         "cards": cards,
         "heads": {head: by_head[head] for head in predictions.attributes if by_head[head]},
@@ -71,19 +70,19 @@ def mistakes(material: Material, size: Size = SIZES[0]) -> dict[str, Any]:
         "looked_at": looked_at,
         "first": NUM_SHOWN_FIRST,
         "num_missing": sum(photo["image"] is None for person in people.values() for photo in person["photos"]),
-        "folder": str(folder),
+        "folder": data_dir,
         "is_shrunk": size is not SIZES[0],
     }
 
 
-def _photo_folder(material: Material) -> Path | None:
+def _data_dir(material: Material) -> str:
     try:
-        return Path(material.config.data_dir)
-    except Exception:  # no readable config: the cards go without photos, and the page says so
-        return None
+        return material.config.data_dir
+    except Exception:  # no readable config: photos that are not where they lay are missing, and the page says so
+        return ""
 
 
-def _people(material: Material, names: list[str], folder: Path | None, size: Size) -> dict[str, dict[str, Any]]:
+def _people(material: Material, names: list[str], data_dir: str, size: Size) -> dict[str, dict[str, Any]]:
     """Returns profile -> {about, photos: [{file, image, answers}]} with texts in the report's language."""
     predictions, word = material.findings.predictions, material.word
     answers = {head: (predictions.truth(head), predictions.predicted(head)) for head in predictions.attributes}
@@ -92,7 +91,7 @@ def _people(material: Material, names: list[str], folder: Path | None, size: Siz
         photos = []
         rows = np.flatnonzero(predictions.people == name)
         for row in rows[np.argsort(predictions.files[rows])]:
-            photo = _read(folder, predictions, row, size.photo)
+            photo = _read(predictions.photo(row, data_dir), size.photo)
             said = []
             for head, (truth, predicted) in answers.items():
                 confidence = float(predictions.probabilities[head][row, predicted[row]])
@@ -112,16 +111,13 @@ def _people(material: Material, names: list[str], folder: Path | None, size: Siz
     return people
 
 
-def _read(folder: Path | None, predictions: Predictions, row: int, size: int) -> Image | None:
+def _read(path: Path, size: int) -> Image | None:
     """Returns a photo, its longer side `size` pixels, or None when it cannot be read."""
     from PIL.Image import Resampling
 
     from maskcls.data.photo import PhotoError, read_photo
 
-    if folder is None:
-        return None
     try:
-        path = folder / str(predictions.people[row]) / str(predictions.files[row])
         photo = read_photo(path, least=(2 * size, 2 * size))
     except PhotoError:  # the page counts and says what is missing
         return None
@@ -136,9 +132,7 @@ def jpeg(image: Image, *, quality: int = 70) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
 
 
-def _looked_at(
-    material: Material, found: list[Mistake], folder: Path | None, size: Size
-) -> tuple[dict[Mistake, str], str]:
+def _looked_at(material: Material, found: list[Mistake], data_dir: str, size: Size) -> tuple[dict[Mistake, str], str]:
     """Returns pictures of what the model looked at when it made the mistakes whose photos are there, and the method.
 
     Raises UserError when there is no model to ask, or none that can say it.
@@ -155,9 +149,8 @@ def _looked_at(
     model = load_model(str(material.run.best), attention="eager").float()
     pixels: dict[Mistake, np.ndarray] = {}
     for mistake in found:
-        path = Path(folder or "") / str(predictions.people[mistake.row]) / str(predictions.files[mistake.row])
         with suppress(BadPhotos):  # it has no photo in the gallery either
-            pixels[mistake] = preprocessing.read({"path": str(path), "bytes": None})
+            pixels[mistake] = preprocessing.read_file(predictions.photo(mistake.row, data_dir))
     pictures = {}
     for start in range(0, len(pixels), ATTENTION_BATCH):
         batch = list(pixels)[start : start + ATTENTION_BATCH]
