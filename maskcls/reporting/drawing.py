@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maskcls.data.photo import opened
 from maskcls.errors import UserError
 from maskcls.paths import written_whole
 from maskcls.reporting.charts import Spec
@@ -53,9 +54,8 @@ def drawn(chart: Spec, form: str = "png") -> bytes:
 
 def pixels(picture: bytes) -> np.ndarray:
     """Returns (H, W, 3) uint8 of a PNG."""
-    from PIL import Image
-
-    return np.asarray(Image.open(BytesIO(picture)).convert("RGB"))
+    with opened(BytesIO(picture)) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def save_chart(path: Path, chart: Spec) -> None:
