@@ -8,8 +8,8 @@ import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from types import FrameType
-from typing import Any
 
 from maskcls.program import is_closed, point_at_nothing
 
@@ -27,9 +27,7 @@ class StopRequest:
         self.number = 0  # of the signal; 0: none
         self._watch: threading.Timer | None = None
         self._may_hang = False
-        self._former: dict[signal.Signals, Any] = {}
-        self._former_wakeup = -1
-        self._wakeup: socket.socket | None = None
+        self._taken_over = ExitStack()  # gives back what `listen` has taken
         self._update_started, self._longest_update = time.monotonic(), 0.0
 
     def listen(self, *, may_hang: bool) -> None:
@@ -43,21 +41,20 @@ class StopRequest:
         self._may_hang = may_hang
         # Python calls handlers in the main thread, between two lines of Python: never in one that waits for another
         # process. What is written here is read by a thread that does not wait for anything else.
-        signals, self._wakeup = socket.socketpair()
-        self._wakeup.setblocking(False)
+        signals, wakeup = socket.socketpair()
+        wakeup.setblocking(False)
         threading.Thread(target=self._watch_signals, args=(signals,), daemon=True).start()
-        self._former_wakeup = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        self._former = {number: signal.signal(number, self._hear) for number in heard}
+        give_back = self._taken_over.callback
+        give_back(wakeup.close)
+        give_back(signal.set_wakeup_fd, signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False))
+        for number in SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                give_back(signal.signal, number, signal.signal(number, self._hear))
 
     def ignore(self) -> None:
         """Gives the signals back to what they did before."""
         self.update_done()
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
-        if self._wakeup is not None:
-            signal.set_wakeup_fd(self._former_wakeup)
-            self._wakeup.close()
+        self._taken_over.close()
 
     def update_done(self) -> None:
         """Tells that the loop is at a point where it can stop."""
