@@ -205,26 +205,23 @@ def _check_finite(weights: Mapping[str, torch.Tensor], what: str) -> None:
         raise UserError(f"{what} holds weights that are not finite numbers: {listed(broken)}")
 
 
-def _load(model: PreTrainedModel, weights: dict[str, torch.Tensor], source: str, stored_size: Any) -> None:
+def _load(model: PreTrainedModel, weights: Mapping[str, torch.Tensor], source: str, stored_size: Any) -> None:
     """Loads pretrained weights; the head is new when its width differs, position embeddings are resized.
 
     Raises UserError when other weights do not fit: changed architecture arguments would silently start from noise.
     """
-    own = model.state_dict()
-    head = {name for name in own if name.startswith("classifier.")}
-    misfits = []
-    for name, parameter in own.items():
+    fitting, misfits = model.state_dict(), []
+    for name, parameter in fitting.items():
         given = weights.get(name)
         if given is not None and name.endswith("position_embeddings") and given.shape != parameter.shape:
-            resized = _resized_positions(given, model.config, stored_size)
-            weights[name] = parameter if resized is None else resized
-            misfits += [name] if resized is None else []
-        elif given is None or given.shape != parameter.shape:
-            weights[name] = parameter
-            misfits += [] if name in head else [name]
+            given = _resized_positions(given, model.config, stored_size)
+        if given is not None and given.shape == parameter.shape:
+            fitting[name] = given
+        elif not name.startswith("classifier."):
+            misfits.append(name)
     if misfits:
         raise UserError(f"{source} has no fitting weights for {listed(misfits)}")
-    model.load_state_dict({name: weights[name] for name in own})
+    model.load_state_dict(fitting)
 
 
 def _resized_positions(positions: torch.Tensor, config: Any, stored_size: Any) -> torch.Tensor | None:
