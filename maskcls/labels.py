@@ -58,7 +58,6 @@ STEMS: dict[str, dict[str, int]] = {
     for parts in product(*(ATTRIBUTES[name].stems.items() for name in OF_PHOTO))
 }
 
-NUM_LABELS = tuple(len(attribute.classes) for attribute in ATTRIBUTES.values())
 HEAD_CLASSES: dict[str, tuple[str, ...]] = {
     "class": tuple(map(", ".join, product(*(attribute.classes for attribute in ATTRIBUTES.values())))),
     **{name: attribute.classes for name, attribute in ATTRIBUTES.items()},
@@ -72,33 +71,26 @@ def age_group(years: int) -> int:
     return bisect_right(ATTRIBUTES["age"].first_years, years) - 1
 
 
-def encode_class(*labels: Label) -> Label:
-    """Returns the class of one label for each attribute: (mask * 2 + gender) * 3 + age. Elementwise on arrays too."""
-    code = labels[0]
-    for label, num_labels in zip(labels[1:], NUM_LABELS[1:], strict=True):
-        code = code * num_labels + label
-    return code
+def class_of(labels: Mapping[str, Label]) -> Label:
+    """Returns the class that the labels of all attributes make: (mask * 2 + gender) * 3 + age. Arrays elementwise."""
+    first, *others = ATTRIBUTES
+    return reduce(lambda code, name: code * len(HEAD_CLASSES[name]) + labels[name], others, labels[first])
 
 
-def decode_class(code: Label) -> tuple[Label, ...]:
+def labels_of(code: Label) -> dict[str, Label]:
     """Returns the label of each attribute that a class stands for. Works elementwise on arrays and tensors too."""
     labels: list[Label] = []
-    for num_labels in reversed(NUM_LABELS[1:]):
-        labels.append(code % num_labels)
-        code = code // num_labels
-    return (code, *reversed(labels))
-
-
-def class_of(labels: Mapping[str, int]) -> int:
-    """Returns the class of a photo from the label of each attribute."""
-    return encode_class(*(labels[name] for name in ATTRIBUTES))
+    for name in reversed(list(ATTRIBUTES)[1:]):
+        labels.append(code % len(HEAD_CLASSES[name]))
+        code = code // len(HEAD_CLASSES[name])
+    return dict(zip(ATTRIBUTES, (code, *reversed(labels)), strict=True))
 
 
 def classes_of_people() -> dict[tuple[int, ...], list[int]]:
     """Returns the labels of a person (of the attributes OF_PERSON) -> the classes that photos of them can have."""
     found: dict[tuple[int, ...], list[int]] = {}
     for code in range(len(HEAD_CLASSES["class"])):
-        labels = dict(zip(ATTRIBUTES, decode_class(code), strict=True))
+        labels = labels_of(code)
         found.setdefault(tuple(labels[name] for name in OF_PERSON), []).append(code)
     return found
 
@@ -117,9 +109,9 @@ def joint(attributes: Mapping[str, Array]) -> Array:
 
 def marginals(joint: torch.Tensor) -> dict[str, torch.Tensor]:
     """Returns each attribute's probabilities (N, its classes) from those of the classes (N, K)."""
-    cells = joint.unflatten(1, NUM_LABELS)  # (N, mask, gender, age)
-    axes = set(range(1, cells.dim()))
-    return {name: cells.sum(sorted(axes - {axis})) for axis, name in enumerate(ATTRIBUTES, start=1)}
+    cells = joint.unflatten(1, [len(HEAD_CLASSES[name]) for name in ATTRIBUTES])  # (N, mask, gender, age)
+    axes = dict(zip(ATTRIBUTES, range(1, cells.dim()), strict=True))
+    return {name: cells.sum([axes[other] for other in axes if other != name]) for name in ATTRIBUTES}
 
 
 def likeliest(values: Array) -> Array:
@@ -148,11 +140,7 @@ def num_outputs(output: str) -> int:
 def targets_of(labels: Array, output: str) -> dict[str, Array]:
     """Returns each head's integer target (N,), the headline's among them, from labels (N, attributes)."""
     columns = dict(zip(ATTRIBUTES, labels.T, strict=True))
-    return (
-        {"class": encode_class(*columns.values()), **columns}
-        if headline(output) == "class"
-        else {output: columns[output]}
-    )
+    return {"class": class_of(columns), **columns} if headline(output) == "class" else {output: columns[output]}
 
 
 def class_counts(labels: np.ndarray) -> dict[str, list[int]]:
@@ -184,9 +172,9 @@ def head_predictions(logits: torch.Tensor, output: str) -> dict[str, torch.Tenso
     """
     predicted = {head: likeliest(values) for head, values in split_heads(logits, output).items()}
     if output == "all":
-        predicted = {"class": encode_class(*predicted.values()), **predicted}
+        predicted = {"class": class_of(predicted), **predicted}
     elif output == "class":
-        predicted |= dict(zip(ATTRIBUTES, decode_class(predicted["class"]), strict=True))
+        predicted |= labels_of(predicted["class"])
     return predicted
 
 

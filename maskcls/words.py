@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 from maskcls.errors import UserError, did_you_mean
-from maskcls.labels import ATTRIBUTES, decode_class, num_classes
+from maskcls.labels import labels_of, num_classes
 
 LANGUAGES = ("en", "ko")
 
@@ -33,8 +33,8 @@ class Words:
 
     def class_name(self, head: str, label: int) -> str:
         """Returns a label of a head as a person reads it: not worn · male · 30–59."""
-        parts = zip(ATTRIBUTES, decode_class(label), strict=True) if head == "class" else [(head, label)]
-        return " · ".join(self(f"{name}_{value}") for name, value in parts)
+        parts = labels_of(label) if head == "class" else {head: label}
+        return " · ".join(self(f"{name}_{value}") for name, value in parts.items())
 
 
 def language(option: str | None) -> str:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from maskcls import labels
-from maskcls.labels import OUTPUT_HEADS, decode_class, encode_class, head_predictions, head_probabilities, split_heads
+from maskcls.labels import (
+    ATTRIBUTES,
+    OUTPUT_HEADS,
+    class_of,
+    head_predictions,
+    head_probabilities,
+    joint,
+    labels_of,
+    likeliest,
+    split_heads,
+)
 
 NUM_OUTPUTS = {"all": 8, "class": 18, "mask": 3, "gender": 2, "age": 3}
 HEADS = {
@@ -26,20 +38,24 @@ def random_logits(num_rows: int, num_columns: int, seed: int = 0) -> torch.Tenso
     return torch.randn(num_rows, num_columns, generator=torch.Generator().manual_seed(seed)) * 3
 
 
+def coded(*of_attributes: int) -> int:
+    return class_of(dict(zip(ATTRIBUTES, of_attributes, strict=True)))
+
+
 # Codes
 
 
 def test_the_eighteen_classes_count_up_through_age_then_gender_then_mask() -> None:
     triples = list(product(range(3), range(2), range(3)))
-    assert [encode_class(*triple) for triple in triples] == list(range(18))
-    assert [decode_class(code) for code in range(18)] == triples
+    assert [coded(*triple) for triple in triples] == list(range(18))
+    assert [tuple(labels_of(code).values()) for code in range(18)] == triples
 
 
 def test_codes_by_hand() -> None:
-    assert encode_class(0, 0, 0) == 0  # worn, male, below 30
-    assert encode_class(1, 1, 0) == 9  # incorrect, female, below 30
-    assert encode_class(2, 0, 2) == 14  # not worn, male, from 60
-    assert encode_class(2, 1, 2) == 17
+    assert coded(0, 0, 0) == 0  # worn, male, below 30
+    assert coded(1, 1, 0) == 9  # incorrect, female, below 30
+    assert coded(2, 0, 2) == 14  # not worn, male, from 60
+    assert coded(2, 1, 2) == 17
     assert labels.HEAD_CLASSES["class"][9] == "incorrect, female, <30"
     assert labels.HEAD_CLASSES["class"][14] == "not_worn, male, >=60"
 
@@ -47,10 +63,28 @@ def test_codes_by_hand() -> None:
 @pytest.mark.parametrize("make", [np.arange, torch.arange])
 def test_arrays_and_tensors_are_coded_elementwise(make: type) -> None:
     codes = make(18)
-    assert encode_class(*decode_class(codes)).tolist() == list(range(18))
-    assert [tuple(int(part[i]) for part in decode_class(codes)) for i in range(18)] == [
-        decode_class(code) for code in range(18)
-    ]
+    assert class_of(labels_of(codes)).tolist() == list(range(18))
+    for name, column in labels_of(codes).items():
+        assert column.tolist() == [labels_of(code)[name] for code in range(18)]
+
+
+def test_another_attribute_is_another_row() -> None:
+    row = 'Attribute("glasses", ("without", "with"), column="glasses", stems={"": 0, "_glasses": 1}),'
+    before, after = "    )\n}\nOF_PERSON", f"        {row}\n    )\n}}\nOF_PERSON"
+    source = Path(labels.__file__).read_text(encoding="utf-8")
+    assert before in source
+    task: dict[str, Any] = {"__name__": labels.__name__}
+    exec(source.replace(before, after), task)
+    assert (len(task["STEMS"]), task["STEMS"]["normal_glasses"]) == (14, {"mask": 2, "glasses": 1})
+    assert (task["OF_PHOTO"], task["OF_PERSON"]) == (("mask", "glasses"), ("gender", "age"))
+    assert task["HEAD_CLASSES"]["class"][35] == "not_worn, female, >=60, with"
+    assert task["class_of"](task["labels_of"](torch.arange(36))).tolist() == list(range(36))
+    assert task["OUTPUT_HEADS"]["all"] == ("mask", "gender", "age", "glasses")
+    logits = random_logits(9, 10)
+    probabilities, answers = task["head_probabilities"](logits, "all"), task["head_predictions"](logits, "all")
+    assert torch.equal(answers["class"], probabilities["class"].argmax(1))
+    for name, values in task["marginals"](probabilities["class"]).items():
+        torch.testing.assert_close(values, probabilities[name])
 
 
 @pytest.mark.parametrize(
@@ -110,6 +144,15 @@ def test_a_probability_of_one_half_is_female() -> None:
     assert head_predictions(tie, "all")["class"].tolist() == [1 * 6 + 1 * 3 + 0]
 
 
+def test_arrays_and_tensors_have_one_tie_rule_and_one_product() -> None:
+    tie = np.array([[0.5, 0.5], [0.6, 0.4]], np.float32)
+    assert likeliest(tie).tolist() == likeliest(torch.from_numpy(tie)).tolist() == [1, 0]
+    assert likeliest(tie).dtype == np.int64
+    parts = head_probabilities(random_logits(50, 8), "all")
+    own = joint({name: parts[name].numpy() for name in reversed(ATTRIBUTES)})
+    assert np.array_equal(own, parts["class"].numpy())
+
+
 # Predictions and probabilities, for every output
 
 
@@ -123,9 +166,9 @@ def test_predictions_are_the_likeliest_labels(output: str, num_rows: int) -> Non
         values = logits[row].tolist()
         if output == "all":
             parts = (argmax(values[:3]), argmax(values[3:5]), argmax(values[5:]))
-            expected = {"class": encode_class(*parts), "mask": parts[0], "gender": parts[1], "age": parts[2]}
+            expected = {"class": coded(*parts), "mask": parts[0], "gender": parts[1], "age": parts[2]}
         elif output == "class":
-            mask, gender, age = decode_class(argmax(values))
+            mask, gender, age = labels_of(argmax(values)).values()
             expected = {"class": argmax(values), "mask": mask, "gender": gender, "age": age}
         else:
             expected = {output: argmax(values)}
@@ -205,13 +248,13 @@ def probabilities_by_hand(values: list[float], output: str) -> dict[str, list[fl
         mask, gender, age = softmax(values[:3]), softmax(values[3:5]), softmax(values[5:])
         joint = [0.0] * 18
         for m, g, a in product(range(3), range(2), range(3)):
-            joint[encode_class(m, g, a)] = mask[m] * gender[g] * age[a]
+            joint[coded(m, g, a)] = mask[m] * gender[g] * age[a]
         return {"class": joint, "mask": mask, "gender": gender, "age": age}
     if output == "class":
         joint = softmax(values)
         mask, gender, age = [0.0] * 3, [0.0] * 2, [0.0] * 3
         for code, p in enumerate(joint):
-            m, g, a = decode_class(code)
+            m, g, a = labels_of(code).values()
             mask[m] += p
             gender[g] += p
             age[a] += p

@@ -67,7 +67,7 @@ def test_no_text_is_left_over() -> None:
                 for part in filter(lambda part: isinstance(part, ast.JoinedStr), ast.walk(node.args[0])):
                     pattern = "".join(piece.value if isinstance(piece, ast.Constant) else ".*" for piece in part.values)
                     made |= {key for key in TEXTS["en"] if re.fullmatch(pattern, key)}
-    for file in (ROOT / "maskcls/reporting/report").glob("*.html"):
+    for file in (ROOT / "maskcls/reporting/report").rglob("*.html"):
         quoted |= set(re.findall(r"""["'](\w+)["']""", file.read_text(encoding="utf-8")))
     assert TEXTS["en"].keys() - quoted - made == set()
     assert {"count_mask_0", "one_error", "absent_train"} <= made

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from maskcls.errors import UserError
-from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, decode_class, likeliest, targets_of
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, labels_of, likeliest, targets_of
 from maskcls.paths import replacing
 
 LABEL_COLUMNS = tuple(attribute.column for attribute in ATTRIBUTES.values())
@@ -61,8 +61,7 @@ class Predictions:
         Where there are classes, an attribute is the one of the likeliest class, so that all answers fit together.
         """
         if head in ATTRIBUTES and "class" in self.probabilities:
-            answers = decode_class(likeliest(self.probabilities["class"]))
-            return dict(zip(ATTRIBUTES, answers, strict=True))[head]
+            return labels_of(likeliest(self.probabilities["class"]))[head]
         return likeliest(self.probabilities[head])
 
     def photo(self, row: int, data_dir: str | Path) -> Path:

@@ -23,8 +23,8 @@ from maskcls.labels import (
     OF_PHOTO,
     class_counts,
     classes_of_people,
-    decode_class,
     headline,
+    labels_of,
 )
 from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
@@ -43,7 +43,7 @@ def split_table(data: FaceData, word: Words) -> str:
     ]
     rows = {}  # of photos alike: their title -> the class of each group
     for codes in zip(*people.values(), strict=True):
-        said = dict(zip(ATTRIBUTES, decode_class(codes[0]), strict=True))
+        said = labels_of(codes[0])
         rows[" ".join(word(f"count_{name}_{said[name]}") for name in OF_PHOTO)] = codes
     places = max(10, *map(width, rows))
     lines = [
@@ -112,7 +112,7 @@ def _absent_lines(data: FaceData, output: str, word: Words) -> list[str]:
         heads = list(ATTRIBUTES) if headline(output) == "class" else [output]
         named = [word.class_name(head, label) for head in heads for label in absent[head]]
         for code in absent["class"] if headline(output) == "class" else []:
-            if not any(label in absent[head] for head, label in zip(ATTRIBUTES, decode_class(code), strict=True)):
+            if not any(label in absent[head] for head, label in labels_of(code).items()):
                 named.append(word.class_name("class", code))
         lines += [word(f"absent_{name}", classes=listed(named))] if named else []
     return lines

@@ -20,7 +20,7 @@ from maskcls.data.dataset import FaceData, Photos
 from maskcls.data.inspection import Finding
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
-from maskcls.labels import decode_class
+from maskcls.labels import labels_of
 from maskcls.reporting import console
 from maskcls.reporting.check import check, finding_lines
 from maskcls.reporting.text import width
@@ -115,7 +115,7 @@ def test_classes_without_photos_are_reported_for_each_split(sample: Path, tmp_pa
 
 def test_of_the_18_classes_those_are_reported_that_the_attributes_alone_do_not_explain() -> None:
     labels = np.array([[0, 0, 0], [1, 1, 1], [2, 0, 2], *([mask, 0, 0] for mask in range(3))])
-    every = np.stack(decode_class(np.arange(18)), axis=1)
+    every = np.stack(list(labels_of(np.arange(18)).values()), axis=1)
     data = faces_of(np.concatenate([labels, every]), [""] * (len(labels) + 18), num_train=len(labels))
     (line,) = console._absent_lines(data, "class", ENGLISH)
     assert "worn · male · 30–59" in line and line.endswith("and 3 more")

@@ -19,7 +19,7 @@ from maskcls.cli import sample_data
 from maskcls.cli.sample_data import demo_command
 from maskcls.config import load_config
 from maskcls.errors import UserError
-from maskcls.labels import HEAD_CLASSES, age_group, decode_class
+from maskcls.labels import HEAD_CLASSES, age_group, labels_of
 from maskcls.sample.people import make_person
 from maskcls.sample.write import STEMS, SampleDataSummary, write_sample_data
 from tests.helpers import ROOT
@@ -115,7 +115,7 @@ def test_the_evaluation_set_and_its_truth_agree(sample: tuple[Path, SampleDataSu
     assert {row["ans"] for row in info} == {"0"}
     assert all(len(name) == 44 and int(name[:40], 16) >= 0 and name.endswith(".jpg") for name in names)
     # The two people are the first two cells, men below 30 and from 30 to 59; each has 5 + 1 + 1 photos.
-    labels = Counter(decode_class(int(row["ans"])) for row in truth)
+    labels = Counter(tuple(labels_of(int(row["ans"])).values()) for row in truth)
     assert labels == {(mask, 0, group): 5 if mask == 0 else 1 for mask in range(3) for group in range(2)}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from maskcls.config import RUNTIME_KEYS, Config, load_config
 from maskcls.errors import UserError
 from maskcls.evaluation.selection import best_epoch, validations
-from maskcls.labels import HEAD_CLASSES, encode_class
+from maskcls.labels import HEAD_CLASSES, class_counts, targets_of
 from maskcls.reporting import charts
 from maskcls.reporting.comparison import flat
 from maskcls.reporting.console import duration
@@ -50,15 +50,15 @@ def photos(material: Material) -> dict[str, Any]:
     config = material.config.model_copy(update=lists)
     preprocessing, data = run.read_preprocessing(), read_data(config)
     data = data.opened(DecodedPixels(data.table, preprocessing))
-    splits, num_classes = (data.train, data.valid), len(HEAD_CLASSES["class"])
-    counts = [np.bincount(encode_class(*photos.labels.T), minlength=num_classes) for photos in splits]
+    splits = (data.train, data.valid)
+    counts = [np.array(class_counts(photos.labels)["class"]) for photos in splits]
 
     plan = build_plan(config, data.train, num_processes=1)
     augmenter = build_augmenter(config, preprocessing, torch.device("cpu"))
     pictures, positions = Batches(data.train, plan, augmenter, config.output).first_pictures()
-    labels = encode_class(*data.train.labels[positions].T).tolist()
+    labels = targets_of(data.train.labels[positions], "class")["class"].tolist()
     return {
-        "labels": range(num_classes),
+        "labels": range(len(HEAD_CLASSES["class"])),
         "counts": counts,
         "largest": max(count.max() for count in counts),
         "people": [len(photos.people) for photos in splits],
