@@ -72,7 +72,7 @@ def infer(
 
     data = launch.on_each_machine(lambda: inference_data(folder, config.cache_dir))
     launch.agree_on(data.image_ids, f"{folder} holds other photos here than on the first machine")
-    for line in console.passed_over_lines(data.passed_over, word):
+    for line in console.ignored_lines(data.ignored, word):
         launch.say(line)
     preprocessing = launch.on_each(run.read_preprocessing)
     reader = decoded_pixels(config, data.photos.table, preprocessing)

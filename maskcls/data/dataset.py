@@ -89,7 +89,7 @@ class FaceData:
 
     train: Photos
     valid: Photos
-    passed_over: Counter[str]  # entries of the folders that are not photos, see profiles.passed_over
+    ignored: Counter[str]  # entries of the folders that are not photos, see profiles.ignored
     corrected: CorrectedPhotos | None  # by label_fixes, in both splits
     of_one_colour: Sequence[str] = ()  # paths of photos that show nothing, where all have been decoded
 
@@ -121,7 +121,7 @@ def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
     named = profiles.named_people(source.data_dir, source.train_profile, source.valid_profile)
     profiles.check_disjoint(named.train, named.valid)
     names = [*named.train, *named.valid]
-    photos, passed_over = profiles.find_photos(source.data_dir, names, places=named.places)
+    photos, ignored = profiles.find_photos(source.data_dir, names, places=named.places)
     corrected = None
     if source.label_fixes:
         corrected = correct_labels(photos, source.label_fixes, profiles.profile_folders(source.data_dir))
@@ -135,7 +135,7 @@ def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
     is_valid = np.isin([photo.profile for photo in photos], valid)
     table = build_table(photos, Path(source.data_dir), Path(source.cache_dir))
     training, validation = (Photos(table, np.flatnonzero(is_in)) for is_in in (~is_valid, is_valid))
-    return FaceData(training, validation, passed_over, corrected)
+    return FaceData(training, validation, ignored, corrected)
 
 
 def features() -> Features:

@@ -27,7 +27,7 @@ class InferenceData:
 
     photos: Photos  # with labels when the folder holds profiles, whose names are the truth
     image_ids: list[str]  # the rows of output.csv
-    passed_over: Counter[str]  # as of FaceData, folders and photos beside images/ too; empty when info.csv says which
+    ignored: Counter[str]  # as of FaceData, folders and photos beside images/ too; empty when info.csv says which
 
 
 def inference_data(folder: str | Path, cache_dir: str | Path) -> InferenceData:
@@ -44,7 +44,7 @@ def inference_data(folder: str | Path, cache_dir: str | Path) -> InferenceData:
         return InferenceData(_without_labels([images / name for name in names]), names, Counter())
     names, folders = _entries(images)
     photos, people = list(filter(profiles.is_image, names)), list(filter(profiles.is_profile, folders))
-    others = profiles.passed_over(names)
+    others = profiles.ignored(names)
     if photos and people:
         raise UserError(
             f"{images} holds photos ({listed(photos)}) and profile folders ({listed(people)}): it is not clear which "

@@ -26,9 +26,9 @@ from maskcls.data.profiles import (
     Profile,
     cell_name,
     folder_files,
+    ignored,
     is_image,
     parse_profile,
-    passed_over,
     stem_problem,
     unread_kinds,
 )
@@ -108,7 +108,7 @@ def inspect_profiles(
             where = f"{places[name]}: " if name in places else ""
             findings.append(Finding("error", "missing", f"{where}{error}", profile=name))
             continue
-        images, others_here = [entry for entry in entries if is_image(entry)], passed_over(entries)
+        images, others_here = [entry for entry in entries if is_image(entry)], ignored(entries)
         findings += _in_folder(name, images, unread_kinds(others_here), places.get(name))
         files += [(name, image) for image in images]
         others += others_here

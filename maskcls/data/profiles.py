@@ -73,14 +73,14 @@ def is_image(file: str) -> bool:
     return not file.startswith(".") and Path(file).suffix.lower() in IMAGE_EXTENSIONS
 
 
-def passed_over(files: Iterable[str]) -> Counter[str]:
+def ignored(files: Iterable[str]) -> Counter[str]:
     """Returns how many of the files are no photos by their names: extension (or "hidden") -> number."""
     others = [file for file in files if not is_image(file)]
     return Counter("hidden" if file.startswith(".") else Path(file).suffix.lower() for file in others)
 
 
 def unread_kinds(kinds: Counter[str]) -> str:
-    """Returns the kinds of photos that cannot be read among what was passed over: "9 .heic, 1 .dng", or nothing."""
+    """Returns the kinds of photos that cannot be read among what was ignored: "9 .heic, 1 .dng", or nothing."""
     return listed(f"{count} {kind}" for kind, count in kinds.most_common() if kind in UNREAD_EXTENSIONS)
 
 
@@ -174,9 +174,9 @@ def is_profile(name: str) -> bool:
 def find_photos(
     data_dir: str | Path, names: Iterable[str], *, places: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[list[Photo], Counter[str]]:
-    """Returns the photos of the named profiles, sorted by profile and file, and what was passed over, see there.
+    """Returns the photos of the named profiles, sorted by profile and file, and what was ignored, see there.
 
-    Passed over are hidden entries (`._mask1.jpg`, `.DS_Store`, `.ipynb_checkpoints`) and files that are not images by
+    Ignored are hidden entries (`._mask1.jpg`, `.DS_Store`, `.ipynb_checkpoints`) and files that are not images by
     their extension. places: name -> where it is listed, for messages. Raises UserError with every problem: a folder
     that is missing, unreadable, empty, not called id_gender_race_age, or that holds an image whose name says no mask
     state, or two images of one stem.
@@ -228,7 +228,7 @@ def _letters(text: str) -> str:
 
 def _photos_of(data_dir: Path, profile: Profile) -> tuple[list[Photo], Counter[str]]:
     files = folder_files(data_dir, profile.name)
-    images, others = [file for file in files if is_image(file)], passed_over(files)
+    images, others = [file for file in files if is_image(file)], ignored(files)
     if not images:
         raise UserError(f"profile {profile.name} has no photos{unread_hint(others)}")
     unknown = [file for file in images if stem_problem(file)]

@@ -70,7 +70,7 @@ def start_lines(config: Config, data: FaceData, plan: BatchPlan, learner: Learne
     warmup, total = config.scheduler_args.get("warmup_updates") or 0, plan.num_updates * config.epochs
     size = sum(parameter.numel() for parameter in learner.network.parameters())
     kind, precision = learner.accelerator.device.type, learner.accelerator.mixed_precision
-    lines = [split_table(data, word), *(passed_over_lines(data.passed_over, word) or [word("only_photos")])]
+    lines = [split_table(data, word), *(ignored_lines(data.ignored, word) or [word("only_photos")])]
     if data.of_one_colour:
         lines.append(word("one_colour", count=len(data.of_one_colour), paths=listed(data.of_one_colour)))
     lines += _absent_lines(data, config.output, word)
@@ -94,11 +94,11 @@ def start_lines(config: Config, data: FaceData, plan: BatchPlan, learner: Learne
     return "\n".join(lines)
 
 
-def passed_over_lines(others: Counter[str], word: Words) -> list[str]:
+def ignored_lines(others: Counter[str], word: Words) -> list[str]:
     """Returns what was no photo by its name, if anything; photos of kinds that cannot be read have their own line."""
     named = {kind: word(f"kind_{kind or 'none'}") for kind in ("hidden", "folder", "beside", "")}
     kinds = listed(f"{count:,} {named.get(kind, kind)}" for kind, count in others.most_common())
-    lines = [word("passed_over", count=others.total(), kinds=kinds)] if others else []
+    lines = [word("ignored", count=others.total(), kinds=kinds)] if others else []
     unread = unread_kinds(others)
     return [*lines, *([word("unread_kinds", kinds=unread)] if unread else [])]
 

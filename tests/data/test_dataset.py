@@ -258,7 +258,7 @@ def test_training_and_validation_share_no_person(fold: int, sample: Path, tmp_pa
     assert sorted(train + valid) == profiles.profile_folders(sample / "images")
     assert (len(train), len(valid)) == (6, 6)
     assert sorted([*data.train.rows, *data.valid.rows]) == list(range(84))
-    assert data.passed_over == {"hidden": 2}
+    assert data.ignored == {"hidden": 2}
 
 
 def test_the_lists_decide_who_validates(sample: Path, tmp_path: Path) -> None:

@@ -147,9 +147,9 @@ def test_what_is_no_photo_is_counted_by_its_kind(evaluation: Path, tmp_path: Pat
     (evaluation / "loose.jpg").touch()
     data = inference_data(evaluation, tmp_path)
     assert data.image_ids == ["a.PNG", "b.jpeg", "c.jpg"]
-    assert data.passed_over == {".heic": 2, ".cr2": 1, ".txt": 1, "hidden": 1, "folder": 1, "beside": 1}
+    assert data.ignored == {".heic": 2, ".cr2": 1, ".txt": 1, "hidden": 1, "folder": 1, "beside": 1}
     info(evaluation, "ImageID\nb.jpeg\n")
-    assert inference_data(evaluation, tmp_path).passed_over == {}  # it says what is to be predicted
+    assert inference_data(evaluation, tmp_path).ignored == {}  # it says what is to be predicted
 
 
 def test_photos_beside_profile_folders_are_refused_for_one_of_them_would_be_left_out(
@@ -163,7 +163,7 @@ def test_photos_beside_profile_folders_are_refused_for_one_of_them_would_be_left
         inference_data(images.parent, tmp_path / "cache")
     (images / "thumb.jpg").rename(images / "thumb.heic")
     data = inference_data(images, tmp_path / "cache")
-    assert (len(data.image_ids), data.passed_over) == (3, {".heic": 1})
+    assert (len(data.image_ids), data.ignored) == (3, {".heic": 1})
 
 
 def test_a_file_and_a_folder_above_the_right_one_are_reported_as_what_they_are(images: Path, tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_a_folder_without_profiles_is_refused(tmp_path: Path) -> None:
             find(tmp_path / "none")
 
 
-def test_the_folder_above_the_profile_folders_is_told(tmp_path: Path) -> None:
+def test_the_folder_above_the_profile_folders_is_reported(tmp_path: Path) -> None:
     (tmp_path / "images" / "000001_female_Asian_45").mkdir(parents=True)
     (tmp_path / "eval").mkdir()
     message = f"data_dir {tmp_path} holds no profile folders, but {tmp_path}/images does: name that"
@@ -241,7 +241,7 @@ def test_one_numeric_id_may_belong_to_two_people(tmp_path: Path) -> None:
     check_disjoint(names[:1], names[1:])
 
 
-def test_hidden_entries_and_other_files_are_passed_over_and_counted(tmp_path: Path) -> None:
+def test_hidden_entries_and_other_files_are_ignored_and_counted(tmp_path: Path) -> None:
     put(tmp_path / ANNA, "mask1.jpg", "normal.png", "._mask1.jpg", ".DS_Store", "Thumbs.db", "notes.txt")
     put(tmp_path / ANNA / ".ipynb_checkpoints", "mask2.jpg")
     put(tmp_path / BERT, "mask1.jpg", "._mask1.jpg")
@@ -262,7 +262,7 @@ def test_extensions_may_be_any_images_in_any_case(tmp_path: Path) -> None:
     assert photos[0] == Photo(ANNA, "incorrect_mask.tif", {"mask": 1, "gender": 1, "age": 1}, "Asian", 45)
 
 
-def test_all_bad_folders_are_told_in_one_message(tmp_path: Path) -> None:
+def test_all_bad_folders_are_reported_in_one_message(tmp_path: Path) -> None:
     put(tmp_path / "not a person", "mask1.jpg")
     put(tmp_path / "1_man_Asian_3", "mask1.jpg")
     put(tmp_path / "2_male_Asian_300", "mask1.jpg")
@@ -293,7 +293,7 @@ def test_all_bad_folders_are_told_in_one_message(tmp_path: Path) -> None:
     [("Mask1.jpg", "mask1.jpg"), ("mask_1.PNG", "mask1.PNG"), ("mask1 .jpg", "mask1.jpg"), ("normal-.gif", "normal.gif"),
      ("IncorrectMask.jpg", "incorrect_mask.jpg")],
 )  # fmt: skip
-def test_a_name_that_is_nearly_right_is_told_with_the_right_one(file: str, name: str, tmp_path: Path) -> None:
+def test_a_name_that_is_nearly_right_is_reported_with_the_right_one(file: str, name: str, tmp_path: Path) -> None:
     put(tmp_path / ANNA, file)
     with pytest.raises(UserError) as error:
         find_photos(tmp_path, [ANNA])
@@ -309,7 +309,7 @@ def test_many_wrong_names_in_one_folder_are_ten_and_a_count(tmp_path: Path) -> N
         find_photos(tmp_path, [ANNA])
 
 
-def test_a_folder_that_cannot_be_read_is_told_with_the_reason(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_is_reported_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / ANNA).symlink_to(ANNA)  # whoever runs the tests may read every folder, but none that leads to itself
     with pytest.raises(UserError, match=rf"^profile {ANNA}: {tmp_path}/{ANNA} cannot be read: Too many levels"):
         find_photos(tmp_path, [ANNA])
@@ -322,7 +322,7 @@ def test_a_folder_without_permission_says_so(tmp_path: Path) -> None:
         find_photos(tmp_path, [ANNA])
 
 
-def test_a_bad_line_is_told_with_its_list_and_number(tmp_path: Path) -> None:
+def test_a_bad_line_is_reported_with_its_list_and_number(tmp_path: Path) -> None:
     put(tmp_path / "images" / ANNA, "mask1.jpg")
     (tmp_path / "train.txt").write_text(f"{ANNA}\n\n# people\n{BERT}\n")
     places = profile_lines(tmp_path / "train.txt")
@@ -351,7 +351,7 @@ def test_a_folder_of_photos_in_another_encoding_is_named(tmp_path: Path) -> None
         find_photos(folder, [ANNA])
 
 
-def test_one_problem_is_told_without_a_heading(tmp_path: Path) -> None:
+def test_one_problem_is_reported_without_a_heading(tmp_path: Path) -> None:
     put(tmp_path / ANNA, "mask1.jpg")
     with pytest.raises(UserError) as error:
         find_photos(tmp_path, [ANNA, BERT])

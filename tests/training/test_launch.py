@@ -103,7 +103,7 @@ def test_a_launch_waits_as_long_as_it_takes_and_tells_what_only_one_process_sees
 
 
 @pytest.mark.slow
-def test_what_one_process_alone_runs_into_is_told_by_it_and_ends_the_launch(tmp_path: Path) -> None:
+def test_what_one_process_alone_runs_into_is_reported_by_it_and_ends_the_launch(tmp_path: Path) -> None:
     done = run(__file__, "alone", processes=2, timeout=HANG, PYTHONPATH=".")
     said = sorted(line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert "error: rank 1: only I see this" in said

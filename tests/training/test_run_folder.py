@@ -58,7 +58,7 @@ def test_eight_launches_at_the_same_moment_get_eight_folders(tmp_path: Path) -> 
     assert made == names(tmp_path) == ["exp", *(f"exp{number}" for number in range(1, 8))]
 
 
-def test_a_model_dir_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_model_dir_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     model_dir = tmp_path / "file" / "runs"
     with pytest.raises(UserError, match=rf"^model_dir {re.escape(str(model_dir))} is not writable: Not a directory$"):
@@ -132,7 +132,7 @@ def test_the_log_is_cut_back_to_what_was_saved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "whole"), [(28, 2), (20, 1), (5, 0), (0, 0)])
-def test_a_log_that_somebody_has_shortened_keeps_its_whole_lines_and_that_is_told(
+def test_a_log_that_somebody_has_shortened_keeps_its_whole_lines_and_that_is_reported(
     size: int, whole: int, tmp_path: Path
 ) -> None:
     run = RunFolder(tmp_path)
@@ -205,7 +205,9 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_disk_without_locks_is_told_and_trains(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_locks_is_reported_and_trains(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -215,13 +217,13 @@ def test_a_disk_without_locks_is_told_and_trains(number: int, tmp_path: Path, mo
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
-def test_a_run_folder_that_cannot_be_written_is_told_before_training(tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_written_is_reported_before_training(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))} is not writable: Permission denied$"):
         RunFolder(tmp_path).locked().__enter__()
 
 
-def test_a_run_that_cannot_write_is_told_before_its_work(tmp_path: Path) -> None:
+def test_a_run_that_cannot_write_is_reported_before_its_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     config = some_config().model_copy(update={"model_dir": str(tmp_path / "file" / "runs")})
     problem = f"model_dir {tmp_path}/file/runs is not writable: Not a directory"
