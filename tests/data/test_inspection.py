@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from maskcls.data.inspection import MAX_BITS, MIN_CORRELATION, Finding, inspect_profiles, save_findings
-from maskcls.data.profiles import read_profile_list
+from maskcls.data.profiles import profile_lines
 from maskcls.errors import UserError
 
 STEMS = "mask1, mask2, mask3, mask4, mask5, incorrect_mask, normal"
@@ -28,8 +28,8 @@ class Data:
     def __init__(self, sample: Path, folder: Path) -> None:
         shutil.copytree(sample / "images", folder)
         self.folder = folder
-        self.train = read_profile_list(sample / "train_profiles.txt")
-        self.valid = read_profile_list(sample / "valid_profiles.txt")
+        self.train = list(profile_lines(sample / "train_profiles.txt"))
+        self.valid = list(profile_lines(sample / "valid_profiles.txt"))
 
     def photo(self, profile: str, stem: str) -> Path:
         return next(self.folder.glob(f"{profile}/{stem}.*"))
@@ -80,8 +80,8 @@ def test_sound_photos_give_only_notes_and_every_photo_is_counted_once(
     counts: list[int] = []
     findings = inspect_profiles(
         sample / "images",
-        read_profile_list(sample / "train_profiles.txt"),
-        read_profile_list(sample / "valid_profiles.txt"),
+        list(profile_lines(sample / "train_profiles.txt")),
+        list(profile_lines(sample / "valid_profiles.txt")),
         decode=decode,
         num_threads=num_threads,
         progress=counts.append,
