@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from maskcls.errors import UserError, reason_of
-from maskcls.paths import encoding_problem, file_problem, full_path, replacing
+from maskcls.paths import encoding_problem, file_problem, full_path, write_text
 
 MAX_VALUES = 10_000  # of a file, aliases expanded
 
@@ -110,9 +110,7 @@ def _as_mapping(values: Any, path: Path) -> dict[str, Any]:
 
 def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
     """Writes values in their order, such that `YamlFile.read` returns them; `path` is whole or as it was before."""
-    with replacing(path) as unfinished:
-        text = yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-        unfinished.write_text(text, encoding="utf-8")
+    write_text(path, yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 class _Loader(yaml.SafeLoader):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from maskcls.data.dataset import content_key
 from maskcls.data.pixels import MappedPixels, decode_all, is_of_one_colour
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.errors import UserError
-from maskcls.paths import UNFINISHED, full_path, locked, replacing, write_problem
+from maskcls.paths import UNFINISHED, full_path, locked, read_json, replacing, write_json, write_problem
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -52,13 +51,13 @@ class PixelCache:
     @property
     def is_whole(self) -> bool:
         """Whether `build` has nothing left to decode."""
-        signs = _record(self.folder / COMPLETE).get("signs", {})
+        signs = read_json(self.folder / COMPLETE).get("signs", {})
         return bool(signs) and all(signs.get(shard.name) == _sign(shard) for shard in self._shards())
 
     @property
     def of_one_colour(self) -> list[str]:
         """The paths of the photos that `build` or `look_through` have seen to show nothing."""
-        record = _record(self.folder / COMPLETE) or _record(self.folder / READABLE)
+        record = read_json(self.folder / COMPLETE) or read_json(self.folder / READABLE)
         return self.table.select_columns("path")[record.get("of_one_colour", [])]["path"]
 
     def build(self, *, num_threads: int, show: bool = False) -> None:
@@ -83,13 +82,13 @@ class PixelCache:
     def look_through(self, *, num_threads: int, show: bool = False) -> None:
         """Raises BadPhotos naming every photo that cannot be decoded; they are read once, not in every run."""
         folder = self.folder
-        if _record(folder / COMPLETE) or _record(folder / READABLE):
+        if read_json(folder / COMPLETE) or read_json(folder / READABLE):
             return
         pixels = decode_all(self.table, self.preprocessing, num_threads=num_threads, show=show)
         of_one_colour = self._rows_of_one_colour(pixels)
         with self._written():
             folder.mkdir(parents=True, exist_ok=True)
-            _write_record(folder / READABLE, of_one_colour=of_one_colour)
+            write_json(folder / READABLE, {"of_one_colour": of_one_colour})
 
     def open(self) -> MappedPixels:
         """Returns the pixels that `build` has laid down. Raises UserError when they have been damaged since then."""
@@ -123,7 +122,7 @@ class PixelCache:
     def _complete(self, *, num_threads: int, show: bool) -> None:
         """Makes the shards that are missing or broken, and then says what is there."""
         marker = self.folder / COMPLETE
-        signs = _record(marker).get("signs", {})
+        signs = read_json(marker).get("signs", {})
         marker.unlink(missing_ok=True)
         shards = self._shards()
         for shard, start in shards.items():
@@ -132,11 +131,8 @@ class PixelCache:
                 shard.unlink(missing_ok=True)
         _check_disk(self.folder, int(np.prod(self._shape(len(self.table)))), show=show)
         self._write_shards(num_threads=num_threads, show=show)
-        _write_record(
-            marker,
-            signs={shard.name: _sign(shard) for shard in shards},
-            of_one_colour=self._rows_of_one_colour(self._mapped().views()),
-        )
+        signs = {shard.name: _sign(shard) for shard in shards}
+        write_json(marker, {"signs": signs, "of_one_colour": self._rows_of_one_colour(self._mapped().views())})
 
     def _write_shards(self, *, num_threads: int, show: bool) -> None:
         import pyarrow
@@ -187,20 +183,6 @@ def _sign(shard: Path) -> list[int] | None:
     except OSError:
         return None
     return [size, checksum]
-
-
-def _record(file: Path) -> dict[str, Any]:
-    """Returns what `_write_record` has written, or nothing when that is not there or not whole."""
-    try:
-        record = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
-def _write_record(file: Path, **facts: object) -> None:
-    with replacing(file) as unfinished:
-        unfinished.write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _check_disk(folder: Path, num_bytes: int, *, show: bool) -> None:

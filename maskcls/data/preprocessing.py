@@ -22,6 +22,7 @@ from torch.nn.functional import interpolate, pad
 from maskcls.data.photo import GREY, BadPhotos, PhotoError, decoded, is_on_its_side, opened
 from maskcls.errors import UserError, reason_of
 from maskcls.machine import is_accelerator
+from maskcls.paths import write_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,8 +68,8 @@ class Preprocessing:
             raise UserError(f"{path} is not what train.py wrote: {error}") from None
 
     def save(self, path: Path) -> None:
-        """Writes it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        """Writes it as JSON, whole or not at all."""
+        write_json(path, asdict(self))
 
     @property
     def stored_size(self) -> tuple[int, int]:

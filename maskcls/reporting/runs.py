@@ -15,9 +15,9 @@ from maskcls.errors import UserError, did_you_mean
 from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.selection import best_epoch, validations
 from maskcls.labels import ATTRIBUTES
-from maskcls.paths import folder_problem
+from maskcls.paths import folder_problem, read_json
 from maskcls.reporting.text import aligned
-from maskcls.training.run_folder import RunFolder, read_json
+from maskcls.training.run_folder import RunFolder
 from maskcls.yaml_file import read_values
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from maskcls.errors import UserError, reason_of
 from maskcls.evaluation.predictions import write_probabilities
-from maskcls.paths import check_writable, written_whole
-from maskcls.training.run_folder import Entry, write_json
+from maskcls.paths import check_writable, write_json, written_whole
+from maskcls.training.run_folder import Entry
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError, listed, reason_of
-from maskcls.paths import check_writable, folder_problem, full_path, locked, replacing
+from maskcls.paths import check_writable, folder_problem, full_path, locked, read_json, write_json, write_text
 from maskcls.training.environment import current_environment
 from maskcls.yaml_file import read_values
 
@@ -188,7 +188,7 @@ class RunFolder:
     def name_on_server(self) -> str:
         """Returns the run's id on the wandb server, the same whenever it resumes."""
         if not self.wandb_id.exists():
-            _write(self.wandb_id, uuid4().hex[:8])
+            write_text(self.wandb_id, uuid4().hex[:8])
         return self.wandb_id.read_text(encoding="utf-8")
 
     def log(self, values: Mapping[str, Any]) -> None:
@@ -263,23 +263,4 @@ def check_outputs(config: Config, run: RunFolder | None) -> None:
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes a text file whole, or raises OSError and leaves what was there."""
-    _write(path, "".join(f"{line}\n" for line in lines))
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Writes indented JSON as `write_lines` writes."""
-    _write(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns the facts of a file that `write_json` has written, or nothing when they cannot be read."""
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    write_text(path, "".join(f"{line}\n" for line in lines))

@@ -11,12 +11,12 @@ from maskcls.config import RUNTIME_KEYS, Config, load_config
 from maskcls.errors import UserError
 from maskcls.evaluation.selection import best_epoch, validations
 from maskcls.labels import HEAD_CLASSES, class_counts, targets_of
+from maskcls.paths import read_json
 from maskcls.reporting import charts
 from maskcls.reporting.comparison import flat
 from maskcls.reporting.console import duration
 from maskcls.reporting.report.material import Material
 from maskcls.reporting.report.mistakes import jpeg
-from maskcls.training.run_folder import read_json
 
 BATCH_PHOTO_SIZE = 112  # pixels
 
