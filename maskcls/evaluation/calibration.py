@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maskcls.evaluation.predictions import Predictions
+from maskcls.labels import likeliest
 
 NUM_BINS = 15
 TEMPERATURES = (0.05, 20.0)  # the range that is searched; an end means that no finite optimum lies inside
@@ -79,7 +80,7 @@ def with_temperature(log_probabilities: np.ndarray, temperature: float) -> np.nd
 def reliability(probabilities: np.ndarray, truth: np.ndarray) -> list[Bin]:
     """Returns the bins (NUM_BINS of equal width, those that hold photos) of probabilities (N, K), truth (N,)."""
     confidence = probabilities.max(1)
-    is_right = probabilities.argmax(1) == truth
+    is_right = likeliest(probabilities) == truth
     edges = np.linspace(0, 1, NUM_BINS + 1)
     numbers = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, NUM_BINS - 1)
     return [

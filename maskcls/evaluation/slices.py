@@ -72,6 +72,7 @@ def slices(predictions: Predictions, draws: Draws) -> list[Slice]:
             resampled=resampled_scores(predictions, draws, which),
         )
         for group, value, which in _parts(predictions)
+        if which.any()
     ]
 
 
@@ -109,17 +110,12 @@ def _candidates(parts: Sequence[Slice], score: Score) -> list[Gap]:
 
 
 def _parts(predictions: Predictions) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yields (group, value, which photos (N,) bool) of every part that has photos."""
+    """Yields (group, value, which photos (N,) bool) of every part, some without photos."""
     for group in ATTRIBUTES:
         for label, name in enumerate(HEAD_CLASSES[group]):
-            yield from _part(group, name, predictions.truth(group) == label)
+            yield group, name, predictions.truth(group) == label
     for race in np.unique(predictions.races):
-        yield from _part("race", str(race), predictions.races == race)
+        yield "race", str(race), predictions.races == race
     for group, years in BOUNDARY_YEARS.items():
         for year in years:
-            yield from _part(group, str(year), predictions.ages == year)
-
-
-def _part(group: str, value: str, which: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:
-    if which.any():
-        yield group, value, which
+            yield group, str(year), predictions.ages == year

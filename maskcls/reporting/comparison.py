@@ -192,11 +192,9 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
         for run, interval in zip(comparison.names, intervals, strict=True):
             rows.append({"what": "score", "name": score, "run": run, **vars(interval)})
     for run, difference, verdict in zip(comparison.names[1:], comparison.differences, comparison.verdicts, strict=True):
-        rows.append({
-            "what": "difference", "name": comparison.score, "run": run, **vars(difference.interval),
-            "probability": difference.sureness, "verdict": verdict, "num_people": difference.num_people,
-            "num_photos": difference.num_photos,
-        })  # fmt: skip
+        row = {"what": "difference", "name": comparison.score, "run": run, **vars(difference.interval)}
+        row |= {"probability": difference.sureness, "verdict": verdict}
+        rows.append(row | {"num_people": difference.num_people, "num_photos": difference.num_photos})
     return rows
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ NUM_MISTAKES = 60
 THUMBNAIL = 160  # pixels of the longer side: 60 photos are 0.3 MB
 RECALLS = np.linspace(0, 1, 21)  # where a precision-recall curve has points: 21 rows for each class
 NAME_LENGTH = 100  # characters of an experiment's name in an artifact's name
+ENDS = {"value": "", "low": "_low", "high": "_high"}  # of the names of an interval's numbers
 SECONDS_TO_LOG = 60.0  # online, wandb asks its server about each artifact, and asks again for long
 
 
@@ -54,6 +56,8 @@ def log_results(tracking: Tracking, run: RunFolder, findings: Findings, *, repor
 
 
 def _log_all(wandb_run: Any, run: RunFolder, findings: Findings, report: Path | None, problems: list[str]) -> None:
+    import wandb
+
     config, history = load_config(run.config), run.history()
     validated = validations(history)
     best = best_epoch(validated, config.best_criterion)
@@ -65,8 +69,8 @@ def _log_all(wandb_run: Any, run: RunFolder, findings: Findings, report: Path | 
         "worst mistakes": lambda: _mistakes(findings, run, config, problems),
         "slices": lambda: _slices(findings),
     }
-    if report is not None:
-        parts["report panel"] = lambda: _page(report)
+    if report is not None:  # it brings its own style
+        parts["report panel"] = lambda: {"results/report": wandb.Html(report, inject=False)}
     for name, values in parts.items():
         with _noted(problems, name):
             wandb_run.log(values(), step=history[-1]["update"])  # no step of its own: a run that resumes needs the next
@@ -105,23 +109,23 @@ def _noted(problems: list[str], part: str) -> Iterator[None]:
 
 def interval_ends(findings: Findings) -> dict[str, float]:
     """Returns every score as valid/{name}, with _low and _high."""
-    values: dict[str, float] = {}
-    for name, interval in findings.named_scores.items():
-        values |= {f"valid/{name}": interval.value, f"valid/{name}_low": interval.low}
-        values |= {f"valid/{name}_high": interval.high}
-    return values
+    return {
+        f"valid/{name}{ENDS[part]}": value
+        for name, interval in findings.named_scores.items()
+        for part, value in vars(interval).items()
+    }
 
 
 def _confusion_matrices(predictions: Predictions) -> dict[str, Any]:
     import wandb
 
-    return {
-        f"results/confusion_{head}": wandb.plot.confusion_matrix(
-            y_true=predictions.truth(head).tolist(), preds=predictions.predicted(head).tolist(),
-            class_names=HEAD_CLASSES[head], title=f"{head}: truth and prediction",
-        )
-        for head in predictions.probabilities
-    }  # fmt: skip
+    charts = {}
+    for head in predictions.probabilities:
+        answers = {"y_true": predictions.truth(head).tolist(), "preds": predictions.predicted(head).tolist()}
+        title = f"{head}: truth and prediction"
+        chart = wandb.plot.confusion_matrix(**answers, class_names=HEAD_CLASSES[head], title=title)
+        charts[f"results/confusion_{head}"] = chart
+    return charts
 
 
 def _curves(predictions: Predictions) -> dict[str, Any]:
@@ -138,11 +142,10 @@ def _curves(predictions: Predictions) -> dict[str, Any]:
             for label in np.unique(truth)
             for recall, precision in zip(RECALLS, precisions(probabilities[:, label], truth == label), strict=True)
         ]
-        charts[f"results/precision_recall_{head}"] = wandb.plot_table(
-            "wandb/area-under-curve/v0", wandb.Table(["class", "precision", "recall"], rows),
-            {"x": "recall", "y": "precision", "class": "class"},
-            {"title": f"{head}: precision and recall", "x-axis-title": "Recall", "y-axis-title": "Precision"},
-        )  # fmt: skip
+        table = wandb.Table(["class", "precision", "recall"], rows)
+        axes = {"x": "recall", "y": "precision", "class": "class"}
+        titles = {"title": f"{head}: precision and recall", "x-axis-title": "Recall", "y-axis-title": "Precision"}
+        charts[f"results/precision_recall_{head}"] = wandb.plot_table("wandb/area-under-curve/v0", table, axes, titles)
     return charts
 
 
@@ -171,18 +174,16 @@ def _mistakes(findings: Findings, run: RunFolder, config: Config, problems: list
     )
     unread = []
     for mistake in findings.worst_mistakes(NUM_MISTAKES):
-        person, file = str(predictions.people[mistake.row]), str(predictions.files[mistake.row])
         photo = None
         try:
             pixels = small.read_file(predictions.photo(mistake.row, config.data_dir))
             photo = wandb.Image(pixels, file_type="jpg")
         except BadPhotos as error:
             unread.append(error)
-        classes = HEAD_CLASSES[mistake.head]
-        table.add_data(
-            photo, mistake.head, classes[mistake.truth], classes[mistake.predicted], mistake.confidence, person, file,
-            mistake.num_wrong, mistake.num_photos,
-        )  # fmt: skip
+        truth, answer = HEAD_CLASSES[mistake.head][mistake.truth], HEAD_CLASSES[mistake.head][mistake.predicted]
+        file = str(predictions.people[mistake.row]), str(predictions.files[mistake.row])
+        counts = mistake.num_wrong, mistake.num_photos
+        table.add_data(photo, mistake.head, truth, answer, mistake.confidence, *file, *counts)
     if unread:
         problems.append(
             f"wandb shows {len(unread)} of {len(table.data)} mistakes without a photo, the first: {unread[0]}"
@@ -193,38 +194,23 @@ def _mistakes(findings: Findings, run: RunFolder, config: Config, problems: list
 def _slices(findings: Findings) -> dict[str, Any]:
     import wandb
 
-    headline, ends = findings.predictions.headline, ("value", "low", "high")
-    names = {score: score.name(headline) for score in findings.scores}
-    columns = [name if end == "value" else f"{name}_{end}" for name in names.values() for end in ends]
+    names = {score: score.name(findings.predictions.headline) for score in findings.scores}
+    columns = [f"{name}{end}" for name in names.values() for end in ENDS.values()]
     rows = []
     for part in findings.slices:
-        scores = [part.scores.get(score) for score in names]
-        numbers = [None if interval is None else getattr(interval, end) for interval in scores for end in ends]
-        rows.append([part.group, part.value, part.num_photos, part.num_people, *numbers])
+        intervals = [vars(part.scores[score]).values() if score in part.scores else [None] * 3 for score in names]
+        rows.append([part.group, part.value, part.num_photos, part.num_people, *chain(*intervals)])
     differences = [
-        [
-            gap.group,
-            names[gap.score],
-            gap.higher,
-            gap.lower,
-            *(getattr(gap.difference, end) for end in ends),
-            gap.is_clear,
-        ]
+        [gap.group, names[gap.score], gap.higher, gap.lower, *vars(gap.difference).values(), gap.is_clear]
         for gap in findings.gaps
     ]
     return {
         "results/slices": wandb.Table(["group", "value", "photos", "people", *columns], rows),
         "results/gaps": wandb.Table(
-            ["group", "score", "higher", "lower", "difference", "difference_low", "difference_high", "is_clear"],
+            ["group", "score", "higher", "lower", *(f"difference{end}" for end in ENDS.values()), "is_clear"],
             differences,
         ),
     }
-
-
-def _page(report: Path) -> dict[str, Any]:
-    import wandb
-
-    return {"results/report": wandb.Html(report, inject=False)}  # it brings its own style
 
 
 def _log_model(wandb_run: Any, run: RunFolder, config: Config, metadata: dict[str, Any]) -> None:
