@@ -108,7 +108,7 @@ def machine(work: Work) -> dict[str, Any]:
     return {
         "result": f"{said}; missing: {', '.join(missing) or 'nothing'}" + (f": {pip}" if missing else ""),
         "device": device, "num_gpus": num_gpus, "driver": _driver(), "cores": num_cores(),
-        "python": platform.pythonversion_of(), "cuda": torch.version.cuda, "missing": missing, "pip": pip,
+        "python": platform.python_version(), "cuda": torch.version.cuda, "missing": missing, "pip": pip,
         **{name: version_of(name) for name in ("torch", "accelerate", "transformers")},
     }  # fmt: skip
 
