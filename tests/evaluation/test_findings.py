@@ -7,14 +7,10 @@ from collections import Counter
 from types import FrameType
 from typing import Any
 
-import pytest
-from sklearn.metrics import confusion_matrix
-
 from maskcls.evaluation import calibration, consistency, intervals, mistakes, slices
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.intervals import Draws
 from maskcls.evaluation.metrics import METRICS
-from maskcls.labels import HEAD_CLASSES
 from tests import made
 
 ASKED = (
@@ -61,10 +57,3 @@ def test_scores_have_the_names_of_the_log() -> None:
     assert list(whole.named_scores)[:2] == ["acc", "f1"] and "gender_f1" in whole.named_scores
     assert list(whole.named_scores.values()) == list(whole.scores.values())
     assert list(Findings(made.predictions(9, heads=["age"])).named_scores) == list(METRICS)
-
-
-@pytest.mark.parametrize("head", HEAD_CLASSES)
-def test_the_confusion_is_that_of_scikit_learn(head: str) -> None:
-    table = made.predictions(30)
-    expected = confusion_matrix(table.truth(head), table.predicted(head), labels=range(len(HEAD_CLASSES[head])))
-    assert Findings(table).confusion(head).tolist() == expected.tolist()

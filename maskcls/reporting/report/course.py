@@ -24,17 +24,10 @@ BATCH_PHOTO_SIZE = 112  # pixels
 def curves(material: Material) -> dict[str, Any]:
     """Returns the charts of loss, scores and learning rate, and every epoch's validation as rows."""
     found = validations(material.history)
-    names = list(next(iter(found.values()), ()))
-    drawn = charts.curves(material.history, material.word)
-    return {"charts": drawn, "names": names, "epochs": found, "best": _best_epoch(material, found)}
-
-
-def _best_epoch(material: Material, found: dict[int, dict[str, float]]) -> str | None:
-    criterion = material.config.best_criterion
-    epoch = best_epoch(found, criterion)
-    if epoch is None:
-        return None
-    return material.word("best_epoch", epoch=epoch, epochs=len(found), criterion=f"valid/{criterion}")
+    names, best = list(next(iter(found.values()), ())), None
+    if found and (epoch := best_epoch(found, criterion := material.config.best_criterion)):
+        best = material.word("best_epoch", epoch=epoch, epochs=len(found), criterion=f"valid/{criterion}")
+    return {"charts": charts.curves(material.history, material.word), "names": names, "epochs": found, "best": best}
 
 
 def photos(material: Material) -> dict[str, Any]:

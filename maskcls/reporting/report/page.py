@@ -87,7 +87,6 @@ def _page(material: Material, sections: dict[str, dict[str, Any]], library: str)
         material=material,
         sections=sections,
         word=word,
-        run=material.run.path.name,
         date=time.strftime("%Y-%m-%d %H:%M"),
         config=config,
         model=config and (config.model_args.get("model_type") or config.model),
