@@ -31,14 +31,15 @@ def test_what_needs_no_gpu_runs_and_the_rest_is_said_to_be_skipped(tmp_path: Pat
     assert facts["torch"] == torch.__version__ and {"accelerate", "transformers", "commit", "size"} <= facts.keys()
     assert 0 < facts["seconds"] < 180 and facts["missing"] == []
     found = {part["name"]: part for part in facts["parts"]}
-    assert {name for name, part in found.items() if part["status"] == "ok"} == {
+    ran = {
         "machine", "sample", "whole", "precision/bf16", "configs/cpu", "models/resnet", "resume", "infer",
         "throughput/convnext_tiny", "inference_rate",
     }  # fmt: skip
+    assert {name for name, part in found.items() if part["status"] == "ok"} == ran
     skipped = {name: part["reason"] for name, part in found.items() if part["status"] == "skipped"}
     assert skipped["configs/fsdp2_bf16"] == ["GPUs here: 0, needed: 1"]
     assert skipped["configs/multi_gpu_bf16"] == ["GPUs here: 0, needed: 2"]
-    assert (len(found), len(skipped)) == (18, 8)
+    assert found.keys() == ran | skipped.keys()
 
     assert found["resume"]["values"]["largest_difference"] == 0  # on a CPU nothing is left to chance
     assert found["precision/bf16"]["values"]["furthest"] > 0  # it was another precision
@@ -62,7 +63,6 @@ def test_a_part_that_does_not_end_well_stands_in_the_table_and_gives_exit_code_1
 
 
 def test_every_file_of_accelerate_configs_and_every_model_has_a_part() -> None:
-    assert len(accelerate_configs()) >= 6
     for num_gpus, fitting in ((0, 1), (1, 3), (2, 6)):
         parts = {part.name: part for part in all_parts([], {"num_gpus": num_gpus, "missing": []})}
         own = [parts[f"configs/{path.stem}"] for path in accelerate_configs()]

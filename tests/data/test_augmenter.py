@@ -73,20 +73,12 @@ def test_the_reference_is_splitmix64() -> None:
 
 
 def test_the_numbers_are_those_of_the_reference() -> None:
-    num_checked = 0
     for seed, epoch in [(0, 0), (42, 1), (2**31, 500), (2**63 - 1, 3)]:
         photos = torch.tensor([0, 1, 2, 18_899, 2**40])
         draws = keyed_uniform(photos, 7, seed=seed, epoch=epoch)
         for row, photo in enumerate(photos.tolist()):
             for draw in range(7):
                 assert draws[row, draw].item() == uniform_by_hand(seed, epoch, photo, draw)
-                num_checked += 1
-    assert num_checked == 4 * 5 * 7
-
-
-def test_a_few_numbers_never_change() -> None:
-    draws = keyed_uniform(torch.tensor([0, 5]), 3, seed=42, epoch=1)
-    assert (draws * 2**24).long().tolist() == [[1438742, 9396757, 3293112], [9938383, 16492461, 14983124]]
 
 
 def test_numbers_are_even_over_the_unit_interval() -> None:
