@@ -70,7 +70,7 @@ def infer(
     target = full_path(output_dir) if output_dir is not None else run.path
     answers = launch.on_main(lambda: Answers.into(target))
 
-    data = launch.on_each_machine(lambda: inference_data(folder, config.cache_dir))
+    data = launch.on_each_machine(lambda: inference_data(folder))
     launch.agree_on(data.image_ids, f"{folder} holds other photos here than on the first machine")
     for line in console.ignored_lines(data.ignored, word):
         launch.say(line)

@@ -50,7 +50,7 @@ def our_rate(images: str, model: str, precision: str, *, image_size: tuple[int, 
     network = accelerator.prepare_model(network, evaluation_mode=True)
     preprocessing = Preprocessing(image_size, mean=[0.5] * 3, std=[0.5] * 3)
     started = time.perf_counter()
-    photos = inference_data(Path(images).parent, "unused").photos
+    photos = inference_data(Path(images).parent).photos
     reader = DecodedPixels(photos.table, preprocessing, num_threads=decoding_threads(None))
     logits = predict(accelerator, network, replace(photos, reader=reader), preprocessing, batch_size=32)
     return len(logits) / (time.perf_counter() - started)

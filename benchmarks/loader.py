@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from measure import machine, parser, print_table
@@ -52,7 +51,7 @@ def main() -> None:
     keep_freed_memory()  # for the standard recipe too
     photos, _ = profiles.find_photos(arguments.folder, profiles.profile_folders(arguments.folder)[:60])
     with tempfile.TemporaryDirectory() as cache:
-        table = build_table(photos, Path(arguments.folder), Path(cache))
+        table = build_table(photos, arguments.folder)
         paths, rows = table["path"], np.arange(len(table) // BATCH * BATCH)
         exact = Preprocessing((SIZE, SIZE), mean=MEAN.tolist(), std=STD.tolist())
         keep = replace(exact, margin=0.125)

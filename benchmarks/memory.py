@@ -45,10 +45,10 @@ def resident_after_each_epoch(folder: str, num_photos: int) -> list[float]:
                 if not photo.name.startswith("."):
                     link = Path(work) / "images" / f"{number:06d}_{source.name.split('_', 1)[1]}" / photo.name
                     link.symlink_to(photo.resolve())
-        where = ProfileSource(f"{work}/images", None, None, num_folds=5, fold=0, seed=0, cache_dir=f"{work}/cache")
+        where = ProfileSource(f"{work}/images", None, None, num_folds=5, fold=0, seed=0)
         assert profiles.profile_folders(where.data_dir)
         data = custom_dataset_split_by_profile(where)
-        cache = PixelCache(data.table, preprocessing, where.cache_dir)
+        cache = PixelCache(data.table, preprocessing, f"{work}/cache")
         cache.build(num_threads=2)
         data = data.opened(cache.open())
         plan = BatchPlan(len(data.train), BATCH, seed=0)

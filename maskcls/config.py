@@ -130,8 +130,8 @@ class Config(BaseModel):
     """memory_map: decode every photo once to a file of pixels; none: decode in every epoch
     memory_map: 모든 사진을 한 번만 디코딩해 파일에 저장. none: epoch마다 디코딩"""
     cache_dir: CachePath = setting("~/.cache/maskcls", is_runtime=True)
-    """folder of the decoded pixels and dataset tables, shared by all runs; what is gone or broken is made again
-    디코딩한 픽셀과 dataset 표를 두는 곳. 모든 실험이 함께 씀. 없어지거나 깨진 것은 다시 만듦"""
+    """folder of the decoded pixels, shared by all runs; what is gone or broken is made again
+    디코딩한 픽셀을 두는 곳. 모든 실험이 함께 씀. 없어지거나 깨진 것은 다시 만듦"""
 
     # model save
     model_dir: FilePath = setting("runs", is_runtime=True)

@@ -66,7 +66,7 @@ def test_decoding_tells_in_a_file_how_far_it_is(
         Progress.__init__, "__kwdefaults__", {**Progress.__init__.__kwdefaults__, "seconds_between_lines": 0}
     )
     photos, _ = find_photos(sample / "images", profile_folders(sample / "images")[:1])
-    table = build_table(photos, sample / "images", tmp_path)
+    table = build_table(photos, sample / "images")
     PixelCache(table, Preprocessing((16, 16)), tmp_path).look_through(num_threads=0, show=True)
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [f"decoding  photo {number}/7" for number in range(1, 8)]

@@ -22,10 +22,8 @@ from maskcls import labels
 from maskcls.data import profiles
 from maskcls.data.label_fixes import CorrectedPhotos, correct_labels
 from maskcls.errors import UserError, reason_of
-from maskcls.paths import full_path, replacing, write_problem
 
 if TYPE_CHECKING:
-    import pyarrow
     from datasets import Dataset, Features
     from torch import Tensor
 
@@ -42,7 +40,6 @@ class ProfileSource:
     num_folds: int
     fold: int
     seed: int
-    cache_dir: str
     label_fixes: str | None = None  # CSV of corrected labels
 
 
@@ -133,7 +130,7 @@ def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
             list(people.values()), num_folds=source.num_folds, fold=source.fold, seed=source.seed
         )
     is_valid = np.isin([photo.profile for photo in photos], valid)
-    table = build_table(photos, Path(source.data_dir), Path(source.cache_dir))
+    table = build_table(photos, source.data_dir)
     training, validation = (Photos(table, np.flatnonzero(is_in)) for is_in in (~is_valid, is_valid))
     return FaceData(training, validation, ignored, corrected)
 
@@ -157,53 +154,27 @@ def features() -> Features:
     return Features(columns)
 
 
-def build_table(photos: Sequence[profiles.Photo], data_dir: Path, cache_dir: Path) -> Dataset:
-    """Returns the table of the photos, from the cache when an earlier call has put the same there."""
+def build_table(photos: Sequence[profiles.Photo], data_dir: str | Path) -> Dataset:
+    """Returns the table of the photos. Raises UserError when one of them is gone."""
     import pyarrow
     from datasets import Dataset
 
-    paths = [os.path.abspath(data_dir / photo.profile / photo.file) for photo in photos]
+    paths = [os.path.abspath(Path(data_dir, photo.profile, photo.file)) for photo in photos]
     try:
         stats = [os.stat(path) for path in paths]
     except OSError as error:
         raise UserError(f"photo {error.filename} cannot be read: {reason_of(error)}") from None
-    signs = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in zip(paths, stats, strict=True)]
-    labels_read = [(labels.class_of(photo.labels), photo.age) for photo in photos]
-    file = full_path(cache_dir) / "tables" / f"{content_key(signs, labels_read, sorted(features()))}.arrow"
     columns = {
         "image": [{"path": path, "bytes": None} for path in paths],
         **{a.column: [photo.labels[a.name] for photo in photos] for a in labels.ATTRIBUTES.values()},
         "class": [labels.class_of(photo.labels) for photo in photos],
         "path": paths,
-        "size": [size for _, size, _ in signs],
-        "mtime_ns": [mtime for _, _, mtime in signs],
+        "size": [stat.st_size for stat in stats],
+        "mtime_ns": [stat.st_mtime_ns for stat in stats],
         **{name: [getattr(photo, name) for photo in photos] for name in ("profile", "stem", "age", "race")},
     }
-    table = pyarrow.table({name: columns[name] for name in features()}, schema=features().arrow_schema)
-    if not _holds(file, table):
-        # Not save_to_disk: that would copy every photo into the cache.
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with (
-                replacing(file) as unfinished,
-                pyarrow.OSFile(str(unfinished), "wb") as sink,
-                pyarrow.ipc.new_stream(sink, table.schema) as writer,
-            ):
-                writer.write_table(table)
-        except OSError as error:
-            raise write_problem(f"cache_dir {full_path(cache_dir)}", error) from None
-    return Dataset.from_file(str(file))
-
-
-def _holds(file: Path, table: pyarrow.Table) -> bool:
-    """Returns whether a file of the cache is there and whole."""
-    import pyarrow
-
-    try:
-        with pyarrow.memory_map(str(file)) as source, pyarrow.ipc.open_stream(source) as reader:
-            return reader.read_all().equals(table)
-    except (OSError, pyarrow.ArrowException):
-        return False
+    known = features()  # at once into Arrow: datasets would encode row by row
+    return Dataset(pyarrow.table({name: columns[name] for name in known}, schema=known.arrow_schema))
 
 
 def content_key(*parts: object) -> str:

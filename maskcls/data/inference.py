@@ -30,12 +30,12 @@ class InferenceData:
     ignored: Counter[str]  # as of FaceData, folders and photos beside images/ too; empty when info.csv says which
 
 
-def inference_data(folder: str | Path, cache_dir: str | Path) -> InferenceData:
+def inference_data(folder: str | Path) -> InferenceData:
     """Returns the photos of `folder`: images/ in the order of info.csv (or sorted without one), or profile folders.
 
     Raises UserError when there is nothing to predict, when it is not clear what, or info.csv is not what it should be.
     """
-    folder, cache_dir = Path(folder), Path(cache_dir)
+    folder = Path(folder)
     if problem := folder_problem(folder) or encoding_problem(str(folder)):
         raise UserError(f"infer_data_dir {folder} {problem}")
     images, info = folder / "images" if (folder / "images").is_dir() else folder, folder / "info.csv"
@@ -64,7 +64,7 @@ def inference_data(folder: str | Path, cache_dir: str | Path) -> InferenceData:
         raise UserError(f"infer_data_dir {folder} holds {what}")
     found, others_inside = profiles.find_photos(folder, folders)
     ids = [f"{photo.profile}/{photo.file}" for photo in found]
-    return InferenceData(_all_of(build_table(found, folder, cache_dir)), ids, others_inside + others)
+    return InferenceData(_all_of(build_table(found, folder)), ids, others_inside + others)
 
 
 def _without_labels(paths: Sequence[Path]) -> Photos:

@@ -58,7 +58,6 @@ def read_data(config: Config) -> FaceData:
         num_folds=config.num_folds,
         fold=config.fold,
         seed=config.seed,
-        cache_dir=config.cache_dir,
         label_fixes=config.label_fixes,
     )
     table = TABLES["dataset"]

@@ -36,8 +36,8 @@ def is_all(picture: np.ndarray, colour: tuple[int, int, int]) -> bool:
     return bool((picture == np.array(colour, np.uint8)).all())
 
 
-def table_of(images: Path, cache: Path) -> Dataset:
-    return build_table(profiles.find_photos(images, profiles.profile_folders(images))[0], images, cache)
+def table_of(images: Path) -> Dataset:
+    return build_table(profiles.find_photos(images, profiles.profile_folders(images))[0], images)
 
 
 def levels_apart(first: np.ndarray, second: np.ndarray) -> float:

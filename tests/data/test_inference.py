@@ -35,7 +35,7 @@ def info(evaluation: Path, text: str | bytes) -> None:
 
 
 def test_the_samples_evaluation_folder_is_read_in_the_order_of_info(sample: Path, tmp_path: Path) -> None:
-    data = inference_data(sample / "eval", tmp_path)
+    data = inference_data(sample / "eval")
     lines = (sample / "eval" / "info.csv").read_text().splitlines()
     assert data.image_ids == [line.split(",")[0] for line in lines[1:]]
     assert len(data.photos) == len(data.image_ids) == 14
@@ -45,7 +45,7 @@ def test_the_samples_evaluation_folder_is_read_in_the_order_of_info(sample: Path
 def test_the_order_of_info_is_kept(evaluation: Path, tmp_path: Path) -> None:
     for text in ("ImageID,ans\nb.jpeg,0\nc.jpg,0\na.PNG,0\n", "\ufeffans,ImageID\r\n,b.jpeg\r\n1,c.jpg\r\n2,a.PNG\r\n"):
         info(evaluation, text)
-        data = inference_data(evaluation, tmp_path)
+        data = inference_data(evaluation)
         assert data.image_ids == ["b.jpeg", "c.jpg", "a.PNG"]
         assert [photo.size for photo in data.photos.table["image"]] == [
             (6, 3),
@@ -56,24 +56,24 @@ def test_the_order_of_info_is_kept(evaluation: Path, tmp_path: Path) -> None:
 
 def test_info_may_leave_photos_out(evaluation: Path, tmp_path: Path) -> None:
     info(evaluation, "ImageID\nb.jpeg\n")
-    assert inference_data(evaluation, tmp_path).image_ids == ["b.jpeg"]
+    assert inference_data(evaluation).image_ids == ["b.jpeg"]
 
 
 def test_without_info_photos_are_sorted(evaluation: Path, tmp_path: Path) -> None:
-    data = inference_data(evaluation, tmp_path)
+    data = inference_data(evaluation)
     assert data.image_ids == ["a.PNG", "b.jpeg", "c.jpg"]
     assert [photo.size for photo in data.photos.table["image"]] == [(5, 3), (6, 3), (4, 3)]
     assert not data.photos.has_labels
 
 
 def test_photos_may_lie_in_the_folder_itself(evaluation: Path, tmp_path: Path) -> None:
-    data = inference_data(evaluation / "images", tmp_path)
+    data = inference_data(evaluation / "images")
     assert data.image_ids == ["a.PNG", "b.jpeg", "c.jpg"]
     assert len(data.photos) == 3
 
 
 def test_profile_folders_bring_their_labels(images: Path, tmp_path: Path) -> None:
-    data = inference_data(images, tmp_path / "cache")
+    data = inference_data(images)
     assert data.image_ids == [f"{ANNA}/incorrect_mask.PNG", f"{ANNA}/mask1.jpg", f"{BERT}/normal.jpeg"]
     assert data.photos.labels.tolist() == [[1, 1, 1], [0, 1, 1], [2, 0, 2]]
     assert len(data.photos) == 3
@@ -87,7 +87,7 @@ def test_all_bad_rows_of_info_are_reported_in_one_message(evaluation: Path, tmp_
     rows = ["a.PNG", "../x.jpg", "sub/b.jpg", "gone.jpg", "a.PNG", '""', "..", ".", str(absolute), "C.JPG", "c.jpg"]
     info(evaluation, "ImageID,ans\n" + "".join(f"{row},0\n" for row in rows))
     with pytest.raises(UserError) as error:
-        inference_data(evaluation, tmp_path)
+        inference_data(evaluation)
     heading, *problems = str(error.value).splitlines()
     path = evaluation / "info.csv"
     assert heading == f"9 problems in {path}:"
@@ -107,7 +107,7 @@ def test_all_bad_rows_of_info_are_reported_in_one_message(evaluation: Path, tmp_
 def test_lines_are_counted_as_an_editor_counts_them(evaluation: Path, tmp_path: Path) -> None:
     info(evaluation, 'ImageID,ans\na.PNG,"two\nlines"\n\n\ngone.jpg,0\n')
     with pytest.raises(UserError, match=r"info\.csv, line 6: images/ has no 'gone\.jpg'$"):
-        inference_data(evaluation, tmp_path)
+        inference_data(evaluation)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_lines_are_counted_as_an_editor_counts_them(evaluation: Path, tmp_path: 
 def test_a_bad_info_is_refused(text: str | bytes, words: str, evaluation: Path, tmp_path: Path) -> None:
     info(evaluation, text)
     with pytest.raises(UserError) as error:
-        inference_data(evaluation, tmp_path)
+        inference_data(evaluation)
     assert words in str(error.value)
     assert str(evaluation) in str(error.value)
 
@@ -145,11 +145,11 @@ def test_what_is_no_photo_is_counted_by_its_kind(evaluation: Path, tmp_path: Pat
     (evaluation / "images" / "thumbnails").mkdir()
     (evaluation / "images" / ".cache").mkdir()
     (evaluation / "loose.jpg").touch()
-    data = inference_data(evaluation, tmp_path)
+    data = inference_data(evaluation)
     assert data.image_ids == ["a.PNG", "b.jpeg", "c.jpg"]
     assert data.ignored == {".heic": 2, ".cr2": 1, ".txt": 1, "hidden": 1, "folder": 1, "beside": 1}
     info(evaluation, "ImageID\nb.jpeg\n")
-    assert inference_data(evaluation, tmp_path).ignored == {}  # it says what is to be predicted
+    assert inference_data(evaluation).ignored == {}  # it says what is to be predicted
 
 
 def test_photos_beside_profile_folders_are_refused_for_one_of_them_would_be_left_out(
@@ -157,32 +157,32 @@ def test_photos_beside_profile_folders_are_refused_for_one_of_them_would_be_left
 ) -> None:
     (images / "thumb.jpg").touch()
     with pytest.raises(UserError) as error:
-        inference_data(images, tmp_path / "cache")
+        inference_data(images)
     assert str(error.value).startswith(f"{images} holds photos (thumb.jpg) and profile folders ({ANNA}, {BERT}): it is")
     with pytest.raises(UserError, match="not clear which"):
-        inference_data(images.parent, tmp_path / "cache")
+        inference_data(images.parent)
     (images / "thumb.jpg").rename(images / "thumb.heic")
-    data = inference_data(images, tmp_path / "cache")
+    data = inference_data(images)
     assert (len(data.image_ids), data.ignored) == (3, {".heic": 1})
 
 
 def test_a_file_and_a_folder_above_the_right_one_are_reported_as_what_they_are(images: Path, tmp_path: Path) -> None:
     photo = images / ANNA / "mask1.jpg"
     with pytest.raises(UserError, match=rf"^infer_data_dir {photo} is a file, not a folder$"):
-        inference_data(photo, tmp_path / "cache")
+        inference_data(photo)
     with pytest.raises(
         UserError, match=rf"images holds no images but profile folders: give --infer_data_dir {images}$"
     ):
-        inference_data(images.parent, tmp_path / "cache")
+        inference_data(images.parent)
     for path in (images / ANNA).iterdir():
         path.rename(path.with_suffix(".heic"))
     words = r"000001\S* has no photos that can be read \(2 .heic\): convert them to JPEG or PNG$"
     with pytest.raises(UserError, match=words):
-        inference_data(images, tmp_path / "cache")
+        inference_data(images)
     shutil.rmtree(images / BERT)
     (images / ANNA).rename(images.parent / "flat")
     with pytest.raises(UserError, match=r"profile folders that can be read \(2 .heic\): convert them to JPEG or PNG$"):
-        inference_data(images.parent / "flat", tmp_path / "cache")
+        inference_data(images.parent / "flat")
 
 
 @pytest.mark.parametrize("has_info", [False, True])
@@ -193,7 +193,7 @@ def test_photos_whose_names_are_not_utf_8_are_named_with_the_way_to_mend_them(
     if has_info:
         info(evaluation, "ImageID\n김유신.jpg\n")
     with pytest.raises(UserError) as error:
-        inference_data(evaluation, tmp_path)
+        inference_data(evaluation)
     words = "is not UTF-8, in CP949 it is '김유신.jpg': rename it, for example with convmv -f cp949 -t utf8 --notest -r"
     if not has_info:
         words = f".jpg' {words}"
@@ -203,10 +203,10 @@ def test_photos_whose_names_are_not_utf_8_are_named_with_the_way_to_mend_them(
 
 def test_a_folder_with_nothing_to_predict_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^infer_data_dir .*none does not exist$"):
-        inference_data(tmp_path / "none", tmp_path / "cache")
+        inference_data(tmp_path / "none")
     (tmp_path / "eval").mkdir()
     with pytest.raises(UserError, match=r"^infer_data_dir .*eval holds no"):
-        inference_data(tmp_path / "eval", tmp_path / "cache")
+        inference_data(tmp_path / "eval")
     (tmp_path / "eval" / "images").mkdir()
     with pytest.raises(UserError, match=r"eval/images holds no images$"):
-        inference_data(tmp_path / "eval", tmp_path / "cache")
+        inference_data(tmp_path / "eval")

@@ -44,15 +44,15 @@ def decoded_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_second_call_decodes_nothing(images: Path, tmp_path: Path, decoded_names: list[str]) -> None:
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     PixelCache(table, SMALL, tmp_path).build(num_threads=2)
     assert len(decoded_names) == 7
-    PixelCache(table_of(images, tmp_path), SMALL, tmp_path).build(num_threads=2)
+    PixelCache(table_of(images), SMALL, tmp_path).build(num_threads=2)
     assert len(decoded_names) == 7
 
 
 def test_another_photo_or_preprocessing_has_another_folder(images: Path, tmp_path: Path) -> None:
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     several = [
         SMALL, Preprocessing((18, 24), margin=0.125), Preprocessing((24, 18)), Preprocessing((24, 18), "pad", margin=0.125),
         Preprocessing((24, 18), crop_box=(0, 0, 1, 0.5), margin=0.125),
@@ -63,7 +63,7 @@ def test_another_photo_or_preprocessing_has_another_folder(images: Path, tmp_pat
     photo = images / PERSON / "normal.png"
     stripes(RED).save(photo)
     os.utime(photo, ns=(0, 1))
-    changed = table_of(images, tmp_path)
+    changed = table_of(images)
     assert PixelCache(changed, SMALL, tmp_path).folder not in folders
     PixelCache(table, SMALL, tmp_path / "old").build(num_threads=0)
     PixelCache(changed, SMALL, tmp_path).build(num_threads=0)
@@ -73,7 +73,7 @@ def test_another_photo_or_preprocessing_has_another_folder(images: Path, tmp_pat
 
 def test_a_cache_folder_may_be_called_as_a_protocol_is(images: Path, tmp_path: Path) -> None:
     cache = tmp_path / "s3:a::b"
-    table = table_of(images, cache)
+    table = table_of(images)
     PixelCache(table, Preprocessing((8, 6)), cache).build(num_threads=0)
     assert len(PixelCache(table, Preprocessing((8, 6)), cache).open()(np.arange(2))) == 2
     assert [path.name for path in tmp_path.iterdir() if "b" in path.name] == ["s3:a::b"]
@@ -91,7 +91,7 @@ def test_photos_that_cannot_be_read_are_all_named_in_one_message(images: Path, t
     (folder / "mask5.png").unlink()
     stored = (folder / "mask5.jpg").read_bytes()
     (folder / "mask5.jpg").write_bytes(stored[:-1000])
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     bad = [str(folder / name) for name in ("mask2.png", "mask3.png", "mask4.png", "mask5.jpg")]
     reads: list[Callable[[], object]] = [
         lambda: PixelCache(table, SMALL, tmp_path).build(num_threads=0),
@@ -118,7 +118,7 @@ def test_no_shard_is_written_after_a_bad_photo(images: Path, tmp_path: Path, mon
     monkeypatch.setattr(pixel_cache, "SHARD_PHOTOS", 2)
     names = sorted(f"{stem}.png" for stem in profiles.STEMS)
     (images / PERSON / names[2]).write_text("not a photo")
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     with pytest.raises(BadPhotos):
         PixelCache(table, SMALL, tmp_path).build(num_threads=2)
     assert [path.name for path in PixelCache(table, SMALL, tmp_path).folder.glob("*.arrow")] == ["00000000.arrow"]
@@ -129,9 +129,9 @@ def test_a_cache_is_whole_after_the_bad_photo_is_mended(images: Path, tmp_path: 
     stored = photo.read_bytes()
     photo.write_text("not a photo")
     with pytest.raises(BadPhotos, match=r"^[^\n]*normal\.png: it is not an image$"):
-        PixelCache(table_of(images, tmp_path), SMALL, tmp_path).build(num_threads=1)
+        PixelCache(table_of(images), SMALL, tmp_path).build(num_threads=1)
     photo.write_bytes(stored)
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     PixelCache(table, SMALL, tmp_path).build(num_threads=1)
     assert torch.equal(
         PixelCache(table, SMALL, tmp_path).open()(np.arange(7)), DecodedPixels(table, SMALL)(np.arange(7))
@@ -142,7 +142,7 @@ def test_a_killed_launch_costs_only_the_shards_that_it_had_not_finished(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded_names: list[str]
 ) -> None:
     monkeypatch.setattr(pixel_cache, "SHARD_PHOTOS", 2)
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     PixelCache(table, SMALL, tmp_path).build(num_threads=2)
     folder = PixelCache(table, SMALL, tmp_path).folder
     expected = PixelCache(table, SMALL, tmp_path).open()(np.arange(7))
@@ -164,7 +164,7 @@ def test_a_killed_launch_costs_only_the_shards_that_it_had_not_finished(
 def test_a_launch_that_lost_only_the_marker_decodes_nothing(
     images: Path, tmp_path: Path, decoded_names: list[str]
 ) -> None:
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     PixelCache(table, SMALL, tmp_path).build(num_threads=0)
     (PixelCache(table, SMALL, tmp_path).folder / "complete").unlink()
     PixelCache(table, SMALL, tmp_path).build(num_threads=0)
@@ -194,7 +194,7 @@ def test_a_damaged_shard_is_made_again_and_the_others_are_kept(
     monkeypatch.setattr(pixel_cache, "SHARD_PHOTOS", 2)
     monkeypatch.setattr(pixel_cache, "SIGN_STEP", 1024)
     monkeypatch.setattr(pixel_cache, "SIGN_BYTES", 64)
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     PixelCache(table, SMALL, tmp_path).build(num_threads=2)
     expected = PixelCache(table, SMALL, tmp_path).open()(np.arange(7))
     folder = PixelCache(table, SMALL, tmp_path).folder
@@ -215,7 +215,7 @@ def test_a_damaged_shard_is_made_again_and_the_others_are_kept(
 def test_a_damaged_marker_is_written_again_without_decoding(
     content: bytes, images: Path, tmp_path: Path, decoded_names: list[str]
 ) -> None:
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     PixelCache(table, SMALL, tmp_path).build(num_threads=0)
     marker = PixelCache(table, SMALL, tmp_path).folder / "complete"
     whole = marker.read_bytes()
@@ -228,7 +228,7 @@ def test_a_damaged_marker_is_written_again_without_decoding(
 def test_a_cache_that_is_damaged_when_it_is_opened_is_reported_with_the_folder_to_delete(
     damage: Callable[[Path], None], images: Path, tmp_path: Path
 ) -> None:
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     PixelCache(table, SMALL, tmp_path).build(num_threads=0)
     folder = PixelCache(table, SMALL, tmp_path).folder
     damage(folder / "00000000.arrow")
@@ -244,7 +244,7 @@ def test_machines_whose_common_disk_has_no_locks_may_build_at_once(
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
     monkeypatch.setattr(pixel_cache, "SHARD_PHOTOS", 2)
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     real, barrier = PixelCache._write_shards, Barrier(2)
 
     def together(*arguments: object, **more: object) -> None:
@@ -264,7 +264,7 @@ def test_machines_whose_common_disk_has_no_locks_may_build_at_once(
 
 
 def test_what_a_killed_launch_left_unfinished_is_removed(images: Path, tmp_path: Path) -> None:
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     folder = PixelCache(table, SMALL, tmp_path).folder
     folder.mkdir(parents=True)
     (folder / "00000000-0123.unfinished").write_bytes(b"half")
@@ -273,7 +273,7 @@ def test_what_a_killed_launch_left_unfinished_is_removed(images: Path, tmp_path:
 
 
 def test_a_lock_that_cannot_be_taken_is_reported_with_its_folder(images: Path, tmp_path: Path) -> None:
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     folder = PixelCache(table, SMALL, tmp_path).folder
     Path(f"{folder}.lock").mkdir(parents=True)
     with pytest.raises(UserError, match=rf"^cache_dir {tmp_path} cannot be written: Is a directory$"):
@@ -286,7 +286,7 @@ def test_photos_that_show_nothing_are_known_once_all_are_read(
     read_all: Callable[..., None], fit: str, images: Path, tmp_path: Path
 ) -> None:
     preprocessing = Preprocessing((24, 18), fit)
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     read_all(PixelCache(table, preprocessing, tmp_path), num_threads=0)
     assert PixelCache(table, preprocessing, tmp_path).of_one_colour == []
     stripes(RED).save(images / PERSON / "mask2.png")
@@ -294,7 +294,7 @@ def test_photos_that_show_nothing_are_known_once_all_are_read(
     corner = np.full((20, 20, 3), 9, np.uint8)
     corner[-8:, -8:] = 200
     Pillow.fromarray(corner).save(images / PERSON / "mask3.png")
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     assert PixelCache(table, preprocessing, tmp_path).of_one_colour == []  # not read yet
     for _ in range(2):
         read_all(PixelCache(table, preprocessing, tmp_path), num_threads=2)
@@ -305,7 +305,7 @@ def test_photos_that_show_nothing_are_known_once_all_are_read(
 def test_photos_are_looked_through_once_and_not_in_every_run(
     images: Path, tmp_path: Path, decoded_names: list[str]
 ) -> None:
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     PixelCache(table, SMALL, tmp_path).look_through(num_threads=2)
     PixelCache(table, SMALL, tmp_path).look_through(num_threads=2)
     assert len(decoded_names) == 7
@@ -318,7 +318,7 @@ def test_a_disk_that_is_too_small_is_reported_before_anything_is_decoded(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded_names: list[str]
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     needed = 7 * 27 * 20 * 3
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**12, 10**12, needed))
     with pytest.raises(UserError) as error:
@@ -336,7 +336,7 @@ def test_a_disk_that_is_too_small_is_reported_before_anything_is_decoded(
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(images: Path, tmp_path: Path) -> None:
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=rf"^cache_dir {tmp_path}/file cannot be written: Not a directory$"):
         PixelCache(table, SMALL, tmp_path / "file").build(num_threads=0)
@@ -345,7 +345,7 @@ def test_a_cache_folder_that_cannot_be_written_is_named(images: Path, tmp_path: 
 def test_decoding_tells_where_it_goes_and_how_large_it_is(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     PixelCache(table, SMALL, tmp_path).build(num_threads=0, show=False)
     assert capsys.readouterr() == ("", "")
     PixelCache(table, Preprocessing((300, 300)), tmp_path).build(num_threads=0, show=True)
@@ -357,7 +357,7 @@ def test_decoding_tells_where_it_goes_and_how_large_it_is(
 def test_a_launch_waits_for_another_that_is_decoding_and_uses_its_pixels(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = table_of(sample / "images", tmp_path)
+    table = table_of(sample / "images")
     code = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -367,7 +367,7 @@ def test_a_launch_waits_for_another_that_is_decoding_and_uses_its_pixels(
         "from maskcls.data.pixel_cache import PixelCache\n"
         "from maskcls.data.preprocessing import Preprocessing\n"
         "images, cache = map(Path, sys.argv[1:])\n"
-        "table = build_table(profiles.find_photos(images, profiles.profile_folders(images))[0], images, cache)\n"
+        "table = build_table(profiles.find_photos(images, profiles.profile_folders(images))[0], images)\n"
         "names, real = [], Preprocessing.read\n"
         "Preprocessing.read = lambda self, image: names.append(image['path']) or real(self, image)\n"
         "pixels = PixelCache(table, Preprocessing((24, 18), margin=0.125), cache)\n"
@@ -403,7 +403,7 @@ def test_a_launch_waits_for_another_that_is_decoding_and_uses_its_pixels(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 def test_another_users_half_built_cache_is_reported(images: Path, everybodys: Path) -> None:
-    table, preprocessing = table_of(images, everybodys), Preprocessing((8, 6))
+    table, preprocessing = table_of(images), Preprocessing((8, 6))
     PixelCache(table, preprocessing, everybodys).build(num_threads=0)
     assert (
         as_nobody(lambda: PixelCache(table, preprocessing, everybodys).build(num_threads=0)) == ""

@@ -21,7 +21,7 @@ def test_the_cache_and_the_fly_give_the_same_bits(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pixel_cache, "SHARD_PHOTOS", 32)
-    table = table_of(sample / "images", tmp_path)
+    table = table_of(sample / "images")
     PixelCache(table, SMALL, tmp_path).build(num_threads=2)
     mapped, decoded = PixelCache(table, SMALL, tmp_path).open(), DecodedPixels(table, SMALL, num_threads=3)
     assert mapped.shape == decoded.shape == (84, 27, 20, 3)
@@ -40,7 +40,7 @@ def test_pixels_kept_on_a_device_are_those_of_the_cache(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pixel_cache, "SHARD_PHOTOS", 32)
-    table = table_of(sample / "images", tmp_path)
+    table = table_of(sample / "images")
     PixelCache(table, SMALL, tmp_path).build(num_threads=0)
     mapped = PixelCache(table, SMALL, tmp_path).open()
     kept = DevicePixels(mapped, torch.device("cpu"))
@@ -51,7 +51,7 @@ def test_pixels_kept_on_a_device_are_those_of_the_cache(
 
 
 def test_the_evaluation_folder_is_decoded_on_the_fly(sample: Path, tmp_path: Path) -> None:
-    data = inference_data(sample / "eval", tmp_path)
+    data = inference_data(sample / "eval")
     read = DecodedPixels(data.photos.table, SMALL)(np.array([3, 1]))
     for picture, row in zip(read, (3, 1), strict=True):
         with Pillow.open(sample / "eval" / "images" / data.image_ids[row]) as photo:
@@ -60,7 +60,7 @@ def test_the_evaluation_folder_is_decoded_on_the_fly(sample: Path, tmp_path: Pat
 
 def test_photos_that_show_nothing_are_known_after_they_were_read_on_the_fly(images: Path, tmp_path: Path) -> None:
     stripes(RED).save(images / PERSON / "mask2.png")
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     read = DecodedPixels(table, SMALL, num_threads=2)
     row = list(table["stem"]).index("mask2")
     read(np.array([i for i in range(7) if i != row]))
@@ -70,7 +70,7 @@ def test_photos_that_show_nothing_are_known_after_they_were_read_on_the_fly(imag
 
 
 def test_a_batch_from_the_cache_belongs_to_the_caller(images: Path, tmp_path: Path) -> None:
-    table = table_of(images, tmp_path)
+    table = table_of(images)
     PixelCache(table, SMALL, tmp_path).build(num_threads=0)
     mapped = PixelCache(table, SMALL, tmp_path).open()
     first = mapped(np.arange(7))
@@ -97,7 +97,7 @@ def test_mean_and_std_are_numpys_over_all_pixels() -> None:
 
 
 def test_mean_and_std_of_the_sample_are_the_same_from_the_cache_and_on_the_fly(sample: Path, tmp_path: Path) -> None:
-    table = table_of(sample / "images", tmp_path)
+    table = table_of(sample / "images")
     PixelCache(table, SMALL, tmp_path).build(num_threads=0)
     rows = np.arange(0, 84, 2)
     from_cache = mean_and_std(PixelCache(table, SMALL, tmp_path).open(), rows, least_std=0.001)

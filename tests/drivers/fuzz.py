@@ -266,7 +266,7 @@ def put_photos(folder: Path) -> None:
 def read_info(content: bytes, folder: Path) -> None:
     """Reads info.csv."""
     (folder / "info.csv").write_bytes(content)
-    assert set(inference_data(folder, folder / "cache").image_ids) <= {"a.jpg", "b.PNG", "c.webp"}
+    assert set(inference_data(folder).image_ids) <= {"a.jpg", "b.PNG", "c.webp"}
 
 
 @cache
