@@ -118,7 +118,7 @@ class LogInterval:
         counts = np.array(counted).reshape(self.num_classes, self.num_classes)
         seconds, num_photos = time.perf_counter() - self._started, float(counts.sum())
         values = {
-            "train/loss": loss_sum / num_photos,
+            "train/loss": loss_sum * (1 / num_photos),  # to the last bit as in the logs of older versions
             "train/acc": float(values_of("acc", counts)),
             "train/f1": float(torch.from_numpy(values_of("f1", counts)).mean()),
             "train/lr": learning_rate,
