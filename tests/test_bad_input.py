@@ -234,18 +234,6 @@ def test_the_commands_that_are_typed_wrongly_are_all_there_are() -> None:
     assert typed == {*SCRIPTS, *cli.COMMANDS, "nothing"}
 
 
-def test_a_duplicate_key_in_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = tmp_path / "twice.yaml"
-    config.write_text("data_dir: a\ndataset_args: {output: mask}\ndata_dir: b\n")
-    monkeypatch.setattr("sys.argv", ["train.py", "--config", str(config)])
-    with pytest.raises(SystemExit) as ended:
-        train.main()
-    assert ended.value.code == 2
-    assert f"{config}:3: duplicate key 'data_dir', first in line 1" in capsys.readouterr().err
-
-
 @pytest.fixture(scope="module")
 def finished_run(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("finished")

@@ -421,22 +421,6 @@ def test_every_shipped_config_is_whole() -> None:
 # Before torch
 
 
-def test_a_config_error_ends_training_with_code_2_before_torch_is_imported(write: Write) -> None:
-    path = write(f"{MINIMAL}optimizer: AdmW\nsede: 1\n")
-    command = [sys.executable, "-X", "importtime", "train.py", "--config", str(path), "--scheduler=StepLR"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    imported = {line.split("|")[-1].strip() for line in ended.stderr.splitlines() if line.startswith("import time:")}
-    said = [line for line in ended.stderr.splitlines() if not line.startswith("import time:")]
-    assert ended.returncode == 2
-    assert said[0] == f"error: 3 problems in {path}:"
-    assert len(said) == 4
-    assert "Traceback" not in ended.stderr
-    assert ended.stdout == ""
-    assert {"maskcls.config", "maskcls.labels", "pydantic", "yaml"} <= imported  # the list is a list of imports
-    heavy = {"torch", "numpy", "transformers", "datasets", "accelerate", "wandb", "PIL"}
-    assert not {name.partition(".")[0] for name in imported} & heavy
-
-
 def test_only_the_first_process_of_a_launch_speaks(write: Write) -> None:
     code = (
         "from maskcls.program import errors_end_the_program\n"

@@ -37,12 +37,15 @@ def test_a_mistake_ends_it_as_it_ends_the_script_before_torch_is_imported(tmp_pa
     config = tmp_path / "a.yaml"
     config.write_text("sede: 1\n")
     ended, packages = imported("-m", "maskcls", "train", "--config", str(config), "--lr=-1", "epochs=0")
-    script = run("train.py", "--config", config, "--lr=-1", "epochs=0")
-    said = [line for line in ended.stderr.splitlines() if not line.startswith("import time:")]
-    assert ended.returncode == script.returncode == 2
-    assert said == script.stderr.splitlines() and said[0].startswith("error: ")
-    assert "lr is -1" in ended.stderr and "epochs is 0" in ended.stderr
-    assert "pydantic" in packages and not packages & HEAVY
+    script, packages_of_script = imported("train.py", "--config", str(config), "--lr=-1", "epochs=0")
+    said, said_by_script = (
+        [line for line in one.stderr.splitlines() if not line.startswith("import time:")] for one in (ended, script)
+    )
+    assert ended.returncode == script.returncode == 2 and ended.stdout == script.stdout == ""
+    assert said == said_by_script and said[0] == f"error: 6 problems in {config}:"
+    assert "lr is -1" in ended.stderr and "epochs is 0" in ended.stderr and "Traceback" not in ended.stderr
+    assert {"maskcls", "pydantic", "yaml"} <= packages & packages_of_script  # the list is a list of imports
+    assert not (packages | packages_of_script) & HEAVY
 
 
 def test_the_help_lists_the_scripts_among_the_commands() -> None:

@@ -110,17 +110,6 @@ def test_other_names_are_refused_with_what_is_wrong(name: str, words: str) -> No
     assert words in str(error.value)
 
 
-@quickly
-@given(st.text() | st.lists(st.sampled_from(["1", "male", "female", "Asian", "45", "", "٣", "\n"])).map("_".join))
-def test_any_name_is_a_person_or_a_message(name: str) -> None:
-    try:
-        profile = parse_profile(name)
-    except UserError as error:
-        assert repr(name) in str(error)
-    else:
-        assert (profile.name, profile.labels["gender"] in (0, 1), 0 <= profile.age <= 120) == (name, True, True)
-
-
 # Lists
 
 
@@ -175,20 +164,6 @@ def test_a_list_that_is_missing_or_a_folder_is_refused_by_name(tmp_path: Path) -
         profile_lines(tmp_path)
     with pytest.raises(UserError, match="profile list a\0b cannot be read: embedded null byte"):
         profile_lines("a\0b")
-
-
-@quickly
-@given(content=st.binary(max_size=60) | st.text(max_size=30).map(str.encode))
-def test_any_bytes_are_a_list_or_a_message(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "train.txt").write_bytes(content)
-    try:
-        names = profile_lines(tmp_path / "train.txt")
-    except UserError as error:
-        assert "train.txt" in str(error)
-    else:
-        assert names
-        assert all(name and name == name.strip() for name in names)
-        assert len(set(names)) == len(names)
 
 
 # Folders

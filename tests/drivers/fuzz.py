@@ -248,11 +248,27 @@ def name_inputs() -> st.SearchStrategy[str]:
     return four.map("_".join) | st.lists(parts, max_size=8).map("_".join) | st.text()
 
 
+def read_name(name: str, folder: Path) -> None:
+    """Reads the name of a profile folder."""
+    try:
+        person = parse_profile(name)
+    except UserError as error:
+        assert repr(name) in str(error)
+        raise
+    assert (person.name, person.labels["gender"] in (0, 1), 0 <= person.age <= 120) == (name, True, True)
+
+
 def read_list(content: bytes, folder: Path) -> None:
     """Reads a profile list, and every name in it."""
     (folder / "list.txt").write_bytes(content)
-    for name in profile_lines(folder / "list.txt"):
-        parse_profile(name)
+    try:
+        names = list(profile_lines(folder / "list.txt"))
+    except UserError as error:
+        assert "list.txt" in str(error)
+        raise
+    assert names and len(set(names)) == len(names) and all(name and name == name.strip() for name in names)
+    for name in names:
+        read_name(name, folder)
 
 
 def put_photos(folder: Path) -> None:
@@ -342,7 +358,7 @@ def read_image(value: tuple[bytes, Preprocessing], folder: Path) -> None:
 
 TARGETS = [
     Target("config and overrides", config_inputs, read_config),
-    Target("profile names", name_inputs, lambda name, folder: parse_profile(name)),
+    Target("profile names", name_inputs, read_name),
     Target("profile lists", lambda: spoilt(["\n".join(PEOPLE).encode()], LIST_PIECES), read_list),
     Target("info.csv", lambda: spoilt([INFO], TABLE_PIECES), read_info, put_photos),
     Target("label_fixes", lambda: spoilt([FIXES, (ROOT / "configs" / "label_fixes.csv").read_bytes()], TABLE_PIECES),

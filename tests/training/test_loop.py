@@ -126,13 +126,6 @@ def test_predict_keeps_the_order_and_drops_no_photo(
     torch.testing.assert_close(logits, reference_logits(model, pixels, rows), rtol=0, atol=1e-6)
 
 
-def test_predict_gives_the_same_with_a_batch_of_one_at_the_end(accelerator: Accelerator) -> None:
-    model, pixels, rows = toy(1), MemoryPixels(9), np.arange(9)
-    logits = predict(accelerator, model, photos_of(pixels, rows), PREPROCESSING, batch_size=4)
-    assert logits.shape == (9, 1) and model.batch_sizes == [4, 4, 1]
-    torch.testing.assert_close(logits, reference_logits(model, pixels, rows), rtol=0, atol=1e-6)
-
-
 def test_predict_keeps_its_own_copy_of_logits_that_the_model_writes_again(accelerator: Accelerator) -> None:
     """As a compiled model does whose CUDA graph is replayed: every batch comes in the same memory."""
 
