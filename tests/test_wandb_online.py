@@ -1,4 +1,4 @@
-"""wandb online, as a server receives it: nothing of a run is missing, doubled or sent without leave.
+"""wandb online, as a server receives it: nothing of a run is missing, duplicate or sent without leave.
 
 The server is tests/wandb_server.py. What it cannot show: how wandb's pages look (panels, axes, the look of tables and
 of the report), the real server's limits of rate and size, and its rules for states (failed, preempted, crashed).
@@ -265,9 +265,9 @@ def test_a_run_that_was_killed_and_goes_on_has_every_step_once(server: WandbServ
     assert received.exit_codes == [0]
 
 
-@pytest.mark.parametrize(("end", "told"), [(Stopped("asked"), ([75], True)), (Fault("broken"), ([3], False))])
+@pytest.mark.parametrize(("end", "expected"), [(Stopped("asked"), ([75], True)), (Fault("broken"), ([3], False))])
 def test_a_run_that_ended_between_an_update_and_its_validation_gets_both_when_it_goes_on(
-    end: Exception, told: tuple[list[int], bool], server: WandbServer, run: RunFolder
+    end: Exception, expected: tuple[list[int], bool], server: WandbServer, run: RunFolder
 ) -> None:
     tracking = started(run)
     log_epoch(tracking, 1)
@@ -276,7 +276,7 @@ def test_a_run_that_ended_between_an_update_and_its_validation_gets_both_when_it
         raise end
     (received,) = server.runs.values()
     assert steps(received) == EPOCHS[:1]
-    assert (received.exit_codes, received.is_preempting) == told
+    assert (received.exit_codes, received.is_preempting) == expected
     again = started(run)
     again.log({"valid/f1": 0.5}, epoch=2, update=6)
     log_epoch(again, 3)

@@ -113,7 +113,7 @@ def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
     """Returns the photos of the listed profiles, split by person as the lists say, or by one stratified fold.
 
     Labels are those of label_fixes where it says something, also for the folds. Raises UserError as profiles.py and
-    label_fixes.py do: missing, unreadable or doubled names, a person in both lists, too few people, bad corrections.
+    label_fixes.py do: missing, unreadable or duplicate names, a person in both lists, too few people, bad corrections.
     """
     named = profiles.named_people(source.data_dir, source.train_profile, source.valid_profile)
     profiles.check_disjoint(named.train, named.valid)

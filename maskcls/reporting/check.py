@@ -50,7 +50,7 @@ def check(
     data, problem = None, None
     try:
         data = open_data(config, launch)
-    except UserError as error:  # told below unless the inspection finds what is behind it
+    except UserError as error:  # reported below unless the inspection finds what is behind it
         problem = error
     if data is not None:
         with no_go():
@@ -99,7 +99,7 @@ def inspected(
 ) -> list[Finding]:
     """Returns what is found in the photos of the splits, or, when they cannot be split, in all that the config names.
 
-    problem: why they cannot; it is told unless the inspection finds what is behind it.
+    problem: why they cannot; it is reported unless the inspection finds what is behind it.
     """
     named = profiles.named_people(config.data_dir, config.train_profile, config.valid_profile)
     train, valid = (data.train.people, data.valid.people) if data is not None else (named.train, named.valid)
@@ -119,7 +119,7 @@ def inspected(
 
 
 def finding_lines(findings: Sequence[Finding], report: Path | None, word: Words) -> str:
-    """Returns the findings by kind, the worst first, the first few of each; what is found is told in English."""
+    """Returns the findings by kind, the worst first, the first few of each; findings are in English."""
     groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
         groups[finding.severity, finding.kind].append(finding)

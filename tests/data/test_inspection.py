@@ -168,18 +168,18 @@ def test_names_in_another_encoding_are_reported_with_the_way_to_mend_them(data: 
 
 
 def test_wrong_duplicate_and_missing_stems_are_reported(data: Data) -> None:
-    odd, doubled, short = sorted(data.train)[:3]
+    odd, duplicate, short = sorted(data.train)[:3]
     data.photo(odd, "mask1").rename(data.folder / odd / "selfie.jpg")
-    Image.new("RGB", (384, 512), "red").save(data.folder / doubled / "mask2.bmp")
+    Image.new("RGB", (384, 512), "red").save(data.folder / duplicate / "mask2.bmp")
     for stem in ("incorrect_mask", "normal"):
         data.photo(short, stem).unlink()
-    twice = sorted(path.name for path in (data.folder / doubled).glob("mask2.*"))
+    files = sorted(path.name for path in (data.folder / duplicate).glob("mask2.*"))
     *errors, few, many, fewest = data.found("stem", "stem_duplicate", "stem_count")
     assert errors == [
         Finding("error", "stem", f"a photo is called {STEMS}, exactly so", profile=odd, file="selfie.jpg"),
         *(
-            Finding("error", "stem_duplicate", "one of 2 photos called mask2", profile=doubled, file=file)
-            for file in twice
+            Finding("error", "stem_duplicate", "one of 2 photos called mask2", profile=duplicate, file=file)
+            for file in files
         ),
     ]
     usual = "usual are 5 worn, 1 incorrect, 1 not_worn"
@@ -187,7 +187,7 @@ def test_wrong_duplicate_and_missing_stems_are_reported(data: Data) -> None:
         Finding("warning", "stem_count", f"photos by mask state: {counts}; {usual}", profile=name)
         for name, counts in {
             odd: "4 worn, 1 incorrect, 1 not_worn",
-            doubled: "6 worn, 1 incorrect, 1 not_worn",
+            duplicate: "6 worn, 1 incorrect, 1 not_worn",
             short: "5 worn, 0 incorrect, 0 not_worn",
         }.items()
     ]
@@ -355,7 +355,7 @@ def test_many_equal_photos_are_one_finding_that_names_the_first(data: Data) -> N
         lambda image: saved(image.convert("L"), format="PNG"),
         lambda image: saved(image.transpose(Image.Transpose.ROTATE_90), format="JPEG", exif=turned_back()),
     ],
-    ids=["saved again", "half the size", "twice the size", "a grey PNG", "stored turned"],
+    ids=["saved again", "half the size", "files the size", "a grey PNG", "stored turned"],
 )
 def test_a_changed_copy_under_another_person_is_found(
     changed: Callable[[Image.Image], bytes], decode: bool, data: Data

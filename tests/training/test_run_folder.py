@@ -90,9 +90,9 @@ def test_a_run_without_a_best_ended_too_early(tmp_path: Path) -> None:
 def test_a_run_says_in_which_precision_it_was_validated(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.precision() == "no"  # a run of an older version has no such file
-    for given, told in (("bf16", "bf16"), ("fp16", "fp16"), ("no", "no"), ("fp8", "no")):
+    for given, expected in (("bf16", "bf16"), ("fp16", "fp16"), ("no", "no"), ("fp8", "no")):
         run.save_environment(mixed_precision=given)
-        assert run.precision() == told
+        assert run.precision() == expected
     for text in ("", "[]", "{}", "\udcff"):
         (tmp_path / "environment.json").write_bytes(text.encode("utf-8", "surrogateescape"))
         assert run.precision() == "no"
