@@ -355,7 +355,7 @@ def test_many_equal_photos_are_one_finding_that_names_the_first(data: Data) -> N
         lambda image: saved(image.convert("L"), format="PNG"),
         lambda image: saved(image.transpose(Image.Transpose.ROTATE_90), format="JPEG", exif=turned_back()),
     ],
-    ids=["saved again", "half the size", "files the size", "a grey PNG", "stored turned"],
+    ids=["saved again", "half the size", "twice the size", "a grey PNG", "stored turned"],
 )
 def test_a_changed_copy_under_another_person_is_found(
     changed: Callable[[Image.Image], bytes], decode: bool, data: Data
