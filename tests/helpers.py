@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
 from maskcls.errors import UserError
@@ -99,6 +100,15 @@ def run(
         check=False,
         env={name: value for name, value in {**os.environ, **CPU, **environment}.items() if value is not None},
     )  # fmt: skip
+
+
+def maskcls(*words: object) -> None:
+    """Runs the command in this process, as a person types it."""
+    from maskcls.cli import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["maskcls", *map(str, words)])
+        main()
 
 
 @contextmanager

@@ -11,20 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from maskcls.cli import COMMANDS, main
-from tests.helpers import ROOT, overrides
+from maskcls.cli import COMMANDS
+from tests.helpers import ROOT, maskcls, overrides
 
 CONFIG = ROOT / "configs" / "mask.yaml"
 
 
-def check(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path
-) -> tuple[int, list[str], str]:
+def check(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, list[str], str]:
     """Returns exit code, lines and error of `maskcls check`."""
-    monkeypatch.setattr(sys, "argv", ["maskcls", "check", "--config", str(CONFIG), *map(str, arguments)])
     code = 0
     try:
-        main()
+        maskcls("check", "--config", CONFIG, *arguments)
     except SystemExit as ended:
         code = int(ended.code or 0)
     output = capsys.readouterr()
@@ -39,10 +36,10 @@ def photos(sample: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_good_photos_are_go_and_nothing_is_written(
-    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = overrides(sample, tmp_path, model="convnext", epochs=7)
-    code, lines, _ = check(monkeypatch, capsys, *settings, "scheduler_args={warmup_updates: 1000}")
+    code, lines, _ = check(capsys, *settings, "scheduler_args={warmup_updates: 1000}")
     assert code == 0
     assert any(
         line.startswith("warning  the warm-up takes 1,000 updates and the run has 35: it never") for line in lines
@@ -97,7 +94,7 @@ def test_a_run_to_resume_is_checked_and_not_trained(
 
 
 def test_photos_that_would_end_the_run_are_all_named(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     people = sorted(path for path in (photos / "images").iterdir() if path.name.startswith("0"))
     first, second = (next(person.glob("normal.*")) for person in people[:2])
@@ -105,7 +102,7 @@ def test_photos_that_would_end_the_run_are_all_named(
     second.write_bytes(second.read_bytes()[:900])
     report = tmp_path / "found.csv"
     settings = overrides(photos, tmp_path, model="convnext")
-    code, lines, error = check(monkeypatch, capsys, "--fix-report", report, "--decode", *settings)
+    code, lines, error = check(capsys, "--fix-report", report, "--decode", *settings)
     assert code == 2
     assert error.startswith("error: no go: 2 errors in photos or lists")
     with report.open(newline="") as file:
@@ -116,32 +113,28 @@ def test_photos_that_would_end_the_run_are_all_named(
     assert lines[-1].startswith("found    2 errors") and lines[-1].endswith(f"all in {report}")
 
 
-def test_a_person_in_both_lists_is_no_go(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_person_in_both_lists_is_no_go(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     person = (photos / "train_profiles.txt").read_text().split()[0]
     with (photos / "valid_profiles.txt").open("a") as file:
         file.write(f"{person}\n")
-    code, lines, error = check(monkeypatch, capsys, *overrides(photos, tmp_path, model="convnext"))
+    code, lines, error = check(capsys, *overrides(photos, tmp_path, model="convnext"))
     assert code == 2 and "no go: 1 error in photos" in error
     assert any(line.startswith("error    leak") and person in line for line in lines)
 
 
-def test_a_fold_that_cannot_be_drawn_is_no_go(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fold_that_cannot_be_drawn_is_no_go(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = overrides(photos, tmp_path, model="convnext", valid_profile="null", num_folds=9)
-    code, lines, error = check(monkeypatch, capsys, *settings)
+    code, lines, error = check(capsys, *settings)
     assert code == 2 and "no go" in error
     assert any(line.startswith("error    split: not enough people to deal") for line in lines)
 
 
 @pytest.mark.slow
 def test_an_update_that_is_not_finite_is_no_go(
-    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = {"lr": "1e30", "optimizer": "SGD", "scheduler": "constant", "weight_decay": 0}
-    code, _, error = check(monkeypatch, capsys, *overrides(sample, tmp_path, model="convnext", **broken))
+    code, _, error = check(capsys, *overrides(sample, tmp_path, model="convnext", **broken))
     assert code == 3 and error.startswith("error: no go: ") and "finite" in error
     assert "--resume" not in error
 
@@ -160,7 +153,7 @@ def test_what_needs_no_photo_is_reported_before_photos_are_looked_at(
 ) -> None:  # fmt: skip
     next((photos / "images").glob("0*/normal.*")).write_bytes(b"not a photo")
     monkeypatch.chdir(ROOT)
-    code, lines, error = check(monkeypatch, capsys, *overrides(photos, tmp_path, model="convnext"), setting)
+    code, lines, error = check(capsys, *overrides(photos, tmp_path, model="convnext"), setting)
     assert (code, lines, error) == (2, [], f"error: {words}\n")
 
 
@@ -172,26 +165,23 @@ def test_a_disk_without_room_is_no_go(
     full, usage = tmp_path / "full", shutil.disk_usage
     full.mkdir()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage("/proc" if path == full else path))
-    code, _, error = check(monkeypatch, capsys, *overrides(sample, tmp_path, model="convnext"), f"{key}={full}")
+    code, _, error = check(capsys, *overrides(sample, tmp_path, model="convnext"), f"{key}={full}")
     assert (code, error) == (2, f"error: no go: the disk of {key} {full} has no room for a run\n")
 
 
 def test_overrides_are_taken_as_train_py_takes_them(
-    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = overrides(sample, tmp_path, model="convnext")
-    code, _, error = check(monkeypatch, capsys, *settings, "--epochs=none", "epochs=0", "--lr", "fast")
+    code, _, error = check(capsys, *settings, "--epochs=none", "epochs=0", "--lr", "fast")
     assert code == 2
     for words in ("override epochs=0: epochs is 0", "write --lr=fast", "override --lr=fast: lr is 'fast'"):
         assert words in error
 
 
-def test_a_command_without_a_config_takes_no_overrides(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["maskcls", "runs", "--epochs=3"])
+def test_a_command_without_a_config_takes_no_overrides(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main()
+        maskcls("runs", "--epochs=3")
     assert "unrecognized arguments: --epochs=3" in capsys.readouterr().err
 
 
@@ -211,10 +201,7 @@ def test_every_path_of_every_command_is_expanded(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("command", [["runs", "~no-one/x"], ["report", "~no-one/x"], ["compare", "~no-one/x", "y"]])
-def test_a_path_that_cannot_be_is_a_message(
-    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["maskcls", *command])
+def test_a_path_that_cannot_be_is_a_message(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main()
+        maskcls(*command)
     assert "~no-one/x: there is no such home folder" in capsys.readouterr().err

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from maskcls.cli import main
 from tests import made
+from tests.helpers import maskcls
 
 
 def gender_run(folder: Path, numbers: range, *, accuracy: float, seed: int) -> str:
@@ -31,16 +31,11 @@ def runs(tmp_path: Path) -> list[str]:
     ]
 
 
-def maskcls(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
-    monkeypatch.setattr(sys, "argv", ["maskcls", *map(str, arguments)])
-    main()
-
-
 def test_the_command_prints_draws_and_writes(
-    runs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture, table = tmp_path / "c.png", tmp_path / "c.csv"
-    maskcls(monkeypatch, "compare", *runs[:3], "--score", "gender_acc", "-o", picture, "--csv", table)
+    maskcls("compare", *runs[:3], "--score", "gender_acc", "-o", picture, "--csv", table)
     lines = capsys.readouterr().out.splitlines()
     verdicts = {line.split()[0]: line for line in lines if line.endswith(("distinguishable", "better", "worse"))}
     assert verdicts["b"].endswith("  not distinguishable")
@@ -56,22 +51,22 @@ def test_nothing_is_written_unless_asked_for(
 ) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    maskcls(monkeypatch, "compare", *runs[:2])
+    maskcls("compare", *runs[:2])
     assert "gender_f1 against a" in capsys.readouterr().out
     assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_other_people_end_the_command_with_code_2_unless_common_is_given(
-    runs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    runs: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        maskcls(monkeypatch, "compare", runs[0], runs[3])
+        maskcls("compare", runs[0], runs[3])
     printed = capsys.readouterr()
     assert (ended.value.code, printed.out) == (2, "")
     assert printed.err.startswith(
         "error: the runs validated different people or photos: a 80 people (560 photos), d 30"
     )
-    maskcls(monkeypatch, "compare", runs[0], runs[3], "--common")
+    maskcls("compare", runs[0], runs[3], "--common")
     assert capsys.readouterr().out.startswith("20 people (140 photos) that all runs validated; of a 80 people")
 
 

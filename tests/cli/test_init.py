@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,14 @@ import pytest
 import yaml
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
-from maskcls.cli import main
 from maskcls.cli.init import starting_set
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError
 from maskcls.machine import cpu_has_bf16
 from maskcls.training.builders import read_data
-from tests.helpers import ROOT
+from tests.helpers import ROOT, maskcls
 
 PATHS: dict[str, object] = {"data_dir": "data/images", "infer_data_dir": "data/eval"}
-
-
-def init(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    """Runs the command as a user types it."""
-    monkeypatch.setattr(sys, "argv", ["maskcls", "init", *map(str, arguments)])
-    main()
 
 
 def launched(command: str) -> Any:
@@ -88,7 +80,7 @@ def test_it_finds_out_what_the_machine_has(
     else:
         monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    init(monkeypatch, tmp_path / "mine")
+    maskcls("init", tmp_path / "mine")
     launch = yaml.safe_load((tmp_path / "mine/accelerate.yaml").read_text())
     precision = "fp16" if has_gpu else "bf16" if cpu_has_bf16() else "no"
     assert (launch["use_cpu"], launch["num_processes"]) == (not has_gpu, 3 if has_gpu else 1)
@@ -100,9 +92,7 @@ def test_it_finds_out_what_the_machine_has(
 def test_the_commands_that_it_prints_are_whole_and_quoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    init(
-        monkeypatch, tmp_path / "my 'set'", "--gpus", 1, "--data_dir", tmp_path / "my: photos", "--infer_data_dir", "x"
-    )
+    maskcls("init", tmp_path / "my 'set'", "--gpus", 1, "--data_dir", tmp_path / "my: photos", "--infer_data_dir", "x")
     *_, change, train, infer = [line[12:] for line in capsys.readouterr().out.splitlines()]
     monkeypatch.chdir(shlex.split(change)[1])
     assert Path.cwd() == tmp_path / "my 'set'"
@@ -116,7 +106,7 @@ def test_the_commands_that_it_prints_are_whole_and_quoted(
 def test_without_photos_it_says_where_they_belong_and_training_says_it_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    init(monkeypatch, tmp_path, "--gpus", 0)
+    maskcls("init", tmp_path, "--gpus", 0)
     said = f"photos      belong into {tmp_path}/data/images, or name their folder as data_dir in real_faces.yaml"
     lines = capsys.readouterr().out.splitlines()
     assert said in lines
@@ -126,12 +116,10 @@ def test_without_photos_it_says_where_they_belong_and_training_says_it_too(
         read_data(load_config("real_faces.yaml"))
 
 
-def test_nothing_is_overwritten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "exp.yaml").write_text("mine")
     with pytest.raises(SystemExit) as ended:
-        init(monkeypatch, tmp_path, "--gpus", 2)
+        maskcls("init", tmp_path, "--gpus", 2)
     message = f"error: {tmp_path}/exp.yaml: there already, and nothing is overwritten; name another folder\n"
     assert (ended.value.code, capsys.readouterr().err) == (2, message)
     assert [path.name for path in tmp_path.iterdir()] == ["exp.yaml"] and (tmp_path / "exp.yaml").read_text() == "mine"
@@ -151,5 +139,5 @@ def test_a_mistake_is_reported(
     (tmp_path / "file").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        init(monkeypatch, *arguments)
+        maskcls("init", *arguments)
     assert (ended.value.code, capsys.readouterr().err) == (2, f"error: {message.format(tmp_path)}\n")

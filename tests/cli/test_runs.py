@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import csv
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-from maskcls.cli import main
 from tests import made
-from tests.helpers import as_nobody
+from tests.helpers import as_nobody, maskcls
 
 
 def run_folder(folder: Path, *f1: float) -> None:
     """Writes what train.py leaves of a run that validated so many epochs of 2."""
     scores = [{"f1": value} for value in f1]
     made.run_folder(folder, scores=scores, dataset_args={"output": "mask"}, epochs=2, model="convnext")
-
-
-def maskcls(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
-    monkeypatch.setattr(sys, "argv", ["maskcls", *map(str, arguments)])
-    main()
 
 
 def test_runs_are_listed_best_first_and_written(
@@ -35,7 +28,7 @@ def test_runs_are_listed_best_first_and_written(
     (tmp_path / "runs" / "exp2" / "environment.json").touch()
     (tmp_path / "runs" / "notes").mkdir()
     monkeypatch.chdir(tmp_path)
-    maskcls(monkeypatch, "runs", "--sort", "f1", "--csv", "runs.csv")
+    maskcls("runs", "--sort", "f1", "--csv", "runs.csv")
     lines = capsys.readouterr().out.splitlines()
     words = [line.split() for line in lines]
     assert words[0] == ["name", "started", "duration", "state", "epochs", "output", "model", "best", "f1"]
@@ -54,26 +47,26 @@ def test_runs_are_listed_best_first_and_written(
 
 
 def test_an_empty_folder_is_said_and_a_missing_one_ends_with_code_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    maskcls(monkeypatch, "runs", tmp_path)
+    maskcls("runs", tmp_path)
     assert capsys.readouterr().out == f"{tmp_path} holds no runs\n"
     with pytest.raises(SystemExit) as ended:
-        maskcls(monkeypatch, "runs", tmp_path / "none")
+        maskcls("runs", tmp_path / "none")
     assert ended.value.code == 2
     assert "none does not exist; give the one that holds the runs" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 def test_runs_of_others_that_may_not_be_read_are_named_and_the_rest_is_listed(
-    everybodys: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    everybodys: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run_folder(everybodys / "exp", 0.4)
     run_folder(everybodys / "others", 0.6)
     (everybodys / "others").chmod(0o700)
-    assert as_nobody(lambda: maskcls(monkeypatch, "runs", everybodys)) == ""
+    assert as_nobody(lambda: maskcls("runs", everybodys)) == ""
     shown = capfd.readouterr()
     assert [line.split()[0] for line in shown.out.splitlines()] == ["name", "exp"]
     assert shown.err == "warning: left out, because they may not be read: others\n"
-    assert as_nobody(lambda: maskcls(monkeypatch, "runs", everybodys / "others")) == "SystemExit: 2"
+    assert as_nobody(lambda: maskcls("runs", everybodys / "others")) == "SystemExit: 2"
     assert "others cannot be read: Permission denied; give the one that holds the runs" in capfd.readouterr().err

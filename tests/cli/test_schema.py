@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
-from maskcls.cli import main, schema
+from maskcls.cli import schema
 from maskcls.config import TABLES, Config
 from maskcls.setting import help_texts
+from tests.helpers import maskcls
 
 
-def test_the_schema_describes_every_key(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["maskcls", "schema"])
-    main()
+def test_the_schema_describes_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    maskcls("schema")
     printed = json.loads(capsys.readouterr().out)
     assert printed == schema.schema()
     assert printed["type"] == "object"

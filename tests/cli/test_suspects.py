@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from maskcls import cli
 from maskcls.data.label_fixes import correct_labels
 from maskcls.data.profiles import Photo
 from maskcls.labels import ATTRIBUTES, STEMS, age_group
 from tests import made
-from tests.helpers import rows
+from tests.helpers import maskcls, rows
 
 GENDER_WRONG, SWAPPED, AGE_WRONG = "000003_male_Asian_45", "000005_female_White_50", "000007_female_Black_70"
 NAMES = [
@@ -42,17 +40,12 @@ def a_run(folder: Path, names: list[str]) -> list[Photo]:
     return photos
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
-    monkeypatch.setattr(sys, "argv", ["maskcls", "suspects", *map(str, arguments)])
-    cli.main()
-
-
 def test_the_table_of_two_folds_is_read_by_label_fixes_and_corrects_the_planted_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos = a_run(tmp_path / "fold0", NAMES[:4]) + a_run(tmp_path / "fold1", NAMES[4:])
     written = tmp_path / "suspects.csv"
-    command(monkeypatch, tmp_path / "fold0", tmp_path / "fold1", "-o", written)
+    maskcls("suspects", tmp_path / "fold0", tmp_path / "fold1", "-o", written)
 
     header = written.read_text().splitlines()[0]
     assert header == "profile,stem,mask,gender,age,suspicion,label,prediction,num_photos,reason"
@@ -81,16 +74,14 @@ def test_the_table_of_two_folds_is_read_by_label_fixes_and_corrects_the_planted_
     assert f"label_fixes={written}" in said
 
 
-def test_top_keeps_the_first_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_top_keeps_the_first_rows(tmp_path: Path) -> None:
     a_run(tmp_path / "run", NAMES)
-    command(monkeypatch, tmp_path / "run", "-o", tmp_path / "all.csv")
-    command(monkeypatch, tmp_path / "run", "-o", tmp_path / "top.csv", "--top", "3")
+    maskcls("suspects", tmp_path / "run", "-o", tmp_path / "all.csv")
+    maskcls("suspects", tmp_path / "run", "-o", tmp_path / "top.csv", "--top", "3")
     assert rows(tmp_path / "top.csv") == rows(tmp_path / "all.csv")[:3]
 
 
-def test_mistakes_are_named_and_end_with_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_are_named_and_end_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, empty, written = tmp_path / "run", tmp_path / "empty", tmp_path / "suspects.csv"
     a_run(run, NAMES[:3])
     empty.mkdir()
@@ -103,17 +94,15 @@ def test_mistakes_are_named_and_end_with_2(
         ((run, "-o", tmp_path / "no" / "x.csv"), "x.csv cannot be written: No such file or directory"),
     ):
         with pytest.raises(SystemExit) as exit_:
-            command(monkeypatch, *arguments)
+            maskcls("suspects", *arguments)
         assert exit_.value.code == 2
         assert words in capsys.readouterr().err
     assert written.read_text() == "profile\n"
 
 
-def test_the_help_says_what_to_do_with_the_table(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_help_says_what_to_do_with_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        command(monkeypatch, "--help")
+        maskcls("suspects", "--help")
     assert exit_.value.code == 0
     said = capsys.readouterr().out
     assert "delete the rows that are wrong" in said and "label_fixes=suspects.csv" in said
