@@ -64,7 +64,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class _Photo:
+class _Seen:
     profile: str
     file: str
     digest: bytes = b""
@@ -187,7 +187,7 @@ def _in_folder(name: str, images: list[str], unread: str, place: str | None) -> 
     return findings
 
 
-def _tiny_groups(split: str, names: Sequence[str], photos: list[_Photo]) -> list[Finding]:
+def _tiny_groups(split: str, names: Sequence[str], photos: list[_Seen]) -> list[Finding]:
     """Returns one finding: the gender x age cells of a split with few people, and such classes of the other cells."""
     profiles = {profile.name: profile for profile in _parsed(set(names))}
     people: dict[int, set[str]] = defaultdict(set)  # of each class
@@ -219,10 +219,10 @@ def _parsed(names: set[str]) -> Iterator[Profile]:
 # Photos one by one
 
 
-def _looked_at(data_dir: Path, profile_and_file: tuple[str, str], *, decode: bool) -> _Photo:
+def _looked_at(data_dir: Path, profile_and_file: tuple[str, str], *, decode: bool) -> _Seen:
     from PIL import Image
 
-    photo = _Photo(*profile_and_file)
+    photo = _Seen(*profile_and_file)
     try:
         content = (data_dir / photo.profile / photo.file).read_bytes()
         with opened(io.BytesIO(content)) as image:
@@ -242,7 +242,7 @@ def _looked_at(data_dir: Path, profile_and_file: tuple[str, str], *, decode: boo
     return replace(photo, thumbnail=thumbnail, is_one_colour=is_one_colour)
 
 
-def _in_photo(photo: _Photo) -> list[Finding]:
+def _in_photo(photo: _Seen) -> list[Finding]:
     from PIL import Image
 
     def found(severity: str, kind: str, text: str) -> Finding:
@@ -264,7 +264,7 @@ def _in_photo(photo: _Photo) -> list[Finding]:
     return findings
 
 
-def _counted(photos: list[_Photo], others: Counter[str]) -> list[Finding]:
+def _counted(photos: list[_Seen], others: Counter[str]) -> list[Finding]:
     """Returns notes about all readable photos together."""
     tiny = [photo.path for photo in photos if min(photo.size) < MIN_PIXELS]
     turned = [photo.path for photo in photos if photo.is_turned]
@@ -290,7 +290,7 @@ def _counted(photos: list[_Photo], others: Counter[str]) -> list[Finding]:
 # Photos compared
 
 
-def _duplicates(photos: list[_Photo], lists: Mapping[str, set[str]]) -> list[Finding]:
+def _duplicates(photos: list[_Seen], lists: Mapping[str, set[str]]) -> list[Finding]:
     """Returns one finding for every group of photos with the same bytes."""
     groups = defaultdict(list)
     for photo in photos:
@@ -311,7 +311,7 @@ def _duplicates(photos: list[_Photo], lists: Mapping[str, set[str]]) -> list[Fin
     return findings
 
 
-def _near_duplicates(photos: list[_Photo], lists: Mapping[str, set[str]]) -> list[Finding]:
+def _near_duplicates(photos: list[_Seen], lists: Mapping[str, set[str]]) -> list[Finding]:
     """Returns one finding for every photo that looks like an earlier one of another person, without equal bytes."""
     distinct = list({photo.digest: photo for photo in reversed(photos) if photo.thumbnail is not None}.values())[::-1]
     likest: dict[int, tuple[bool, int]] = {}
@@ -325,7 +325,7 @@ def _near_duplicates(photos: list[_Photo], lists: Mapping[str, set[str]]) -> lis
     return findings
 
 
-def _alike(photos: list[_Photo]) -> Iterator[tuple[int, int]]:
+def _alike(photos: list[_Seen]) -> Iterator[tuple[int, int]]:
     """Yields i < j of photos of different people that look the same.
 
     The 64 bits say which of the lowest frequencies are above their median. Source: Krawetz, "Looks Like It" (pHash),

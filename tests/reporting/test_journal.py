@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from maskcls.config import load_config
+from maskcls.config import Config, load_config
 from maskcls.reporting.journal import Journal, NoJournal
+from maskcls.training.run_folder import RunFolder
+from maskcls.training.tracking import Tracking
+from maskcls.words import Words
 from tests.helpers import ROOT, overrides
 from train import train
 
@@ -31,3 +34,21 @@ def test_the_advice_comes_with_the_first_means_however_long_the_interval(
     settings = [*overrides(sample, tmp_path, model="convnext"), f"log_interval={log_interval}", "epochs=2"]
     train(load_config(ROOT / "configs/mask.yaml", settings))
     assert capsys.readouterr().out.count("accelerate_configs/cpu.yaml") == 1
+
+
+def test_the_trackers_see_mean_and_std_which_the_run_keeps_in_a_file_of_its_own(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Config] = []
+    start = Tracking.start
+
+    def noted(config: Config, run: RunFolder, word: Words) -> Tracking:
+        shown.append(config)
+        return start(config, run, word)
+
+    monkeypatch.setattr(Tracking, "start", noted)
+    train(load_config(ROOT / "configs/mask.yaml", overrides(sample, tmp_path, model="convnext")))
+    run = RunFolder(tmp_path / "runs" / "exp")
+    known, saved = run.read_preprocessing(), load_config(run.config)
+    assert known.is_complete and saved.dataset_args == {"output": "mask"}
+    assert shown == [saved.with_statistics(known.mean, known.std)]
