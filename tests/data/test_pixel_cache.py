@@ -71,14 +71,6 @@ def test_another_photo_or_preprocessing_has_another_folder(images: Path, tmp_pat
     assert is_all(PixelCache(changed, SMALL, tmp_path).open()(np.array([row]))[0].numpy(), RED)
 
 
-def test_a_cache_folder_may_be_called_as_a_protocol_is(images: Path, tmp_path: Path) -> None:
-    cache = tmp_path / "s3:a::b"
-    table = table_of(images)
-    PixelCache(table, Preprocessing((8, 6)), cache).build(num_threads=0)
-    assert len(PixelCache(table, Preprocessing((8, 6)), cache).open()(np.arange(2))) == 2
-    assert [path.name for path in tmp_path.iterdir() if "b" in path.name] == ["s3:a::b"]
-
-
 def test_photos_that_cannot_be_read_are_all_named_in_one_message(images: Path, tmp_path: Path) -> None:
     folder = images / PERSON
     whole = folder / "mask1.png"

@@ -10,7 +10,6 @@ import torch
 from PIL import Image as Pillow
 
 from maskcls.data import pixel_cache
-from maskcls.data.inference import inference_data
 from maskcls.data.pixel_cache import PixelCache
 from maskcls.data.pixels import DecodedPixels, DevicePixels, mean_and_std, on_device
 from maskcls.errors import UserError
@@ -48,14 +47,6 @@ def test_pixels_kept_on_a_device_are_those_of_the_cache(
     assert kept.shape == mapped.shape
     assert torch.equal(kept(rows), mapped(rows))
     assert on_device(mapped, torch.device("cpu")) is mapped
-
-
-def test_the_evaluation_folder_is_decoded_on_the_fly(sample: Path, tmp_path: Path) -> None:
-    data = inference_data(sample / "eval")
-    read = DecodedPixels(data.photos.table, SMALL)(np.array([3, 1]))
-    for picture, row in zip(read, (3, 1), strict=True):
-        with Pillow.open(sample / "eval" / "images" / data.image_ids[row]) as photo:
-            assert levels_apart(SMALL.stored(photo), picture.numpy()) < 1
 
 
 def test_photos_that_show_nothing_are_known_after_they_were_read_on_the_fly(images: Path, tmp_path: Path) -> None:
