@@ -1,7 +1,7 @@
 """Readers of stored pixels: a row of the table -> (H', W', 3) uint8; and the mean and std of many.
 
 They give bit-identical pixels: `DecodedPixels` on the fly (`with_transform`), `MappedPixels` from the cache,
-`DevicePixels` from the memory of the training device. Random things do not belong here, they are augmentation.py's.
+`DevicePixels` from the memory of the training device. Random things do not belong here, they are augmenter.py's.
 """
 
 from __future__ import annotations

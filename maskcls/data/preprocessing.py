@@ -1,7 +1,6 @@
 """From a photo to stored pixels to what the model sees, and back to a picture: one object, saved with the run.
 
-Training, validation, inference and the report's pictures use the same; what training adds at random is
-augmentation.py's.
+Training, validation, inference and the report's pictures use the same; what training adds at random is augmenter.py's.
 """
 
 from __future__ import annotations
@@ -51,11 +50,11 @@ class Preprocessing:
     std: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "crop_box"):  # lists, as YAML and JSON have them, cannot be keys of a table
-            object.__setattr__(self, name, None if (given := getattr(self, name)) is None else tuple(given))
-        for name in STATISTICS:
-            given = getattr(self, name)
-            object.__setattr__(self, name, None if given is None else tuple(map(float, given)))
+        for name in ("image_size", "crop_box", *STATISTICS):
+            if (
+                given := getattr(self, name)
+            ) is not None:  # lists, as YAML and JSON have them, cannot be keys of a table
+                object.__setattr__(self, name, tuple(map(float, given) if name in STATISTICS else given))
 
     @classmethod
     def load(cls, path: Path) -> Preprocessing:
