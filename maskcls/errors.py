@@ -63,6 +63,11 @@ def reason_of(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
+def in_a_line(error: Exception) -> str:
+    """Returns the first 200 characters of what somebody else's error says, in one line."""
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+
+
 def joined(problems: list[str], heading: str) -> str:
     """Returns one message: the problem itself when there is one, otherwise a heading and the first NUM_SHOWN."""
     if len(problems) == 1:

@@ -29,7 +29,7 @@ from maskcls.errors import Fault, Stopped
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.predictions import Predictions
 from maskcls.reporting.dashboard import interval_ends, log_results
-from maskcls.training import tracking as tracking_module
+from maskcls.training import wandb_tracker
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
 from maskcls.words import Words
@@ -254,7 +254,7 @@ def test_a_run_that_was_killed_and_goes_on_has_every_step_once(server: WandbServ
     wait_until(lambda: len(received.history) >= 3)
     (service,) = services()  # which dies with us, with all that it has not sent
     service.kill()
-    tracking_module._leave_wandb(Fault.exit_code)  # and forgets it
+    wandb_tracker.leave_wandb(Fault.exit_code)  # and forgets it
     run.cut_log(saved)
     again = started(run)
     for epoch in (3, 4):
@@ -311,7 +311,7 @@ def test_a_server_that_breaks_off_and_comes_back_has_lost_nothing(server: WandbS
 def test_a_server_that_is_gone_for_good_costs_seconds_and_the_sync_command_brings_it_everything(
     server: WandbServer, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking_module, "SECONDS_TO_FINISH", 2.0)
+    monkeypatch.setattr(wandb_tracker, "SECONDS_TO_FINISH", 2.0)
     tracking = started(run)
     log_epoch(tracking, 1)
     before = time.monotonic()

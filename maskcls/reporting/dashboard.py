@@ -21,7 +21,8 @@ from maskcls.evaluation.predictions import Predictions
 from maskcls.evaluation.selection import best_epoch, validations
 from maskcls.labels import HEAD_CLASSES
 from maskcls.training.run_folder import RunFolder
-from maskcls.training.tracking import Tracking, within
+from maskcls.training.tracking import Tracking
+from maskcls.training.wandb_tracker import within
 
 NUM_MISTAKES = 60
 THUMBNAIL = 160  # pixels of the longer side: 60 photos are 0.3 MB

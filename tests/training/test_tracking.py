@@ -25,9 +25,10 @@ from tensorboard.backend.event_processing.event_accumulator import IMAGES, SCALA
 
 from maskcls.config import Config
 from maskcls.errors import Fault, Stopped
-from maskcls.training import tracking as tracking_module
+from maskcls.training import wandb_tracker
 from maskcls.training.run_folder import RunFolder
-from maskcls.training.tracking import Tracking, sync_command, wandb_mode
+from maskcls.training.tracking import Tracking
+from maskcls.training.wandb_tracker import Wandb, wandb_mode
 from maskcls.words import Words
 from tests.helpers import of_kind, values_of, wandb_records
 from tests.wandb_server import own_wandb
@@ -357,7 +358,7 @@ def test_a_name_that_does_not_resolve_is_not_reachable_but_its_proxy_is(
 def test_no_server_keeps_a_run_from_starting_and_its_files_can_be_synced_later(
     server: str, run: RunFolder, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking_module, "SECONDS_TO_START", 2.0)
+    monkeypatch.setattr(wandb_tracker, "SECONDS_TO_START", 2.0)
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{request.getfixturevalue(server)}")
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     tracking = started(config(tensorboard=False), run)
@@ -376,7 +377,7 @@ def test_no_server_keeps_a_run_from_starting_and_its_files_can_be_synced_later(
 
 def test_the_sync_command_can_be_typed_for_a_folder_with_a_blank() -> None:
     tracker = SimpleNamespace(run=SimpleNamespace(dir="/my runs/exp/wandb/offline-run-1-abc/files"))
-    assert shlex.split(sync_command(tracker)) == ["wandb", "sync", "/my runs/exp/wandb/offline-run-1-abc"]
+    assert shlex.split(Wandb(tracker).sync_command()) == ["wandb", "sync", "/my runs/exp/wandb/offline-run-1-abc"]
 
 
 def test_the_end_of_a_run_waits_for_the_upload_only_so_long(run: RunFolder) -> None:
@@ -384,7 +385,7 @@ def test_the_end_of_a_run_waits_for_the_upload_only_so_long(run: RunFolder) -> N
 
     tracking = started(config(wandb="offline", tensorboard=False), run)
     settings = wandb.run.settings
-    assert (settings.finish_timeout, settings.finish_timeout_raises) == (tracking_module.SECONDS_TO_FINISH, True)
+    assert (settings.finish_timeout, settings.finish_timeout_raises) == (wandb_tracker.SECONDS_TO_FINISH, True)
     tracking.finish()
 
 
@@ -396,7 +397,6 @@ class Recorder:
 
     def __init__(self, name: str, broken: str = "") -> None:
         self.name, self.broken, self.calls = name, broken, list[str]()
-        self.run = SimpleNamespace(dir="/runs/exp/wandb/run-1-abc/files")
 
     def _do(self, call: str) -> None:
         self.calls.append(call)
@@ -406,8 +406,11 @@ class Recorder:
     def log(self, values: dict[str, float], step: int) -> None:
         self._do("log")
 
-    def log_images(self, values: dict[str, np.ndarray], step: int, **options: Any) -> None:
-        self._do("log_images")
+    def log_pictures(self, pictures: dict[str, np.ndarray], step: int) -> None:
+        self._do("log_pictures")
+
+    def sync_command(self) -> str:
+        return "upload it" if self.name == "wandb" else ""
 
     def flush(self) -> None:
         self._do("flush")
@@ -416,7 +419,7 @@ class Recorder:
         self._do("finish")
 
 
-@pytest.mark.parametrize("broken", ["log", "log_images"])
+@pytest.mark.parametrize("broken", ["log", "log_pictures"])
 def test_a_tracker_that_raises_is_dropped_with_a_note_and_the_others_go_on(
     run: RunFolder, capsys: pytest.CaptureFixture[str], broken: str
 ) -> None:
@@ -426,11 +429,10 @@ def test_a_tracker_that_raises_is_dropped_with_a_note_and_the_others_go_on(
         tracking.log({"train/loss": 1.0}, epoch=1, update=update)
         tracking.log_pictures({"valid/batch": PICTURE}, update=update)
     tracking.finish()
-    assert good.calls == ["log", "log_images"] * 2 + ["finish"]
-    assert bad.calls == ["log", "log_images"][: 1 if broken == "log" else 2]
+    assert good.calls == ["log", "log_pictures"] * 2 + ["finish"]
+    assert bad.calls == ["log", "log_pictures"][: 1 if broken == "log" else 2]
     (note,) = tracking.notes  # what it holds so far can be uploaded later
-    assert note.startswith("wandb stopped: the disk of the tracker is full")
-    assert note.endswith("wandb sync --include-online /runs/exp/wandb/run-1-abc")
+    assert note == "wandb stopped: the disk of the tracker is full. To upload it later: upload it"
     assert capsys.readouterr().out == (
         "warning: wandb stopped: the disk of the tracker is full. The run continues; metrics.jsonl holds everything.\n"
     )
@@ -445,8 +447,7 @@ def test_a_tracker_that_raises_at_the_end_is_reported_and_the_others_finish(
     tracking.finish()
     assert after.calls == ["finish"]
     (note,) = tracking.notes  # what it holds so far can be uploaded later
-    assert note.startswith("wandb stopped: the disk of the tracker is full")
-    assert note.endswith("wandb sync --include-online /runs/exp/wandb/run-1-abc")
+    assert note == "wandb stopped: the disk of the tracker is full. To upload it later: upload it"
     assert "Traceback" not in capsys.readouterr().err
 
 
@@ -555,7 +556,7 @@ def test_trackers_are_ended_after_a_stop_but_delay_no_message_of_a_fault(
     raised: Exception | None, is_finished: bool, run: RunFolder
 ) -> None:
     ended = []
-    tracker = SimpleNamespace(name="toy", finish=lambda: ended.append(True))
+    tracker = SimpleNamespace(name="toy", finish=lambda exit_code: ended.append(True))
     with suppress(Stopped, Fault), Tracking([tracker], run, []):
         if raised:
             raise raised
