@@ -17,23 +17,22 @@ MAX_NAME = 200  # bytes; a number may follow
 LEAST_STD = 0.001  # of a colour, 0..1: a quarter of one of its 256 levels
 
 
-def contradictions(config: Config) -> list[tuple[str, str]]:
-    """Returns (key, what is wrong with it) for each broken rule; of a wrong output alone, on which others rest."""
+def contradictions(config: Config) -> Iterator[tuple[str, str]]:
+    """Yields (key, what is wrong with it) for each broken rule; of a wrong output alone, on which others rest."""
     output = config.dataset_args.get("output")
     if not isinstance(output, str) or output not in labels.OUTPUT_HEADS:
         known = ", ".join(labels.OUTPUT_HEADS)
         near = did_you_mean(str(output), list(labels.OUTPUT_HEADS)) if output is not None else ""
-        return [("dataset_args", f"output is {output!r}.{near} It is one of: {known}")]
-    return [(key, text) for key, rule in RULES.items() for text in rule(config)]
-
-
-def _dataset_args(config: Config) -> Iterator[str]:
+        yield "dataset_args", f"output is {output!r}.{near} It is one of: {known}"
+        return
     for key in ("mean", "std"):
         value = config.dataset_args.get(key)
         if value is not None and not _is_colour(value):
-            yield f"{key} is {value!r}; it is three numbers from 0 to 1, or null"
+            yield "dataset_args", f"{key} is {value!r}; it is three numbers from 0 to 1, or null"
         elif value is not None and key == "std" and min(value) < LEAST_STD:
-            yield f"std is {value!r}; it divides, so it cannot be 0 or less than {LEAST_STD}"
+            yield "dataset_args", f"std is {value!r}; it divides, so it cannot be 0 or less than {LEAST_STD}"
+    yield from _of_the_task(config, output)
+    yield from _of_one_key(config)
 
 
 def _is_colour(value: Any) -> bool:
@@ -41,60 +40,32 @@ def _is_colour(value: Any) -> bool:
     return is_three and all(isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1 for x in value)
 
 
-def _num_classes(config: Config) -> Iterator[str]:
-    right = labels.num_classes(config.output)
+def _of_the_task(config: Config, output: str) -> Iterator[tuple[str, str]]:
+    right, num_outputs, weights = labels.num_classes(output), labels.num_outputs(output), config.head_weights
     if config.num_classes not in (None, right):
-        yield f"num_classes is {config.num_classes}, but output {config.output!r} has {right} classes"
-
-
-def _fold(config: Config) -> Iterator[str]:
+        yield "num_classes", f"num_classes is {config.num_classes}, but output {output!r} has {right} classes"
     if config.fold >= config.num_folds:
-        yield f"fold is {config.fold}, but num_folds is {config.num_folds}: folds count from 0"
-
-
-def _model_args(config: Config) -> Iterator[str]:
-    allowed = {labels.num_outputs(config.output)} | ({1} if labels.num_outputs(config.output) == 2 else set())
+        yield "fold", f"fold is {config.fold}, but num_folds is {config.num_folds}: folds count from 0"
+    allowed = [1, 2] if num_outputs == 2 else [num_outputs]
     if (given := config.model_args.get("num_labels")) not in (None, *allowed):
-        yield f"num_labels is {given!r}, but output {config.output!r} needs {' or '.join(map(str, sorted(allowed)))}"
-
-
-def _head_weights(config: Config) -> Iterator[str]:
-    weights = config.head_weights
-    if weights and config.output != "all":
-        yield f"head_weights belong to output 'all'; output is {config.output!r}"
+        yield "model_args", f"num_labels is {given!r}, but output {output!r} needs {' or '.join(map(str, allowed))}"
+    if weights and output != "all":
+        yield "head_weights", f"head_weights belong to output 'all'; output is {output!r}"
     for head, weight in weights.items():
         if not 0 <= weight < math.inf:
-            yield f"head_weights.{head} is {weight}; it is a finite number, 0 or more"
+            yield "head_weights", f"head_weights.{head} is {weight}; it is a finite number, 0 or more"
     if weights.keys() >= labels.ATTRIBUTES.keys() and not any(weights.values()):
-        yield "head_weights are all 0, so nothing would be learnt"
+        yield "head_weights", "head_weights are all 0, so nothing would be learnt"
 
 
-def _crop_box(config: Config) -> Iterator[str]:
-    if config.crop_box:
-        left, top, right, bottom = config.crop_box
-        if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-            yield f"crop_box is {config.crop_box}: 0 <= left < right <= 1 and 0 <= top < bottom <= 1"
-
-
-def _name(config: Config) -> Iterator[str]:
+def _of_one_key(config: Config) -> Iterator[tuple[str, str]]:
+    left, top, right, bottom = config.crop_box or (0, 0, 1, 1)
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        yield "crop_box", f"crop_box is {config.crop_box}: 0 <= left < right <= 1 and 0 <= top < bottom <= 1"
     is_plain = re.fullmatch(r"[^/\\\x00-\x1f.\x7f][^/\\\x00-\x1f\x7f]*", config.name) and config.name.strip()
     if not is_plain or len(config.name.encode()) > MAX_NAME:
         form = f"it becomes a folder's name in model_dir: at most {MAX_NAME} bytes, visible, in one line"
-        yield f"name is {config.name!r}; {form}"
-
-
-def _wandb_project(config: Config) -> Iterator[str]:
-    if not re.fullmatch(r"[^/\\#?%:]{1,128}", config.wandb_project):
-        yield f"wandb_project is {config.wandb_project!r}; wandb takes 1 to 128 characters, none of / \\ # ? % :"
-
-
-RULES = {
-    "dataset_args": _dataset_args,
-    "num_classes": _num_classes,
-    "fold": _fold,
-    "model_args": _model_args,
-    "head_weights": _head_weights,
-    "crop_box": _crop_box,
-    "name": _name,
-    "wandb_project": _wandb_project,
-}
+        yield "name", f"name is {config.name!r}; {form}"
+    project = config.wandb_project
+    if not re.fullmatch(r"[^/\\#?%:]{1,128}", project):
+        yield "wandb_project", f"wandb_project is {project!r}; wandb takes 1 to 128 characters, none of / \\ # ? % :"

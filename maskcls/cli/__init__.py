@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import runpy
 import sys
 from importlib import import_module
 
@@ -12,16 +12,7 @@ from maskcls.paths import top_level
 from maskcls.program import errors_end_the_program
 
 SCRIPTS = {"train": "train a config, as train.py does", "infer": "predict photos with a run's model, as infer.py does"}
-COMMANDS = {
-    "init": "maskcls.cli.init",
-    "sample-data": "maskcls.cli.sample_data",
-    "schema": "maskcls.cli.schema",
-    "check": "maskcls.cli.check",
-    "runs": "maskcls.cli.runs",
-    "compare": "maskcls.cli.compare",
-    "suspects": "maskcls.cli.suspects",
-    "report": "maskcls.cli.report",
-}
+COMMANDS = ("init", "sample-data", "schema", "check", "runs", "compare", "suspects", "report")
 
 
 def main() -> None:
@@ -34,8 +25,8 @@ def main() -> None:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text in SCRIPTS.items():
         subparsers.add_parser(name, help=text)
-    for name, module_name in COMMANDS.items():
-        module = import_module(module_name)  # light: heavy imports are inside run
+    for name in COMMANDS:
+        module = import_module(f"maskcls.cli.{name.replace('-', '_')}")  # light: heavy imports are inside run
         subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
@@ -50,9 +41,6 @@ def main() -> None:
 
 def run_script(name: str) -> None:
     """Runs main of train.py or infer.py, from where it lies, on the rest of the command line; imports nothing heavy."""
-    specification = importlib.util.spec_from_file_location(name, top_level() / f"{name}.py")
-    assert specification and specification.loader
-    script = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(script)
+    script = runpy.run_path(str(top_level() / f"{name}.py"))
     sys.argv[:2] = [f"maskcls {name}"]
-    script.main()
+    script["main"]()

@@ -27,17 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints the comparison; draws and writes it when asked to.
-
-    Raises:
-        UserError: see `read_runs` and `compare`, or a file cannot be written.
-    """
+    """Prints the comparison; draws and writes it when asked to. Raises UserError as `read_runs` and `compare`."""
     from maskcls.reporting import charts, comparison, drawing
     from maskcls.tables import write_rows
 
-    result = comparison.compare(
-        comparison.read_runs(arguments.runs), score=arguments.score, only_common=arguments.common
-    )
+    runs = comparison.read_runs(arguments.runs)
+    result = comparison.compare(runs, score=arguments.score, only_common=arguments.common)
     print(comparison.comparison_text(result))
     if arguments.output:
         drawing.save_chart(arguments.output, charts.comparison(result))

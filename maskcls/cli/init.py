@@ -20,11 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes the files and prints the commands of the run.
-
-    Raises:
-        UserError: one of the files is there already, or cannot be written.
-    """
+    """Writes the files and prints the commands of the run. Raises UserError when one is there, or cannot be written."""
     import shlex
 
     from maskcls.errors import UserError, listed
@@ -65,13 +61,9 @@ def launch_command(config: str, launch: str) -> str:
 def starting_set(num_gpus: int, precision: str, paths: dict[str, object]) -> dict[str, str]:
     """Returns file name -> text of the config, the accelerate config and the schema for a machine.
 
-    A CPU gets the recipe from scratch, a GPU the one that starts from pretrained weights. Headers stay, with the
-    command of this set.
-
-    Args:
-        num_gpus: 0: it trains on the CPU.
-        precision: bf16, fp16 or no.
-        paths: settings of the config that name folders. Its profile lists, which belong to its measured score, go.
+    A CPU (no GPUs) gets the recipe from scratch, a GPU the one that starts from pretrained weights. Headers stay, with
+    the command of this set; the profile lists, which belong to the recipe's measured score, go. precision: bf16, fp16
+    or no. paths: settings of the config that name folders.
     """
     recipe = "exp.yaml" if num_gpus else "real_faces.yaml"
     several = "multi_gpu_fp16" if precision == "fp16" else "multi_gpu_bf16"

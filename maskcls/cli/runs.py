@@ -26,11 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Prints the table, or writes it.
-
-    Raises:
-        UserError: the folder is none of runs, no run has the score to sort by, or the file cannot be written.
-    """
+    """Prints the table, and writes it when asked to. Raises UserError as `summarize_runs` and `sorted_runs`."""
     from maskcls.reporting import runs
     from maskcls.tables import write_rows
 

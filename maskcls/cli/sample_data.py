@@ -19,11 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes the data and says what lies where and what to type next.
-
-    Raises:
-        UserError: see `write_sample_data`.
-    """
+    """Writes the data and says what lies where and what to type next. Raises UserError as `write_sample_data`."""
     from maskcls.paths import write_problem
     from maskcls.sample.write import write_sample_data
 
@@ -42,9 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
 def demo_command(directory: Path) -> str:
     """Returns the line that trains configs/demo.yaml on the data in `directory`, with the paths that are others."""
     config = shipped("configs/demo.yaml")
-    paths = {
-        key: Path(value) for key, value in read_values(config).items() if isinstance(value, str) and "demo/" in value
-    }
-    moved = {key: directory / path.relative_to("demo") for key, path in paths.items()}
+    paths = {key: value for key, value in read_values(config).items() if isinstance(value, str) and "demo/" in value}
+    moved = {key: directory / Path(path).relative_to("demo") for key, path in paths.items()}
     others = [f"{key}={path}" for key, path in moved.items() if path != full_path(paths[key])]
     return command("train", "--config", config, *others)

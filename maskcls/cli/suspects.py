@@ -33,9 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Writes the table and says what is in it and what to do with it.
 
-    Raises:
-        UserError: a run has no predictions, two runs validated the same photos or predict different things, N is less
-            than 1, or the table exists already or cannot be written.
+    Raises UserError when a run has no predictions, when the runs do not fit together, when N is less than 1, or when
+    the table exists already or cannot be written.
     """
     from maskcls.errors import UserError
     from maskcls.evaluation.consistency import contradictions, suspects
