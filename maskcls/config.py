@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from maskcls import labels, registry
+from maskcls import labels
 from maskcls.config_rules import contradictions
 from maskcls.errors import UserError, joined
-from maskcls.registry import Table
+from maskcls.registry import Signature, Table
 from maskcls.setting import (
     Arguments,
     CachePath,
@@ -31,10 +31,7 @@ from maskcls.yaml_file import YamlFile, write_yaml
 
 TABLES = {
     "dataset": Table(
-        "dataset",
-        "maskcls.data.dataset",
-        "DATASETS",
-        shared=registry.Arguments(("output", "mean", "std"), ("output",), is_open=False),
+        "dataset", "maskcls.data.dataset", "DATASETS", shared=Signature(("output", "mean", "std"), ("output",))
     ),
     "augmentation": Table("augmentation", "maskcls.data.augmentation", "AUGMENTATIONS"),
     "model": Table("model", "maskcls.modeling.model", "MODELS", supplied=("image_size", "id2label", "attention")),
@@ -324,7 +321,6 @@ def _table_problems(file: YamlFile) -> list[str]:
         name = file.values.get(key, Config.model_fields[key].default)
         arguments = file.values.get(f"{key}_args", {})
         if isinstance(name, str) and isinstance(arguments, dict):
-            for problem in table.problems(name, arguments):
-                place = problem.key if problem.key in file.places else key
-                problems.append(f"{file.place(place)}: {problem.text}")
+            for place, text in table.problems(name, arguments):
+                problems.append(f"{file.place(place if place in file.places else key)}: {text}")
     return problems

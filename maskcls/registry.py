@@ -26,21 +26,13 @@ Terms = Sequence[Mapping[str, Any]]  # rows of the same table with a factor each
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Signature:
     """What a builder takes by name, as its source says."""
 
     names: tuple[str, ...]  # keyword arguments that a YAML may give
     required: tuple[str, ...]  # those without a default
-    is_open: bool  # it has **arguments and judges them itself when it builds
+    is_open: bool = False  # it has **arguments and judges them itself when it builds
     terms: tuple[str, ...] = ()  # those that are Terms
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with a part that a YAML names."""
-
-    key: str  # that it stands under: "model" or "model_args"
-    text: str
 
 
 @dataclass(frozen=True)
@@ -59,21 +51,20 @@ class Table:
     variable: str
     torch_module: str | None = None
     supplied: tuple[str, ...] = ()
-    shared: Arguments = Arguments((), (), is_open=False)  # that all take from a YAML; they are no builder's own
+    shared: Signature = Signature((), ())  # what all take from a YAML; it is no builder's own
 
     def names(self) -> list[str]:
         """Returns every name of the table itself (torch's own names are not listed)."""
         return sorted(_table_rows(self.module, self.variable))
 
-    def problems(self, name: str, arguments: Mapping[str, Any]) -> list[Problem]:
-        """Returns what is wrong with building `name` with `arguments`, one for each mistake."""
+    def problems(self, name: str, arguments: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Returns (key, what is wrong with it) for each mistake in building `name` with `arguments`."""
         rows, classes = _table_rows(self.module, self.variable), _public_classes(self.torch_module)
         if name not in rows and name not in classes:
             near = did_you_mean(name, [*self.names(), *classes])
             others = f", and the classes of {self.torch_module}" if classes else ""
-            text = f"unknown {self.kind} {name!r}.{near} Known: {', '.join(self.names())}{others}"
-            return [Problem(self.kind, text)]
-        known = _arguments_of(self.module, rows[name]) if name in rows else _arguments_of(classes[name], name)
+            return [(self.kind, f"unknown {self.kind} {name!r}.{near} Known: {', '.join(self.names())}{others}")]
+        known = _signature_of(self.module, rows[name]) if name in rows else _signature_of(classes[name], name)
         offered = [argument for argument in (*self.shared.names, *known.names) if argument not in self.supplied]
         texts = []
         for argument in [] if known.is_open else arguments:
@@ -86,7 +77,7 @@ class Table:
         for argument in known.terms:
             if argument in arguments:
                 texts += self._problems_of_terms(f"{argument} of {name}", arguments[argument])
-        return [Problem(f"{self.kind}_args", text) for text in texts]
+        return [(f"{self.kind}_args", text) for text in texts]
 
     def builder(self, name: str) -> Callable[..., Any]:
         """Returns the builder itself; this imports its module. Raises UserError for an unknown name."""
@@ -95,7 +86,7 @@ class Table:
             return rows[name]
         if self.torch_module and name in _public_classes(self.torch_module):
             return getattr(importlib.import_module(self.torch_module), name)
-        raise UserError(self.problems(name, {})[0].text)
+        raise UserError(self.problems(name, {})[0][1])
 
     def _problems_of_terms(self, what: str, terms: Any) -> list[str]:
         form = f"{what} is a list of {{{self.kind}: name, factor: number, {self.kind}_args: {{...}}}}"
@@ -104,8 +95,7 @@ class Table:
         texts = []
         for term in terms:
             if self._is_term(term):
-                problems = self.problems(term[self.kind], term.get(f"{self.kind}_args") or {})
-                texts += [problem.text for problem in problems]
+                texts += [text for _, text in self.problems(term[self.kind], term.get(f"{self.kind}_args") or {})]
             else:
                 texts.append(f"{form}, not {term!r}")
         return texts
@@ -170,8 +160,8 @@ def _public_classes(module: str | None) -> dict[str, str]:
 
 
 @cache
-def _arguments_of(module: str, row: str) -> Arguments:
-    """Returns the arguments of a function, of a class, or of the object that a row makes, without importing anything.
+def _signature_of(module: str, row: str) -> Signature:
+    """Returns the signature of a function, of a class, or of the object that a row makes, without importing anything.
 
     Positional arguments of our builders are objects that training hands over; a class has self and one such first.
     """
@@ -179,24 +169,24 @@ def _arguments_of(module: str, row: str) -> Arguments:
     name = ast.unparse(made.func) if isinstance(made, ast.Call) else row
     found = next(node for node in _parsed(module).body if getattr(node, "name", None) == name)
     if isinstance(found, ast.FunctionDef):
-        return _arguments_in(found.args, num_supplied=len(found.args.args))
+        return _signature_in(found.args, num_supplied=len(found.args.args))
     assert isinstance(found, ast.ClassDef)
     methods = {node.name: node.args for node in found.body if isinstance(node, ast.FunctionDef)}
     if not isinstance(made, ast.Call):
-        return _arguments_in(methods["__init__"], num_supplied=2)
-    known = _arguments_in(methods["__call__"], num_supplied=1)
+        return _signature_in(methods["__init__"], num_supplied=2)
+    known = _signature_in(methods["__call__"], num_supplied=1)
     fields = tuple(ast.unparse(node.target) for node in found.body if isinstance(node, ast.AnnAssign))
     takes = {word.arg: ast.literal_eval(word.value) for word in made.keywords if word.arg == "takes"}
     others = takes.get("takes", fields) if known.is_open else ()
     return replace(known, names=(*known.names, *(others or ())), is_open=others is None)
 
 
-def _arguments_in(spec: ast.arguments, *, num_supplied: int) -> Arguments:
-    """Returns the arguments in a signature, but for the first ones, which are not given by name."""
+def _signature_in(spec: ast.arguments, *, num_supplied: int) -> Signature:
+    """Returns the signature without the first arguments, which are not given by name."""
     no_default = {a.arg for a in spec.args[: len(spec.args) - len(spec.defaults)]}
     no_default |= {a.arg for a, default in zip(spec.kwonlyargs, spec.kw_defaults, strict=True) if default is None}
     given = [*spec.args[num_supplied:], *spec.kwonlyargs]
-    return Arguments(
+    return Signature(
         names=tuple(a.arg for a in given),
         required=tuple(a.arg for a in given if a.arg in no_default),
         is_open=spec.kwarg is not None,

@@ -15,7 +15,7 @@ import torch
 from maskcls import registry
 from maskcls.config import TABLES
 from maskcls.errors import UserError
-from maskcls.registry import Arguments, Problem, Table
+from maskcls.registry import Signature, Table
 
 TORCH_TABLES = {key: table for key, table in TABLES.items() if table.torch_module}
 
@@ -26,7 +26,7 @@ NOT_FROM_YAML = [
 ]  # fmt: skip
 
 
-def of_signature(builder: Any) -> Arguments:
+def of_signature(builder: Any) -> Signature:
     """Returns what the imported builder takes: a class all but its first argument, others the keyword-only ones."""
     parameters = list(inspect.signature(builder).parameters.values())
     is_open = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -36,7 +36,7 @@ def of_signature(builder: Any) -> Arguments:
     if is_dataclass(builder) and is_open:  # a row that is an object
         others = builder.takes if hasattr(builder, "takes") else [field.name for field in fields(builder)]
         is_open = others is None
-    return Arguments(
+    return Signature(
         names=(*names, *(others or [])),
         required=tuple(p.name for p in named if p.default is p.empty),
         is_open=is_open,
@@ -50,7 +50,7 @@ def test_a_table_read_as_text_equals_the_imported_one(key: str) -> None:
     imported = getattr(import_module(table.module), table.variable)
     assert table.names() == sorted(imported)
     for name, builder in imported.items():
-        static = registry._arguments_of(table.module, registry._table_rows(table.module, table.variable)[name])
+        static = registry._signature_of(table.module, registry._table_rows(table.module, table.variable)[name])
         assert static == of_signature(builder)
         assert table.builder(name) is builder
         assert set(static.names) >= {argument for argument in table.supplied if argument in static.required}
@@ -70,7 +70,7 @@ def test_arguments_of_torchs_classes_are_those_of_their_signatures(key: str) -> 
     table = TORCH_TABLES[key]
     offered = registry._public_classes(table.torch_module)
     for name, where in offered.items():
-        static, signature = registry._arguments_of(where, name), of_signature(table.builder(name))
+        static, signature = registry._signature_of(where, name), of_signature(table.builder(name))
         assert static == signature, name
     assert len(offered) > 10
 
@@ -94,7 +94,7 @@ def test_an_unknown_name_is_refused_where_it_is_built_too(key: str) -> None:
 @pytest.mark.parametrize("name", NOT_FROM_YAML)
 def test_classes_that_a_yaml_cannot_fill_are_not_offered(name: str) -> None:
     refused = [table.problems(name, {}) for table in TORCH_TABLES.values()]
-    assert all(len(problems) == 1 and f"{name!r}" in problems[0].text for problems in refused)
+    assert all(len(problems) == 1 and f"{name!r}" in problems[0][1] for problems in refused)
 
 
 def test_torchs_own_names_build_torchs_own_classes() -> None:
@@ -106,27 +106,19 @@ def test_problems_name_the_argument_and_what_is_allowed() -> None:
     assert TABLES["optimizer"].problems("SGD", {"momentum": 0.9, "nesterov": True}) == []
     assert TABLES["scheduler"].problems("StepLR", {"step_size": 3}) == []
     assert TABLES["scheduler"].problems("StepLR", {"gama": 1}) == [
-        Problem(
-            "scheduler_args", "scheduler_args: StepLR takes no 'gama'. Did you mean 'gamma'? It takes: step_size, gamma"
-        ),
-        Problem("scheduler_args", "scheduler_args: StepLR needs 'step_size'"),
+        ("scheduler_args", "scheduler_args: StepLR takes no 'gama'. Did you mean 'gamma'? It takes: step_size, gamma"),
+        ("scheduler_args", "scheduler_args: StepLR needs 'step_size'"),
     ]
-    (unknown,) = TABLES["criterion"].problems("focl", {})
-    assert unknown.key == "criterion" and unknown.text.startswith("unknown criterion 'focl'. Did you mean 'focal'?")
+    ((key, text),) = TABLES["criterion"].problems("focl", {})
+    assert key == "criterion" and text.startswith("unknown criterion 'focl'. Did you mean 'focal'?")
 
 
 def test_what_training_supplies_cannot_be_given_and_need_not_be() -> None:
     assert TABLES["criterion"].problems("focal", {}) == []
-    assert (
-        TABLES["criterion"]
-        .problems("focal", {"num_per_class": [1]})[0]
-        .text.startswith("criterion_args: focal takes no 'num_per_class'. It takes: gamma, weight")
-    )
-    assert (
-        TABLES["optimizer"]
-        .problems("AdamW", {"weight_decay": 1})[0]
-        .text.startswith("optimizer_args: AdamW takes no 'weight_decay'.")
-    )
+    ((_, text),) = TABLES["criterion"].problems("focal", {"num_per_class": [1]})
+    assert text.startswith("criterion_args: focal takes no 'num_per_class'. It takes: gamma, weight")
+    ((_, text),) = TABLES["optimizer"].problems("AdamW", {"weight_decay": 1})
+    assert text.startswith("optimizer_args: AdamW takes no 'weight_decay'.")
 
 
 def test_a_builder_with_open_arguments_judges_them_itself() -> None:
