@@ -32,15 +32,13 @@ def shipped(name: str) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def command(script: str, *arguments: object) -> str:
-    """Returns the line that starts train or infer from where one works now, arguments quoted where they must be."""
-    is_there = Path().samefile(top_level())
-    return shlex.join([*(["python", f"{script}.py"] if is_there else ["maskcls", script]), *map(str, arguments)])
+def command(name: str, *arguments: object) -> str:
+    """Returns the line that starts a subcommand of maskcls: a script, train or infer, itself where one works beside it.
 
-
-def maskcls_command(subcommand: str, *arguments: object) -> str:
-    """Returns the line that starts a subcommand of maskcls, arguments quoted where they must be."""
-    return shlex.join(["maskcls", subcommand, *map(str, arguments)])
+    Arguments are quoted where they must be.
+    """
+    is_there = Path().samefile(top_level()) and Path(f"{name}.py").exists()
+    return shlex.join([*(["python", f"{name}.py"] if is_there else ["maskcls", name]), *map(str, arguments)])
 
 
 def full_path(text: str | Path) -> Path:
@@ -162,17 +160,14 @@ def locked(file: Path, *, waits: bool) -> Iterator[bool]:
     """
     from filelock import FileLock
 
-    lock, has_locks = FileLock(file), True
+    lock = FileLock(file)
     try:
         lock.acquire(blocking=waits)
-    except NotImplementedError:
-        has_locks = False
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise
-        has_locks = False
     try:
-        yield has_locks
+        yield lock.is_locked
     finally:
         lock.release()
 

@@ -108,9 +108,7 @@ def _in_words() -> Iterator[None]:
     """Turns whatever Pillow's decoders raise (OSError, SyntaxError, ValueError, struct.error, ...) into PhotoError."""
     try:
         yield
-    except PhotoError:
-        raise
-    except MemoryError:  # says nothing about the photo
+    except (PhotoError, MemoryError):  # the latter says nothing about the photo
         raise
     except Exception as error:
         raise PhotoError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None

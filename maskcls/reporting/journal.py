@@ -11,7 +11,7 @@ from maskcls.config import Config
 from maskcls.data.dataset import FaceData
 from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
-from maskcls.paths import maskcls_command
+from maskcls.paths import command
 from maskcls.reporting import charts, console, pictures
 from maskcls.reporting.dashboard import log_results
 from maskcls.reporting.drawing import drawn, pixels
@@ -99,7 +99,7 @@ class Journal:
             try:
                 report = write_report(run, language=self._language, findings=findings)
             except UserError as error:  # as when the disk is full: the run is finished all the same
-                notes.append(word("no_report", reason=error, command=maskcls_command("report", run.path)))
+                notes.append(word("no_report", reason=error, command=command("report", run.path)))
         log_results(self._tracking, run, findings, report=report)
         self._tracking.finish()
         best, seconds = self._progress.best, self._progress.seconds
