@@ -10,28 +10,17 @@ import hashlib
 import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import cast
 
 import numpy as np
 
+from maskcls.data import profiles
 from maskcls.data.loader import map_ahead
 from maskcls.data.photo import PhotoError, decoded, is_on_its_side, opened, orientation
-from maskcls.data.profiles import (
-    Profile,
-    cell_name,
-    folder_files,
-    ignored,
-    is_image,
-    parse_profile,
-    stem_problem,
-    unread_kinds,
-)
 from maskcls.errors import UserError, listed, reason_of
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, STEMS, class_of, classes_of_people
 from maskcls.paths import encoding_problem, folder_problem
@@ -96,20 +85,20 @@ def inspect_profiles(
     decode: decode every photo in full; otherwise JPEGs smaller. Either finds files that end too early. progress is
     called with 1 for every photo that was read. places: name -> where it is listed.
     """
-    findings = _in_both_lists(train, valid)
+    findings = list(_in_both_lists(train, valid))
     if problem := folder_problem(Path(data_dir)) or encoding_problem(str(data_dir)):
         return [Finding("error", "missing", f"data_dir {data_dir} {problem}"), *findings]
     files: list[tuple[str, str]] = []
     others: Counter[str] = Counter()
     for name in sorted({*train, *valid}):
         try:
-            entries = folder_files(Path(data_dir), name)
+            entries = profiles.folder_files(Path(data_dir), name)
         except UserError as error:
             where = f"{places[name]}: " if name in places else ""
             findings.append(Finding("error", "missing", f"{where}{error}", profile=name))
             continue
-        images, others_here = [entry for entry in entries if is_image(entry)], ignored(entries)
-        findings += _in_folder(name, images, unread_kinds(others_here), places.get(name))
+        images, others_here = [entry for entry in entries if profiles.is_image(entry)], profiles.ignored(entries)
+        findings += _in_folder(name, images, profiles.unread_kinds(others_here), places.get(name))
         files += [(name, image) for image in images]
         others += others_here
 
@@ -127,7 +116,7 @@ def inspect_profiles(
         findings += _in_photo(photo)
     findings += _duplicates(readable, lists)
     findings += _near_duplicates(readable, lists)
-    findings += _tiny_groups("train", train, photos) + _tiny_groups("valid", valid, photos)
+    findings += [*_tiny_groups("train", train, photos), *_tiny_groups("valid", valid, photos)]
     findings += _counted(readable, others)
     return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.kind, f.profile, f.file))
 
@@ -141,79 +130,63 @@ def save_findings(findings: Sequence[Finding], path: str | Path) -> None:
 # Lists and folders
 
 
-def _in_both_lists(train: Sequence[str], valid: Sequence[str]) -> list[Finding]:
-    findings = []
+def _in_both_lists(train: Sequence[str], valid: Sequence[str]) -> Iterator[Finding]:
     training, names_of_id = set(train), defaultdict(list)
     for name in sorted(training):
         names_of_id[name.partition("_")[0]].append(name)
     for name in sorted(set(valid)):
         if name in training:
-            findings.append(Finding("error", "leak", "in both the training and the validation list", profile=name))
+            yield Finding("error", "leak", "in both the training and the validation list", profile=name)
         others = [other for other in names_of_id[name.partition("_")[0]] if other != name]
         if others:
             text = f"validates, and the training list has this id as {listed(others)}: is that the same person?"
-            findings.append(Finding("warning", "same_id", text, profile=name))
-    return findings
+            yield Finding("warning", "same_id", text, profile=name)
 
 
-def _in_folder(name: str, images: list[str], unread: str, place: str | None) -> list[Finding]:
-    findings = []
+def _in_folder(name: str, images: list[str], unread: str, place: str | None) -> Iterator[Finding]:
+    found = partial(Finding, profile=name)
     try:
-        parse_profile(name)
+        profiles.parse_profile(name)
     except UserError as error:
-        findings.append(Finding("error", "name", f"{place}: {error}" if place else str(error), profile=name))
+        yield found("error", "name", f"{place}: {error}" if place else str(error))
     if unread:
         text = f"photos of a kind that cannot be read are left out: {unread}. Convert them to JPEG or PNG"
-        findings.append(Finding("warning", "unread_kind", text, profile=name))
+        yield found("warning", "unread_kind", text)
     if not images:
-        return [*findings, Finding("error", "empty", "the folder has no photos", profile=name)]
+        yield found("error", "empty", "the folder has no photos")
+        return
     stems = Counter(Path(image).stem for image in images)
     for image in images:
         stem = Path(image).stem
-        if problem := stem_problem(image):
-            findings.append(Finding("error", "stem", problem, profile=name, file=image))
+        if problem := profiles.stem_problem(image):
+            yield found("error", "stem", problem, file=image)
         elif stems[stem] > 1:
-            findings.append(
-                Finding(
-                    "error", "stem_duplicate", f"one of {stems[stem]} photos called {stem}", profile=name, file=image
-                )
-            )
+            yield found("error", "stem_duplicate", f"one of {stems[stem]} photos called {stem}", file=image)
     counts, states = Counter(STEMS[stem]["mask"] for stem in stems.elements() if stem in STEMS), HEAD_CLASSES["mask"]
     if counts != USUAL_COUNTS:
         has, usual = (", ".join(f"{c[mask]} {states[mask]}" for mask in USUAL_COUNTS) for c in (counts, USUAL_COUNTS))
-        findings.append(
-            Finding("warning", "stem_count", f"photos by mask state: {has}; usual are {usual}", profile=name)
-        )
-    return findings
+        yield found("warning", "stem_count", f"photos by mask state: {has}; usual are {usual}")
 
 
-def _tiny_groups(split: str, names: Sequence[str], photos: list[_Seen]) -> list[Finding]:
-    """Returns one finding: the gender x age cells of a split with few people, and such classes of the other cells."""
-    profiles = {profile.name: profile for profile in _parsed(set(names))}
+def _tiny_groups(split: str, names: Sequence[str], photos: list[_Seen]) -> Iterator[Finding]:
+    """Yields one finding: the gender x age cells of a split with few people, and such classes of the other cells."""
+    parsed = {name: profiles.parse_profile(name) for name in names if profiles.is_profile(name)}
     people: dict[int, set[str]] = defaultdict(set)  # of each class
     for photo in photos:
-        profile, of_photo = profiles.get(photo.profile), STEMS.get(Path(photo.file).stem)
+        profile, of_photo = parsed.get(photo.profile), STEMS.get(Path(photo.file).stem)
         if profile is not None and of_photo is not None:
             people[class_of({**of_photo, **profile.labels})].add(photo.profile)
     small = []
     for cell, codes in classes_of_people().items():
         num_people = len(set().union(*(people[code] for code in codes)))
         if num_people < MIN_PEOPLE:
-            small.append(f"{cell_name(cell)} has {num_people}")
+            small.append(f"{profiles.cell_name(cell)} has {num_people}")
         else:
             names_of = HEAD_CLASSES["class"]
             small += [f"{names_of[code]} has {len(people[code])}" for code in codes if len(people[code]) < MIN_PEOPLE]
-    if not small:
-        return []
     about = {"train": "training groups: hard to learn", "valid": "validation groups: their scores are uncertain"}[split]
-    text = f"fewer than {MIN_PEOPLE} people in {about}: {'; '.join(small)}"
-    return [Finding("warning", "tiny_group", text)]
-
-
-def _parsed(names: set[str]) -> Iterator[Profile]:
-    for name in names:
-        with suppress(UserError):  # _in_folder reports it
-            yield parse_profile(name)
+    if small:
+        yield Finding("warning", "tiny_group", f"fewer than {MIN_PEOPLE} people in {about}: {'; '.join(small)}")
 
 
 # Photos one by one
@@ -237,31 +210,27 @@ def _looked_at(data_dir: Path, profile_and_file: tuple[str, str], *, decode: boo
     except PhotoError as error:
         return replace(photo, problem=str(error))
     thumbnail = np.asarray(picture.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR))
-    extrema = cast(tuple[tuple[int, int], ...], picture.getextrema()) if np.ptp(thumbnail) == 0 else ()
-    is_one_colour = bool(extrema) and all(low == high for low, high in extrema)
+    is_one_colour = not np.ptp(thumbnail) and not np.ptp(np.asarray(picture), axis=(0, 1)).any()
     return replace(photo, thumbnail=thumbnail, is_one_colour=is_one_colour)
 
 
-def _in_photo(photo: _Seen) -> list[Finding]:
+def _in_photo(photo: _Seen) -> Iterator[Finding]:
     from PIL import Image
 
-    def found(severity: str, kind: str, text: str) -> Finding:
-        return Finding(severity, kind, text, profile=photo.profile, file=photo.file)
-
+    found = partial(Finding, profile=photo.profile, file=photo.file)
     if not photo.format:
-        return [found("error", "unreadable", f"cannot be read: {photo.problem}")]
-    findings = [found("error", "broken", f"cannot be decoded: {photo.problem}")] if photo.problem else []
+        yield found("error", "unreadable", f"cannot be read: {photo.problem}")
+        return
+    if photo.problem:
+        yield found("error", "broken", f"cannot be decoded: {photo.problem}")
     suffix = Path(photo.file).suffix.lower()
     # A JPEG of several pictures, as some phones write, is Pillow's MPO.
     if photo.format.replace("MPO", "JPEG") != Image.registered_extensions().get(suffix):
-        findings.append(found("note", "extension", f"a {photo.format} file, though it is called {suffix}"))
+        yield found("note", "extension", f"a {photo.format} file, though it is called {suffix}")
     if photo.is_one_colour:
-        findings.append(found("warning", "one_colour", "shows nothing: all its pixels have the same colour"))
+        yield found("warning", "one_colour", "shows nothing: all its pixels have the same colour")
     if photo.mode == "CMYK":
-        findings.append(
-            found("warning", "cmyk", "has the colours of a printer, CMYK: look whether they come out right")
-        )
-    return findings
+        yield found("warning", "cmyk", "has the colours of a printer, CMYK: look whether they come out right")
 
 
 def _counted(photos: list[_Seen], others: Counter[str]) -> list[Finding]:
@@ -290,12 +259,11 @@ def _counted(photos: list[_Seen], others: Counter[str]) -> list[Finding]:
 # Photos compared
 
 
-def _duplicates(photos: list[_Seen], lists: Mapping[str, set[str]]) -> list[Finding]:
-    """Returns one finding for every group of photos with the same bytes."""
+def _duplicates(photos: list[_Seen], lists: Mapping[str, set[str]]) -> Iterator[Finding]:
+    """Yields one finding for every group of photos with the same bytes."""
     groups = defaultdict(list)
     for photo in photos:
         groups[photo.digest].append(photo)
-    findings = []
     for group in groups.values():
         if len(group) == 1:
             continue
@@ -304,25 +272,21 @@ def _duplicates(photos: list[_Seen], lists: Mapping[str, set[str]]) -> list[Find
         photo = next((photo for photo in group if "valid" in lists[photo.profile]), group[0])
         others = [other.path for other in group if other is not photo]
         severity, kind = ("error", "leak") if is_leak else ("warning", "duplicate")
-        text = f"the same bytes as {listed(others)}" + (
-            ", in both the training and the validation list" if is_leak else ""
-        )
-        findings.append(Finding(severity, kind, text, profile=photo.profile, file=photo.file))
-    return findings
+        where = ", in both the training and the validation list" if is_leak else ""
+        text = f"the same bytes as {listed(others)}{where}"
+        yield Finding(severity, kind, text, profile=photo.profile, file=photo.file)
 
 
-def _near_duplicates(photos: list[_Seen], lists: Mapping[str, set[str]]) -> list[Finding]:
-    """Returns one finding for every photo that looks like an earlier one of another person, without equal bytes."""
+def _near_duplicates(photos: list[_Seen], lists: Mapping[str, set[str]]) -> Iterator[Finding]:
+    """Yields one finding for every photo that looks like an earlier one of another person, without equal bytes."""
     distinct = list({photo.digest: photo for photo in reversed(photos) if photo.thumbnail is not None}.values())[::-1]
     likest: dict[int, tuple[bool, int]] = {}
     for i, j in _alike(distinct):
         crosses = len(lists[distinct[i].profile] | lists[distinct[j].profile]) > 1
         likest[j] = max(likest.get(j, (False, -1)), (crosses, i))
-    findings = []
     for j, (crosses, i) in likest.items():
         text = f"looks the same as {distinct[i].path}" + (", training and validation" if crosses else "")
-        findings.append(Finding("warning", "near_duplicate", text, profile=distinct[j].profile, file=distinct[j].file))
-    return findings
+        yield Finding("warning", "near_duplicate", text, profile=distinct[j].profile, file=distinct[j].file)
 
 
 def _alike(photos: list[_Seen]) -> Iterator[tuple[int, int]]:
