@@ -29,6 +29,11 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval of a difference leaves out 0."""
+        return self.low > 0 or self.high < 0
+
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
@@ -60,12 +65,8 @@ class Resampled:
 
     def minus(self, other: Resampled) -> Resampled:
         """Returns the difference of two scores of the same draws."""
-        return Resampled(
-            value=self.value - other.value,
-            values=self.values - other.values,
-            left_out=self.left_out - other.left_out,
-            num_people=min(self.num_people, other.num_people),
-        )
+        value, values, left_out = self.value - other.value, self.values - other.values, self.left_out - other.left_out
+        return Resampled(value, values, left_out, min(self.num_people, other.num_people))
 
     def interval(self, *, lowest: float = 0.0, num_chosen_from: int = 1) -> Interval:
         """Returns the value with its 95 % interval; `lowest` is the smallest value that it could have, 1 the largest.
@@ -107,19 +108,17 @@ def resampled_scores(predictions: Predictions, draws: Draws, which: np.ndarray |
         members = counts[:, 1].any(1)
         weights = draws.weights if members.all() else draws.weights[:, members]  # most slices are of few people
         drawn = np.tensordot(weights, counts[members], 1).astype(np.float64)  # (R, 3, K)
+        sets = [np.moveaxis(sums, -2, 0) for sums in (total, drawn, total - counts)]
         for measure, function in METRICS.items():
             with np.errstate(invalid="ignore"):
-                whole, values, left_out = (
-                    function(*np.moveaxis(sums, -2, 0)) for sums in (total, drawn, total - counts)
-                )
-            if whole.ndim:
+                values = [function(*sums) for sums in sets]
+            if values[0].ndim:
                 if len(classes) < 2:
                     continue
-                whole, values, left_out = (
-                    _mean_over_classes(part[..., classes], np.isfinite(whole[classes]).sum())
-                    for part in (whole, values, left_out)
-                )
-            found[Score(head, measure)] = Resampled(float(whole), values, left_out, int(members.sum()))
+                num_present = np.isfinite(values[0][classes]).sum()
+                values = [_mean_over_classes(of_classes[..., classes], num_present) for of_classes in values]
+            whole, resampled, left_out = values
+            found[Score(head, measure)] = Resampled(float(whole), resampled, left_out, int(members.sum()))
     return found
 
 

@@ -26,11 +26,6 @@ class Difference:
     num_photos: int
 
     @property
-    def is_clear(self) -> bool:
-        """Whether the 95 % interval leaves out 0."""
-        return not self.interval.low <= 0 <= self.interval.high
-
-    @property
     def sureness(self) -> float:
         """The share of resamples that lie on the side of the difference seen."""
         return self.probability_better if self.interval.value > 0 else 1 - self.probability_better
@@ -39,11 +34,7 @@ class Difference:
 def on_common_photos(tables: Sequence[Predictions]) -> list[Predictions]:
     """Returns of each table the photos that all tables speak about, which may be none, in one order."""
     common = reduce(np.intersect1d, (table.keys for table in tables))
-    orders = [np.argsort(table.keys) for table in tables]
-    return [
-        table.rows(order[np.searchsorted(table.keys, common, sorter=order)])
-        for table, order in zip(tables, orders, strict=True)
-    ]
+    return [table.rows(np.intersect1d(common, table.keys, return_indices=True)[2]) for table in tables]
 
 
 def paired_difference(a: Findings, b: Findings, score: Score) -> Difference:
@@ -54,10 +45,8 @@ def paired_difference(a: Findings, b: Findings, score: Score) -> Difference:
     """
     here, there = a.predictions, b.predictions
     assert a.draws is b.draws and np.array_equal(here.keys, there.keys)
-    if num_different := int((here.labels != there.labels).any(1).sum()):
-        raise UserError(
-            f"the runs give {num_different} of the {len(here)} photos different labels: compare on one truth"
-        )
+    if num_others := int((here.labels != there.labels).any(1).sum()):
+        raise UserError(f"the runs give {num_others} of the {len(here)} photos different labels: compare on one truth")
     found = b.resampled[score].minus(a.resampled[score])
     better = np.mean(found.values > TIE) + np.mean(np.abs(found.values) <= TIE) / 2
     return Difference(found.interval(lowest=-1), float(better), found.num_people, len(here))
@@ -72,7 +61,7 @@ def verdicts(differences: Sequence[Difference]) -> list[str]:
     chances = [2 * min(d.probability_better, 1 - d.probability_better) for d in differences]
     words = []
     for difference, chance in zip(differences, holm(chances), strict=True):
-        is_real = difference.is_clear and chance < 0.05
+        is_real = difference.interval.is_clear and chance < 0.05
         words.append("not distinguishable" if not is_real else "better" if difference.interval.value > 0 else "worse")
     return words
 
@@ -91,18 +80,15 @@ def joined_people(parts: Sequence[Predictions]) -> Predictions:
 
     Raises UserError when the tables speak about different heads, or two of them about the same photo.
     """
-    heads = [set(part.probabilities) for part in parts]
+    heads = [sorted(part.probabilities) for part in parts]
     if any(other != heads[0] for other in heads):
-        raise UserError(
-            f"the runs predict different things: {' and '.join(', '.join(sorted(names)) for names in heads)}"
-        )
+        raise UserError(f"the runs predict different things: {' and '.join(map(', '.join, heads))}")
     keys = np.concatenate([part.keys for part in parts])
     if len(np.unique(keys)) < len(keys):
         raise UserError("the runs validated some of the same photos; to join runs, each must have its own people")
     facts = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FACTS}
-    probabilities = {
-        head: np.concatenate([part.probabilities[head] for part in parts]) for head in parts[0].probabilities
-    }
+    tables = [part.probabilities for part in parts]
+    probabilities = {head: np.concatenate([table[head] for table in tables]) for head in tables[0]}
     return Predictions(**facts, probabilities=probabilities)
 
 

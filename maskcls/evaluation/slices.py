@@ -52,11 +52,6 @@ class Gap:
     lower: str
     difference: Interval  # higher - lower; in 95 % of cases all pairs of the group hold their truths together
 
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.difference.low > 0
-
 
 def slices(predictions: Predictions, draws: Draws) -> list[Slice]:
     """Returns the scores by each attribute, race and year around the age boundaries, in this order.
@@ -88,25 +83,19 @@ def gaps(slices: Sequence[Slice]) -> list[Gap]:
         for score in parts[0].resampled if len(parts) > 1 else ():
             if score.measure == "acc":
                 candidates = _candidates(parts, score)
-                found.append(max(candidates, key=lambda gap: (gap.is_clear, gap.difference.value)))
+                found.append(max(candidates, key=lambda gap: (gap.difference.is_clear, gap.difference.value)))
     return found
 
 
 def _candidates(parts: Sequence[Slice], score: Score) -> list[Gap]:
     """Returns the gap of every two parts."""
     pairs = list(combinations(sorted(parts, key=lambda part: -part.resampled[score].value), 2))
-    return [
-        Gap(
-            group=higher.group,
-            score=score,
-            higher=higher.value,
-            lower=lower.value,
-            difference=higher.resampled[score]
-            .minus(lower.resampled[score])
-            .interval(lowest=-1, num_chosen_from=len(pairs)),
-        )
-        for higher, lower in pairs
-    ]
+    found = []
+    for high, low in pairs:
+        difference = high.resampled[score].minus(low.resampled[score])
+        interval = difference.interval(lowest=-1, num_chosen_from=len(pairs))
+        found.append(Gap(group=high.group, score=score, higher=high.value, lower=low.value, difference=interval))
+    return found
 
 
 def _parts(predictions: Predictions) -> Iterator[tuple[str, str, np.ndarray]]:

@@ -202,7 +202,7 @@ def _slices(findings: Findings) -> dict[str, Any]:
         intervals = [vars(part.scores[score]).values() if score in part.scores else [None] * 3 for score in names]
         rows.append([part.group, part.value, part.num_photos, part.num_people, *chain(*intervals)])
     differences = [
-        [gap.group, names[gap.score], gap.higher, gap.lower, *vars(gap.difference).values(), gap.is_clear]
+        [gap.group, names[gap.score], gap.higher, gap.lower, *vars(gap.difference).values(), gap.difference.is_clear]
         for gap in findings.gaps
     ]
     return {

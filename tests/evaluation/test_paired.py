@@ -58,7 +58,7 @@ def test_a_clearly_better_run_is_called_better_and_photos_may_come_in_another_or
         found = difference(worse, shuffled, score)
         values = [Findings(table).scores[score].value for table in (worse, better)]
         assert found.interval.value == pytest.approx(values[1] - values[0], abs=1e-12)
-        assert found.is_clear and found.interval.low > 0
+        assert found.interval.is_clear and found.interval.low > 0
         assert found.probability_better == found.sureness > 0.97
         assert (found.num_people, found.num_photos) == (100, 700)
     back = difference(shuffled, worse)
@@ -79,7 +79,7 @@ def test_pairing_people_makes_the_interval_of_alike_runs_narrow() -> None:
 def test_a_run_is_not_distinguishable_from_itself_and_two_alike_are_not() -> None:
     a = made.predictions(100)
     same = difference(a, a)
-    assert (same.interval.value, same.probability_better, same.is_clear) == (0, 0.5, False)
+    assert (same.interval.value, same.probability_better, same.interval.is_clear) == (0, 0.5, False)
     generator = np.random.default_rng(0)
     answers = {}
     for number in range(2):  # two runs with the same rate of mistakes at different photos
@@ -88,7 +88,7 @@ def test_a_run_is_not_distinguishable_from_itself_and_two_alike_are_not() -> Non
             a, probabilities={"gender": np.eye(2, dtype=np.float32)[a.labels[:, 1] ^ wrong]}
         )
     found = difference(answers[0], answers[1], Score("gender", "acc"))
-    assert not found.is_clear and 0.03 < found.probability_better < 0.97
+    assert not found.interval.is_clear and 0.03 < found.probability_better < 0.97
 
 
 def test_a_run_of_one_head_is_compared_with_that_head_of_another() -> None:

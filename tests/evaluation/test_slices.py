@@ -116,14 +116,14 @@ def test_a_planted_unfairness_is_a_clear_gap_between_the_right_groups() -> None:
         race: np.mean((table.predicted("age") == table.truth("age"))[table.races == race]) for race in set(table.races)
     }
     best = max(accuracy, key=lambda race: accuracy[race])
-    assert (gap.higher, gap.lower, gap.is_clear) == (best, "Black", True)
+    assert (gap.higher, gap.lower, gap.difference.is_clear) == (best, "Black", True)
     assert gap.difference.value == pytest.approx(accuracy[best] - accuracy["Black"], rel=0, abs=1e-12)
     assert 0 < gap.difference.low < 0.3 < gap.difference.high
     high, low = (resampled_scores(table, findings.draws, table.races == race)[gap.score] for race in (best, "Black"))
     assert gap.difference == high.minus(low).interval(lowest=-1, num_chosen_from=3)  # three pairs of races
-    assert not find(found, "race", "gender").is_clear
-    assert not find(found, "gender", "age").is_clear
-    assert find(found, "mask", "mask").is_clear  # drawn mistakes never hit a worn mask
+    assert not find(found, "race", "gender").difference.is_clear
+    assert not find(found, "gender", "age").difference.is_clear
+    assert find(found, "mask", "mask").difference.is_clear  # drawn mistakes never hit a worn mask
     assert [gap.group for gap in found[::4]] == ["mask", "gender", "age", "race"] and len(found) == 16
 
 
@@ -134,7 +134,7 @@ def test_noise_is_seldom_called_a_gap() -> None:
         table = predictions(150, seed=seed, races=("Asian", "Black", "White"))
         table = dataclasses.replace(table, probabilities={"age": table.probabilities["age"]})
         found.append(find(quick(table, 400, seed).gaps, "race", "age"))
-    assert sum(gap.is_clear for gap in found) <= 8  # 5 % of 60 are 3; more than 8 come in 1 of 200 cases
+    assert sum(gap.difference.is_clear for gap in found) <= 8  # 5 % of 60 are 3; more than 8 come in 1 of 200 cases
     assert all(gap.difference.value >= 0 for gap in found)
 
 
@@ -151,7 +151,7 @@ def test_a_sure_small_gap_goes_before_a_large_unsure_one() -> None:
     }
     assert accuracy["Black"] < accuracy["White"] < accuracy["Asian"]
     gap = find(Findings(table).gaps, "race", "age")
-    assert (gap.higher, gap.lower, gap.is_clear) == ("Asian", "White", True)
+    assert (gap.higher, gap.lower, gap.difference.is_clear) == ("Asian", "White", True)
 
 
 def test_groups_of_few_people_are_not_compared() -> None:

@@ -261,7 +261,7 @@ def test_gaps_between_large_groups_are_in_their_table(logged: Logged) -> None:
     assert len(expected) > 4
     assert [tuple(row) for row in table.data] == [
         (gap.group, gap.score.name("class"), gap.higher, gap.lower, gap.difference.value, gap.difference.low, gap.difference.high,
-         gap.is_clear)
+         gap.difference.is_clear)
         for gap in expected
     ]  # fmt: skip
 

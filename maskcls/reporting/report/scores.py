@@ -45,7 +45,7 @@ def _says_comparison(material: Material) -> Iterator[str]:
     if material.against is not None:
         score, found = next(iter(material.differences.items()))
         value = found.interval.value
-        key = "says_alike" if not found.is_clear else "says_better" if value > 0 else "says_worse"
+        key = "says_alike" if not found.interval.is_clear else "says_better" if value > 0 else "says_worse"
         difference = f"{value:+.3f}".replace("-", "−") if key == "says_alike" else f"{abs(value):.3f}"
         title = material.score_title(score)
         yield material.word(key, other=material.against.path.name, score=title, difference=difference)
@@ -93,7 +93,7 @@ def _says_confidence(material: Material) -> Iterator[str]:
 
 def _says_gaps(material: Material) -> Iterator[str]:
     found, scores = material.findings.gaps, _accuracies(material)
-    clear = [gap for gap in found if gap.is_clear and gap.group not in OF_PHOTO and gap.score in scores]
+    clear = [gap for gap in found if gap.difference.is_clear and gap.group not in OF_PHOTO and gap.score in scores]
     if clear:
         gap = max(clear, key=lambda gap: gap.difference.value)
         yield material.word(
@@ -176,7 +176,7 @@ def groups(material: Material) -> dict[str, Any]:
         "slices": findings.slices,
         "scores": names,
         "first": first,
-        "gaps": sorted(findings.gaps, key=lambda gap: (not gap.is_clear, -gap.difference.value)),
+        "gaps": sorted(findings.gaps, key=lambda gap: (not gap.difference.is_clear, -gap.difference.value)),
         "charts": {"groups": charts.dots(data, overall, material.word, measure=names[first])},
     }
 
