@@ -15,10 +15,8 @@ TEMPERATURES = (0.05, 20.0)  # the range that is searched; an end means that no 
 
 @dataclass(frozen=True)
 class Bin:
-    """The photos whose answer got a probability above `low`, up to `high`."""
+    """The photos whose answers got a probability in one of NUM_BINS equal parts of 0..1."""
 
-    low: float
-    high: float
     num_photos: int
     confidence: float  # mean probability of the answers
     accuracy: float  # share of right answers
@@ -78,22 +76,13 @@ def with_temperature(log_probabilities: np.ndarray, temperature: float) -> np.nd
 
 
 def reliability(probabilities: np.ndarray, truth: np.ndarray) -> list[Bin]:
-    """Returns the bins (NUM_BINS of equal width, those that hold photos) of probabilities (N, K), truth (N,)."""
+    """Returns the bins that hold photos, of probabilities (N, K) and truth (N,)."""
     confidence = probabilities.max(1)
     is_right = likeliest(probabilities) == truth
     edges = np.linspace(0, 1, NUM_BINS + 1)
     numbers = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, NUM_BINS - 1)
-    return [
-        Bin(
-            low=float(edges[number]),
-            high=float(edges[number + 1]),
-            num_photos=int(inside.sum()),
-            confidence=float(confidence[inside].mean()),
-            accuracy=float(is_right[inside].mean()),
-        )
-        for number in range(NUM_BINS)
-        if (inside := numbers == number).any()
-    ]
+    members = [numbers == number for number in np.unique(numbers)]
+    return [Bin(int(of.sum()), float(confidence[of].mean()), float(is_right[of].mean())) for of in members]
 
 
 def expected_error(bins: list[Bin]) -> float:

@@ -101,7 +101,8 @@ def _person_suspects(predictions: Predictions, head: str) -> list[Suspect]:
         ages = predictions.ages[first]
         years = np.where(other > labels, _FIRST_YEARS[other] - ages, ages - _FIRST_YEARS[other + 1] + 1)
         suspicion = suspicion * np.minimum(years / SURE_YEARS, 1)
-        notes = [f"; labelled {age}, {near} from it" for age, near in zip(ages, map(_in_years, years), strict=True)]
+        near = [f"{number} year{'s' if number != 1 else ''}" for number in years]
+        notes = [f"; labelled {age}, {years} from it" for age, years in zip(ages, near, strict=True)]
     answers = [HEAD_CLASSES[head][to] for to in other]
     counts = [f"{speak} of {number} photos say " for speak, number in zip(votes, num_photos, strict=True)]
     reasons = ["".join(parts) for parts in zip(counts, answers, notes, strict=True)]
@@ -119,11 +120,8 @@ def _photo_suspects(predictions: Predictions, head: str) -> list[Suspect]:
     for one, two, gain in _swaps(predictions.people, labels, logs):
         suspicion[[one, two]], num_photos[[one, two]] = 1 / (1 + np.exp(-gain / 2)), 2
         other[[one, two]] = labels[[two, one]]
-        for row, sibling in ((one, two), (two, one)):
-            reasons[row] = (
-                f"swapped with {stems[sibling]}: exchanged, the two labels explain the predictions "
-                f"{np.exp(gain):,.0f} times better"
-            )
+        odds = f"exchanged, the two labels explain the predictions {np.exp(gain):,.0f} times better"
+        reasons[one], reasons[two] = (f"swapped with {stems[sibling]}: {odds}" for sibling in (two, one))
     return _suspects(head, labels, other, predictions.people, stems, suspicion, num_photos, reasons)
 
 
@@ -184,7 +182,3 @@ def _best_other(logs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
     relative /= relative.sum(1, keepdims=True)
     relative[rows, labels] = -1
     return relative.argmax(1), relative.max(1)
-
-
-def _in_years(years: int) -> str:
-    return f"{years} year" if years == 1 else f"{years} years"

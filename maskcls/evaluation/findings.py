@@ -20,13 +20,8 @@ class Findings:
     """What follows from one table of predictions: each thing is computed when it is first asked for, and once."""
 
     def __init__(self, predictions: Predictions, draws: Draws | None = None) -> None:
-        """Takes the table, and draws of its people that others share; without them it makes its own."""
-        self.predictions, self._draws = predictions, draws
-
-    @cached_property
-    def draws(self) -> Draws:
-        """The resamples behind every interval but those of shares of people."""
-        return self._draws or Draws.of(self.predictions.people)
+        """Takes the table, and the resamples behind its intervals where others share them."""
+        self.predictions, self.draws = predictions, draws or Draws.of(predictions.people)
 
     @cached_property
     def resampled(self) -> dict[Score, Resampled]:

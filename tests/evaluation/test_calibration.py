@@ -44,9 +44,9 @@ def test_bins_and_error_equal_plain_loops() -> None:
             if photos:
                 confidence = float(np.mean([probabilities[row].max() for row in photos]))
                 accuracy = float(np.mean([probabilities[row].argmax() == truth[row] for row in photos]))
-                bins.append((low, high, len(photos), confidence, accuracy))
+                bins.append((len(photos), confidence, accuracy))
                 error += len(photos) / 497 * abs(accuracy - confidence)
-        found = [(b.low, b.high, b.num_photos, b.confidence, b.accuracy) for b in calibration.bins]
+        found = [(b.num_photos, b.confidence, b.accuracy) for b in calibration.bins]
         assert len(found) == len(bins) > 5
         np.testing.assert_allclose(found, bins, rtol=1e-6)
         assert calibration.ece == pytest.approx(error, rel=1e-6)
@@ -60,13 +60,14 @@ def test_a_hand_worked_error() -> None:
 
 
 def test_a_sure_answer_lies_in_the_last_bin() -> None:
-    assert reliability(np.array([[0.0, 1.0]]), np.array([1])) == [Bin(14 / 15, 1.0, 1, 1.0, 1.0)]
+    probabilities = np.array([[1 / 32, 31 / 32], [0.0, 1.0]])
+    assert reliability(probabilities, np.array([1, 1])) == [Bin(2, 63 / 64, 1.0)]
 
 
 def test_a_probability_at_an_edge_belongs_to_the_bin_below_it() -> None:
     edge = np.linspace(0, 1, NUM_BINS + 1)[10]
-    (group,) = reliability(np.array([[edge, 1 - edge]]), np.array([0]))
-    assert group.high == edge
+    probabilities = np.array([[value, 1 - value] for value in (edge - 0.01, edge, edge + 0.01)])
+    assert [group.num_photos for group in reliability(probabilities, np.array([0, 0, 0]))] == [2, 1]
 
 
 def torchs_temperature(log_probabilities: np.ndarray, truth: np.ndarray) -> float:
