@@ -117,26 +117,10 @@ class Journal:
 class NoJournal:
     """The journal of every process but the main one."""
 
-    def __enter__(self) -> None:
-        pass
+    def started(self, *_: object, **__: object) -> None:
+        """Does nothing, as all of it does nothing."""
 
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def started(self) -> None:
-        """Shows nothing."""
-
-    def update(self, values: Mapping[str, float]) -> None:
-        """Counts nothing."""
-
-    def epoch(self, scores: Mapping[str, float], matrices: Mapping[str, np.ndarray], *, is_best: bool) -> None:
-        """Logs nothing."""
-
-    def stopped_early(self) -> None:
-        """Says nothing."""
-
-    def finished(self, findings: Findings) -> None:
-        """Writes nothing."""
+    __enter__ = __exit__ = update = epoch = stopped_early = finished = started
 
 
 def state_to_resume(launch: Launch, run: RunFolder, word: Words) -> State | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,15 +51,7 @@ def open_data(config: Config, launch: Launch) -> FaceData:
 
 def read_data(config: Config) -> FaceData:
     """Returns the photos of the two splits. Raises UserError when lists, folders or labels are wrong."""
-    source = ProfileSource(
-        data_dir=config.data_dir,
-        train_profile=config.train_profile,
-        valid_profile=config.valid_profile,
-        num_folds=config.num_folds,
-        fold=config.fold,
-        seed=config.seed,
-        label_fixes=config.label_fixes,
-    )
+    source = ProfileSource(**{field.name: getattr(config, field.name) for field in fields(ProfileSource)})
     table = TABLES["dataset"]
     own = {name: value for name, value in config.dataset_args.items() if name not in table.shared.names}
     return table.builder(config.dataset)(source, **own)

@@ -43,16 +43,11 @@ class Learner:
         scheduler: not prepared, a prepared one steps once per process. ema_decay: of the moving average, if any.
         """
         self.accelerator, self.network, self.model, self.losses = accelerator, network, model, losses
-        self.optimizer, self.scheduler = optimizer, scheduler
+        self.optimizer, self.scheduler, self.steps_on_score = optimizer, scheduler, steps_on_score(scheduler)
         self.average = WeightAverage(model, ema_decay) if ema_decay else None
         self.interval = LogInterval(accelerator.device, headline(losses.output))
         self.num_updates = 0  # optimizer updates since the start of the run, skipped ones among them
         self.num_skipped = 0  # updates of this epoch that were skipped because they were not finite
-
-    @property
-    def steps_on_score(self) -> bool:
-        """Whether the schedule waits for a validation."""
-        return steps_on_score(self.scheduler)
 
     def averaged(self) -> AbstractContextManager[None]:
         """Puts the moving average, if there is one, into the model for as long as the context lasts."""

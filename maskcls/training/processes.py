@@ -10,16 +10,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from maskcls import machine
 from maskcls.errors import Fault, UserError, joined, listed
-from maskcls.machine import (
-    is_accelerator,
-    is_quick_in,
-    keep_freed_memory,
-    num_accelerators,
-    num_cores,
-    process_number,
-    use_quick_kernels,
-)
+from maskcls.machine import process_number
 from maskcls.paths import shipped
 
 Result = TypeVar("Result")
@@ -48,23 +41,23 @@ class Launch:
 
         precision: where accelerate launch has not said which, and the machine computes in it.
         """
-        keep_freed_memory()
+        machine.keep_freed_memory()
         import torch
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs
         from torch import distributed
 
-        num_devices = num_accelerators()
+        num_devices = machine.num_accelerators()
         _check_devices(num_devices)
         # Without cpu=True each of several processes on a CPU would believe that it is alone.
-        is_free = "ACCELERATE_MIXED_PRECISION" not in os.environ and is_quick_in(precision)
+        is_free = "ACCELERATE_MIXED_PRECISION" not in os.environ and machine.is_quick_in(precision)
         self.accelerator = Accelerator(
             cpu=num_devices == 0,
             mixed_precision=precision if is_free else None,
             gradient_accumulation_steps=1,
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # not a copy of the gradient
         )
-        use_quick_kernels(self.accelerator.device)
+        machine.use_quick_kernels(self.accelerator.device)
         self.is_main, self.num_processes = self.accelerator.is_main_process, self.accelerator.num_processes
         if self.num_processes != (started := process_number("WORLD_SIZE", default=1)):
             raise UserError(
@@ -74,13 +67,13 @@ class Launch:
         # Through the processors, whatever connects the GPUs: what is decided here makes no GPU wait, and decoding may
         # take longer than the time-out after which NCCL takes a process for lost.
         self._group = distributed.new_group(backend="gloo", timeout=A_WAIT) if self.num_processes > 1 else None
-        if not is_accelerator(self.accelerator.device) and "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(max(num_cores() // process_number("LOCAL_WORLD_SIZE", default=1), 1))
+        if not machine.is_accelerator(self.accelerator.device) and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(machine.num_cores() // process_number("LOCAL_WORLD_SIZE", default=1), 1))
 
-    def say(self, text: str, end: str = "\n") -> None:
+    def say(self, text: str) -> None:
         """Prints on the main process: once in a launch, whatever the number of machines."""
         if self.is_main:
-            print(text, end=end, flush=True)
+            print(text, flush=True)
 
     def on_main(self, work: Callable[[], Result]) -> Result:
         """Returns work()'s result on every process; only the main process does the work.

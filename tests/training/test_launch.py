@@ -165,7 +165,7 @@ def test_what_accelerate_launch_says_of_precision_stands_above_what_a_run_record
     monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
     if said:
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", said)
-    monkeypatch.setattr("maskcls.training.processes.is_quick_in", lambda precision: precision in ("no", machine_has))
+    monkeypatch.setattr("maskcls.machine.is_quick_in", lambda precision: precision in ("no", machine_has))
     AcceleratorState._reset_state(reset_partial_state=True)
     try:
         assert Launch(precision=recorded).accelerator.mixed_precision == used
