@@ -67,7 +67,7 @@ def test_decoding_tells_in_a_file_how_far_it_is(
     )
     photos, _ = find_photos(sample / "images", profile_folders(sample / "images")[:1])
     table = build_table(photos, sample / "images")
-    PixelCache(table, Preprocessing((16, 16)), tmp_path).look_through(num_threads=0, show=True)
+    PixelCache(table, Preprocessing((16, 16)), tmp_path).look_through(num_threads=0)
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [f"decoding  photo {number}/7" for number in range(1, 8)]
     assert printed.err == ""

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from maskcls.data.augmentation import Augmentation
@@ -24,7 +25,7 @@ DRAWS = (
 )  # fmt: skip
 
 
-def keyed_uniform(photos: torch.Tensor, num_draws: int, *, seed: int, epoch: int) -> torch.Tensor:
+def keyed_uniform(photos: Tensor, num_draws: int, *, seed: int, epoch: int) -> Tensor:
     """Returns (B, num_draws) float32 in [0, 1), a pure function of (seed, epoch, photo, draw) on any device.
 
     photos: (B,) int64. Source: the finalizer of SplitMix64 (Steele, Lea and Flood, 2014), applied once per key.
@@ -35,7 +36,7 @@ def keyed_uniform(photos: torch.Tensor, num_draws: int, *, seed: int, epoch: int
     return ((keys >> 40) & 0xFFFFFF).float() / 2**24  # 24 bits: what float32 holds
 
 
-def _mixed(x: torch.Tensor) -> torch.Tensor:
+def _mixed(x: Tensor) -> Tensor:
     """SplitMix64's step on int64, whose products wrap around; `& mask` makes the shifts logical."""
     x = x + -0x61C8864680B583EB  # the golden ratio, 0x9E3779B97F4A7C15
     x = (x ^ ((x >> 30) & (2**34 - 1))) * -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
@@ -60,28 +61,22 @@ class Augmenter:
         self.augmentation, self.preprocessing, self.seed, self.device = augmentation, preprocessing, seed, device
         # Constants are made once: to make one on a GPU waits for the GPU.
         self._constants = constants_on(preprocessing, device)
-        self._luma = torch.tensor([0.299, 0.587, 0.114], device=device)
-        self._to_yiq = torch.tensor(
-            [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]], device=device
-        )
-        self._from_yiq = torch.linalg.inv(self._to_yiq)
+        to_yiq = [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
+        self._to_yiq = torch.tensor(to_yiq, device=device)
+        self._from_yiq, self._luma = torch.linalg.inv(self._to_yiq), self._to_yiq[0]
 
-    def augmented(self, pixels: torch.Tensor, photos: torch.Tensor, *, epoch: int) -> torch.Tensor:
+    def augmented(self, pixels: Tensor, photos: Tensor, *, epoch: int) -> Tensor:
         """Returns (B, 3, H, W) float32, augmented and normalised, of stored pixels; photos (B,) key the draws."""
         strength = self.augmentation
         if strength == Augmentation():
             return self.preprocessing.seen(pixels)
         draws = keyed_uniform(photos, len(DRAWS), seed=self.seed, epoch=epoch)
         draw = dict(zip(DRAWS, draws.unbind(1), strict=True))
-        if (
-            strength.rotation
-            or strength.zoom
-            or strength.stretch
-            or (strength.min_area < 1 and is_accelerator(pixels.device))
-        ):
+        is_part, is_turned = strength.min_area < 1, strength.rotation or strength.zoom or strength.stretch
+        if is_turned or (is_part and is_accelerator(pixels.device)):
             x = self._coloured(self._turned(pixels.permute(0, 3, 1, 2), draw), draw)
         else:
-            x = (self._resized_parts if strength.min_area < 1 else self._cut)(pixels, draw)
+            x = (self._resized_parts if is_part else self._cut)(pixels, draw)
             x = _mirrored(x, draw["flip"] < strength.flip)
             if strength.contrast or strength.saturation or strength.hue:
                 x = self._coloured(x.permute(0, 3, 1, 2), draw)
@@ -90,7 +85,7 @@ class Augmenter:
         x = _blurred(x, draw["blur"] * strength.blur) if strength.blur else x
         return self._erased(x, draw) if strength.erase else x
 
-    def _cut(self, pixels: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _cut(self, pixels: Tensor, draw: dict[str, Tensor]) -> Tensor:
         """Returns (B, H, W, 3) uint8: windows of the stored pixels."""
         height, width = self.preprocessing.image_size
         spare_top, spare_left = pixels.shape[1] - height, pixels.shape[2] - width
@@ -106,7 +101,7 @@ class Augmenter:
             windows[i] = pixels[i, top : top + height, left : left + width]
         return windows
 
-    def _part(self, stored_size: Sequence[int], draw: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    def _part(self, stored_size: Sequence[int], draw: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Returns top, left, height, width, (B,) float32 each, in stored pixels: RandomResizedCrop's part.
 
         Source: Szegedy et al., arXiv:1409.4842, as in torchvision, but clamped to the photo instead of drawn again.
@@ -119,18 +114,17 @@ class Augmenter:
         width = (area * ratio).sqrt().clamp(max=stored_width)
         return draw["top"] * (stored_height - height), draw["left"] * (stored_width - width), height, width
 
-    def _resized_parts(self, pixels: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _resized_parts(self, pixels: Tensor, draw: dict[str, Tensor]) -> Tensor:
         """Returns (B, H, W, 3) uint8: a random part of each photo, resized antialiased; for CPUs."""
         parts = torch.stack(self._part(pixels.shape[1:3], draw), 1).round().int().tolist()
         resized = pixels.new_empty(len(pixels), *self.preprocessing.image_size, 3)
         for i, (top, left, height, width) in enumerate(parts):
             part = pixels[i : i + 1, top : top + max(height, 1), left : left + max(width, 1)].permute(0, 3, 1, 2)
-            resized[i] = interpolate(part, self.preprocessing.image_size, mode="bilinear", antialias=True)[0].permute(
-                1, 2, 0
-            )
+            part = interpolate(part, self.preprocessing.image_size, mode="bilinear", antialias=True)
+            resized[i] = part[0].permute(1, 2, 0)
         return resized
 
-    def _turned(self, x: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _turned(self, x: Tensor, draw: dict[str, Tensor]) -> Tensor:
         """Returns (B, 3, H, W) float32, 0..255: cut, flip, rotation, zoom and stretch in one sampling step."""
         strength = self.augmentation
         stored_height, stored_width = x.shape[2:]
@@ -156,7 +150,7 @@ class Augmenter:
         grid = affine_grid(theta, [len(x), 3, height, width], align_corners=False)
         return grid_sample(x.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
-    def _coloured(self, x: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _coloured(self, x: Tensor, draw: dict[str, Tensor]) -> Tensor:
         """Returns x with its colours changed and normalised, float32.
 
         All four changes and the normalisation are one affine map of (red, green, blue): one 3x3 product per pixel.
@@ -166,7 +160,7 @@ class Augmenter:
         batch, (height, width) = len(x), x.shape[2:]
         x = x.to(torch.float32, memory_format=torch.contiguous_format)
 
-        def factor(name: str) -> torch.Tensor:
+        def factor(name: str) -> Tensor:
             return 1 + (draw[name] * 2 - 1)[:, None, None] * getattr(strength, name)
 
         identity = torch.eye(3, device=x.device)
@@ -186,7 +180,7 @@ class Augmenter:
         x = x.unflatten(2, (height, width))
         return torch.minimum(torch.maximum(x, -mean / std), (1 - mean) / std)
 
-    def _erased(self, x: torch.Tensor, draw: dict[str, torch.Tensor]) -> torch.Tensor:
+    def _erased(self, x: Tensor, draw: dict[str, Tensor]) -> Tensor:
         height, width = x.shape[2:]
         area = (0.02 + 0.18 * draw["erase_area"]) * height * width
         ratio = torch.exp((draw["erase_ratio"] * 2 - 1) * math.log(3.3))
@@ -195,8 +189,8 @@ class Augmenter:
         return x.masked_fill(inside & (draw["erase"] < self.augmentation.erase)[:, None, None, None], 0.0)
 
     def mixed(
-        self, x: torch.Tensor, targets: dict[str, torch.Tensor], photos: torch.Tensor, *, epoch: int
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        self, x: Tensor, targets: dict[str, Tensor], photos: Tensor, *, epoch: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns x and the soft targets, head -> (B, K), with neighbours (0 and 1, 2 and 3, ...) mixed pairwise."""
         strength = self.augmentation
         is_over = strength.mixing_epochs is not None and epoch > strength.mixing_epochs
@@ -224,7 +218,7 @@ class Augmenter:
         return x, {head: kept * target + (1 - kept) * target[partner] for head, target in targets.items()}
 
 
-def _mirrored(x: torch.Tensor, is_mirrored: torch.Tensor) -> torch.Tensor:
+def _mirrored(x: Tensor, is_mirrored: Tensor) -> Tensor:
     """Returns x (B, H, W, 3), those photos mirrored; on a CPU one by one, a form for which torch has a fast kernel."""
     if is_accelerator(x.device):
         return torch.where(is_mirrored[:, None, None, None], x.flip(2), x)
@@ -233,7 +227,7 @@ def _mirrored(x: torch.Tensor, is_mirrored: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def _blurred(x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+def _blurred(x: Tensor, share: Tensor) -> Tensor:
     """Returns x (B, 3, H, W), each pixel moved by share (B,) towards the mean of its neighbours, along both axes."""
     for axis in (2, 3):
         last = x.shape[axis] - 1
@@ -243,9 +237,7 @@ def _blurred(x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     return x
 
 
-def _box(
-    x: torch.Tensor, top: torch.Tensor, left: torch.Tensor, height: torch.Tensor, width: torch.Tensor
-) -> torch.Tensor:
+def _box(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
     """Returns (B, 1, H, W) bool: inside each photo's rectangle, placed by top and left in [0, 1)."""
     height, width = height.round(), width.round()
     first_row, first_column = (top * (x.shape[2] - height + 1)).floor(), (left * (x.shape[3] - width + 1)).floor()
@@ -256,7 +248,7 @@ def _box(
     return (in_rows[:, :, None] & in_columns[:, None, :])[:, None]
 
 
-def _plane_rotation(turns: torch.Tensor) -> torch.Tensor:
+def _plane_rotation(turns: Tensor) -> Tensor:
     """Returns (B, 3, 3): YIQ's colour plane turned by so many full circles, its brightness kept."""
     cos, sin = (turns * 2 * math.pi).cos(), (turns * 2 * math.pi).sin()
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)

@@ -60,35 +60,29 @@ class PixelCache:
         record = read_json(self.folder / COMPLETE) or read_json(self.folder / READABLE)
         return self.table.select_columns("path")[record.get("of_one_colour", [])]["path"]
 
-    def build(self, *, num_threads: int, show: bool = False) -> None:
+    def build(self, *, num_threads: int) -> None:
         """Decodes every photo, unless they are there whole. Call it once on each machine.
 
         Of several that call it at once one builds, the others wait. Shards that a killed launch finished are kept,
         those that were cut off or overwritten since then are made again. Raises UserError naming every photo that
         cannot be decoded, or when the disk is too small.
         """
-        folder = self.folder
         if self.is_whole:
             return
-        with self._written():
-            folder.mkdir(parents=True, exist_ok=True)
-            # On a disk without locks all may work at once: their files have names of their own until they are whole.
-            with locked(Path(f"{folder}.lock"), waits=True) as is_alone:
-                for unfinished in folder.glob(f"*{UNFINISHED}*") if is_alone else ():  # killed ones left them
-                    unfinished.unlink(missing_ok=True)
-                if not self.is_whole:
-                    self._complete(num_threads=num_threads, show=show)
+        # On a disk without locks all may work at once: their files have names of their own until they are whole.
+        with self._written(), locked(Path(f"{self.folder}.lock"), waits=True) as is_alone:
+            for unfinished in self.folder.glob(f"*{UNFINISHED}*") if is_alone else ():  # killed ones left them
+                unfinished.unlink(missing_ok=True)
+            if not self.is_whole:
+                self._complete(num_threads=num_threads)
 
-    def look_through(self, *, num_threads: int, show: bool = False) -> None:
+    def look_through(self, *, num_threads: int) -> None:
         """Raises BadPhotos naming every photo that cannot be decoded; they are read once, not in every run."""
-        folder = self.folder
-        if read_json(folder / COMPLETE) or read_json(folder / READABLE):
+        if read_json(self.folder / COMPLETE) or read_json(self.folder / READABLE):
             return
-        pixels = decode_all(self.table, self.preprocessing, num_threads=num_threads, show=show)
-        of_one_colour = self._rows_of_one_colour(pixels)
+        of_one_colour = self._rows_of_one_colour(decode_all(self.table, self.preprocessing, num_threads=num_threads))
         with self._written():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / READABLE, {"of_one_colour": of_one_colour})
+            write_json(self.folder / READABLE, {"of_one_colour": of_one_colour})
 
     def open(self) -> MappedPixels:
         """Returns the pixels that `build` has laid down. Raises UserError when they have been damaged since then."""
@@ -104,10 +98,10 @@ class PixelCache:
     def _shape(self, num_photos: int) -> tuple[int, int, int, int]:
         return num_photos, *self.preprocessing.stored_size, 3
 
-    def _shards(self) -> dict[Path, int]:
-        """Returns the files of the pixels -> their first rows."""
-        folder = self.folder
-        return {folder / f"{start:08d}.arrow": start for start in range(0, len(self.table), SHARD_PHOTOS)}
+    def _shards(self) -> dict[Path, range]:
+        """Returns the files of the pixels -> their rows."""
+        folder, rows = self.folder, range(len(self.table))
+        return {folder / f"{start:08d}.arrow": rows[start : start + SHARD_PHOTOS] for start in rows[::SHARD_PHOTOS]}
 
     def _rows_of_one_colour(self, pixels: Iterable[np.ndarray]) -> list[int]:
         return [row for row, photo in enumerate(pixels) if is_of_one_colour(photo, self.preprocessing)]
@@ -115,37 +109,34 @@ class PixelCache:
     @contextmanager
     def _written(self) -> Iterator[None]:
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             yield
         except OSError as error:
             raise write_problem(f"cache_dir {full_path(self.cache_dir)}", error) from None
 
-    def _complete(self, *, num_threads: int, show: bool) -> None:
+    def _complete(self, *, num_threads: int) -> None:
         """Makes the shards that are missing or broken, and then says what is there."""
         marker = self.folder / COMPLETE
         signs = read_json(marker).get("signs", {})
         marker.unlink(missing_ok=True)
         shards = self._shards()
-        for shard, start in shards.items():
-            num_rows = min(SHARD_PHOTOS, len(self.table) - start)
-            if not _is_shard(shard, self._shape(num_rows), signs.get(shard.name)):
+        missing = {}
+        for shard, rows in shards.items():
+            if not _is_shard(shard, self._shape(len(rows)), signs.get(shard.name)):
                 shard.unlink(missing_ok=True)
-        _check_disk(self.folder, int(np.prod(self._shape(len(self.table)))), show=show)
-        self._write_shards(num_threads=num_threads, show=show)
+                missing[shard] = rows
+        _check_disk(self.folder, int(np.prod(self._shape(len(self.table)))))
+        self._write_shards(missing, num_threads=num_threads)
         signs = {shard.name: _sign(shard) for shard in shards}
         write_json(marker, {"signs": signs, "of_one_colour": self._rows_of_one_colour(self._mapped().views())})
 
-    def _write_shards(self, *, num_threads: int, show: bool) -> None:
+    def _write_shards(self, missing: dict[Path, range], *, num_threads: int) -> None:
         import pyarrow
         from datasets import Features, Value
         from datasets.arrow_writer import ArrowWriter
 
-        missing = {
-            shard: range(start, min(start + SHARD_PHOTOS, len(self.table)))
-            for shard, start in self._shards().items()
-            if not shard.exists()
-        }
         table = self.table.select([row for rows in missing.values() for row in rows])
-        decoded = decode_all(table, self.preprocessing, num_threads=num_threads, show=show)
+        decoded = decode_all(table, self.preprocessing, num_threads=num_threads)
         for shard, rows in missing.items():
             with (
                 replacing(shard) as unfinished,
@@ -185,10 +176,9 @@ def _sign(shard: Path) -> list[int] | None:
     return [size, checksum]
 
 
-def _check_disk(folder: Path, num_bytes: int, *, show: bool) -> None:
+def _check_disk(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free + sum(shard.stat().st_size for shard in folder.glob("[0-9]*.arrow"))
-    if show:
-        print(f"decoding once to {folder}: {num_bytes / 1e6:,.0f} MB ({free / 1e9:,.0f} GB free)")
+    print(f"decoding once to {folder}: {num_bytes / 1e6:,.0f} MB ({free / 1e9:,.0f} GB free)")
     if num_bytes > 0.95 * free:
         raise UserError(
             f"the decoded photos take {num_bytes / 1e9:.1f} GB, but {folder} has {free / 1e9:.1f} GB free: "

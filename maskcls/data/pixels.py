@@ -148,7 +148,7 @@ def undecoded(table: Dataset) -> Dataset:
     return table.select_columns(["image"]).cast_column("image", Image(decode=False))
 
 
-def decode_all(table: Dataset, preprocessing: Preprocessing, *, num_threads: int, show: bool) -> Iterator[np.ndarray]:
+def decode_all(table: Dataset, preprocessing: Preprocessing, *, num_threads: int) -> Iterator[np.ndarray]:
     """Yields every photo's pixels in order; after a bad one reads on to the end and raises BadPhotos with all names."""
     images = undecoded(table)
 
@@ -156,7 +156,7 @@ def decode_all(table: Dataset, preprocessing: Preprocessing, *, num_threads: int
         return _read_or_error(images[row]["image"], preprocessing)
 
     bad: list[str] = []
-    with Progress("decoding", "photo", len(table), is_shown=show) as progress:
+    with Progress("decoding", "photo", len(table)) as progress:
         for pixels in map_ahead(read, range(len(table)), num_threads=num_threads, ahead=PHOTOS_AT_ONCE):
             progress.update()
             if isinstance(pixels, BadPhotos):

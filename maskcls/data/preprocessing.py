@@ -166,12 +166,8 @@ def constants_on(preprocessing: Preprocessing, device: torch.device) -> Constant
     """Returns the constants on a device. They are made once: to make one on a GPU waits for the GPU."""
     mean, std = (torch.tensor(getattr(preprocessing, name), device=device)[:, None, None] for name in STATISTICS)
     width = preprocessing.image_size[1]
-    return Constants(
-        mean=mean,
-        std=std,
-        row_scale=(1 / (255 * std)).flatten().repeat(width),
-        row_shift=(-mean / std).flatten().repeat(width),
-    )
+    row_scale, row_shift = (row.flatten().repeat(width) for row in (1 / (255 * std), -mean / std))
+    return Constants(mean, std, row_scale, row_shift)
 
 
 def _fitted(pixels: Tensor, size: tuple[int, int], fit: str) -> Tensor:

@@ -71,7 +71,7 @@ def open_pixels(
     if not only_looks:
         read_all = cache.build if is_mapped else cache.look_through
         num_threads = decoding_threads(config.num_workers)  # the other processes of the machine wait
-        launch.on_each_machine(lambda: read_all(num_threads=num_threads, show=True))
+        launch.on_each_machine(lambda: read_all(num_threads=num_threads))
     pixels: MappedPixels | DecodedPixels = decoded_pixels(config, data.table, preprocessing)
     if is_mapped and not only_looks:
         pixels = launch.on_each(cache.open)
