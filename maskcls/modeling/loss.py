@@ -116,18 +116,14 @@ def weighted_sum(*, num_per_class: Sequence[int], terms: Terms) -> Loss:
     """Returns sum_i factor_i * criterion_i; terms: [{criterion: name, factor: 1.0, criterion_args: {}}, ...]."""
     for term in terms:
         check_number("criterion_args", "factor", term.get("factor", 1.0))
-    if not any(term.get("factor", 1.0) for term in terms):
+    factors = [float(term.get("factor", 1.0)) for term in terms]
+    if not any(factors):
         raise UserError("criterion_args: the factors of terms are all 0, so nothing would be learnt")
-    parts = [
-        (
-            float(t.get("factor", 1.0)),
-            CRITERIA[t["criterion"]](num_per_class=num_per_class, **(t.get("criterion_args") or {})),
-        )
-        for t in terms
-    ]
+    losses = [CRITERIA[t["criterion"]](num_per_class=num_per_class, **(t.get("criterion_args") or {})) for t in terms]
 
     def loss(logits: Tensor, target: Tensor) -> Tensor:
-        return cast(Tensor, sum(factor * criterion(logits, target) for factor, criterion in parts))
+        values = [criterion(logits, target) for criterion in losses]
+        return cast(Tensor, sum(factor * value for factor, value in zip(factors, values, strict=True)))
 
     return loss
 

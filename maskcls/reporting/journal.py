@@ -49,7 +49,7 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.close()
-        self._tracking.__exit__(kind)
+        self._tracking.leave(kind)
 
     def started(self) -> None:
         """Shows what is about to be learnt from which photos."""

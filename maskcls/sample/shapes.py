@@ -17,11 +17,9 @@ from maskcls.sample.people import Colour
 BLACK, WHITE = (14, 12, 14), (250, 250, 248)
 
 _CIRCLE = np.stack([np.cos(np.arange(24) * pi / 12), np.sin(np.arange(24) * pi / 12)], axis=1)
-_CURVE_STEPS = np.arange(5)[:, None] / 5
-# Weights of a corner's four neighbours at each step of a Catmull-Rom curve, (5, 4).
-_CURVE_BASIS = (
-    _CURVE_STEPS ** np.arange(4) @ np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
-)
+_CATMULL_ROM = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
+# Weights of a corner's four neighbours at each step of such a curve, (5, 4).
+_CURVE_BASIS = (np.arange(5)[:, None] / 5) ** np.arange(4) @ _CATMULL_ROM
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -48,18 +49,13 @@ def write_sample_data(
 ) -> SampleDataSummary:
     """Draws people and writes their photos, the two profile lists and an evaluation set; returns what was written.
 
-    The bytes depend only on the arguments, and a person's photos only on the seed and the person's number. People are
-    spread evenly over gender x age group; a fifth of them (at least one, when there are two or more) is for validation.
+    num_people: in the two lists together, 7 photos each; they are spread evenly over gender x age group, and a fifth of
+    them (at least one, when there are two or more) is for validation. num_eval_people: others, for the evaluation set;
+    None: `num_people // 5`, at least 1. The bytes depend only on the arguments, and a person's photos only on the seed
+    and the person's number.
 
-    Args:
-        directory: created when missing; must not hold an `images` folder yet.
-        num_people: people in the two lists together, 7 photos each.
-        seed: 0 or more.
-        num_eval_people: other people, for the evaluation set; None: `num_people // 5`, at least 1.
-
-    Raises:
-        UserError: a number is too small, or the directory has an `images` folder already.
-        OSError: the directory cannot be written.
+    Raises UserError when a number is too small, or when the directory, which is made when it is missing, has an
+    `images` folder already. Raises OSError when it cannot be written.
     """
     num_eval_people = max(1, num_people // 5) if num_eval_people is None else num_eval_people
     _check(directory, num_people=num_people, num_eval_people=num_eval_people, seed=seed)
@@ -72,11 +68,9 @@ def write_sample_data(
         path.write_text("".join(f"{profiles[number]}\n" for number in numbers), encoding="utf-8", newline="\n")
     _write_junk(directory / "images", profiles)
 
-    answers = [
-        answer
-        for number in range(num_eval_people)
-        for answer in _write_eval_person(directory / "eval/images", number, seed, noise)
-    ]
+    answers = []
+    for number in range(num_eval_people):
+        answers += _write_eval_person(directory / "eval/images", number, seed, noise)
     order = np.random.default_rng([seed, _SHUFFLE]).permutation(len(answers))
     _write_answers(directory / "eval_truth.csv", [answers[row] for row in order])
     _write_answers(directory / "eval/info.csv", [(answers[row][0], 0) for row in order])
@@ -149,13 +143,13 @@ def _save(photo: Image.Image, path: Path, generator: np.random.Generator) -> Non
 def _split(num_people: int, seed: int) -> tuple[list[int], list[int]]:
     """Returns the numbers of the people for training and for validation, both even over gender x age group."""
     order = np.random.default_rng([seed, _SPLIT]).permutation(num_people).tolist()
-    seen = dict.fromkeys(range(len(_CELLS)), 0)
-    rounds = []
+    seen: Counter[int] = Counter()
+    turns = {}
     for number in order:
         seen[number % len(_CELLS)] += 1
-        rounds.append((seen[number % len(_CELLS)], number))
+        turns[number] = seen[number % len(_CELLS)]
     # The first of every cell, then the second of every cell: any beginning of this is even over the cells.
-    dealt = [number for _, number in sorted(rounds, key=lambda entry: entry[0])]
+    dealt = sorted(order, key=turns.__getitem__)
     num_valid = max(1, round(num_people / 5)) if num_people > 1 else 0
     return sorted(dealt[num_valid:]), sorted(dealt[:num_valid])
 

@@ -38,14 +38,14 @@ def faults_as_messages(
     resume = f" To resume: {command('train', '--resume', run.path)}" if run else ""
     try:
         yield
-    except NotFinite as error:
-        what = _broken_update(config, learner, batches, run, error.update)
-        raise Fault(f"{what}.{resume}").of_launch() from None
     except EndlessOverflow as error:
         raise Fault(
             f"fp16 overflowed in update {error.update} and before, however little the loss was scaled up. Start with "
             f"--mixed_precision bf16 (or no, on GPUs without bf16), or lower lr.{resume}"
         ).of_launch() from None
+    except NotFinite as error:
+        what = _broken_update(config, learner, batches, run, error.update)
+        raise Fault(f"{what}.{resume}").of_launch() from None
     except BadPhotos as error:
         fault = Fault(f"{error}.{resume}")
         raise (fault.of_launch() if error.is_shared else fault) from None

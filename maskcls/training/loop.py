@@ -61,12 +61,8 @@ class Learner:
             self.scheduler.step(loss)
 
 
-class EndlessOverflow(Exception):
+class EndlessOverflow(NotFinite):
     """fp16 overflowed in update after update, until its scale of the loss was below 1."""
-
-    def __init__(self, update: int) -> None:
-        super().__init__(update)
-        self.update = update  # of the run, from 1
 
 
 def train_one_epoch(

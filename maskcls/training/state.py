@@ -16,13 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_model_state_dict,
-    get_optimizer_state_dict,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
+from torch.distributed.checkpoint import state_dict as whole_state
 
 from maskcls.config import Config
 from maskcls.errors import UserError, is_out_of_memory, joined
@@ -35,7 +29,7 @@ from maskcls.training.run_folder import RunFolder, StateFolder
 FORMAT = 1  # raised when older states cannot be read any more
 # Of a schedule's state: what the config builds, whose epochs may have changed (and what JSON would give other keys).
 REBUILT = {"milestones", "total_steps", "total_iters", "T_max", "_schedule_phases"}
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+WHOLE = whole_state.StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 @dataclass
@@ -67,7 +61,7 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
     Empty on all processes but the main one.
     """
-    state = get_model_state_dict(model, options=WHOLE)
+    state = whole_state.get_model_state_dict(model, options=WHOLE)
     return {name: value.clone() for name, value in state.items()}  # type: ignore[union-attr]  # not the live ones on CPU
 
 
@@ -150,30 +144,30 @@ def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) ->
 
     Any number of processes may read what any other number wrote. Raises UserError when model or optimizer are others.
     """
-    if state.numbers["format"] != FORMAT:
+    numbers, optimizer, problem = state.numbers, _bare(learner.optimizer), ""
+    if numbers["format"] != FORMAT:
         problem = "was written by another version of maskcls and cannot be resumed"
-        raise UserError(f"{state.folder} {problem}").of_launch()
-    if state.numbers["data_key"] != data_key:
+    elif numbers["data_key"] != data_key:
         problem = "was learnt from other photos or labels than data_dir and the lists now give"
+    if problem:
         raise UserError(f"{state.folder} {problem}").of_launch()
     tensors: dict[str, Any] = launch.on_each(lambda: _read(StateFolder(state.folder).tensors))
     raw, average = (
         {name.removeprefix(kind): tensors.pop(name) for name in list(tensors) if name.startswith(kind)}
         for kind in ("raw|", "average|")
     )
-    numbers, optimizer = state.numbers, _bare(learner.optimizer)
     try:
         # The optimizer first: filling in its state makes a step, which must not touch the weights that follow.
         if numbers["optimizer"]:
             optimizer_state = {"state": _joined(tensors, numbers["optimizer"]), "param_groups": numbers["param_groups"]}
-            set_optimizer_state_dict(learner.model, optimizer, optimizer_state, options=WHOLE)
+            whole_state.set_optimizer_state_dict(learner.model, optimizer, optimizer_state, options=WHOLE)
         else:  # SGD without momentum, or nothing learnt yet
             for group, saved in zip(optimizer.param_groups, numbers["param_groups"], strict=True):
                 group.update(saved)
         if learner.average:
-            set_model_state_dict(learner.model, average, options=WHOLE)
+            whole_state.set_model_state_dict(learner.model, average, options=WHOLE)
             learner.average.restart(learner.model, num_updates=numbers["average_updates"])
-        set_model_state_dict(learner.model, raw, options=WHOLE)
+        whole_state.set_model_state_dict(learner.model, raw, options=WHOLE)
     except (RuntimeError, KeyError, ValueError) as error:
         if is_out_of_memory(error):
             raise
@@ -202,7 +196,7 @@ def _read(file: Path) -> dict[str, Tensor]:
 def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Returns the optimizer's whole state. Torch would make a step to fill in one that is empty. Collective."""
     if optimizer.state:
-        return get_optimizer_state_dict(model, optimizer, options=WHOLE)
+        return whole_state.get_optimizer_state_dict(model, optimizer, options=WHOLE)
     groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     return {"state": {}, "param_groups": groups}
 

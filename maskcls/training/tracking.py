@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,7 @@ class Tracking:
 
     @classmethod
     def start(cls, config: Config, run: RunFolder, word: Words) -> Tracking:
-        """Returns the trackers that the config asks for, started; files of an earlier start go. In the main process.
-
-        word: looks up the language's words, for the notes.
-        """
+        """Returns the trackers that the config asks for, started; files of an earlier start go. In the main process."""
         started = [kind.start(config, run, word) for kind in TRACKERS.values()]
         trackers = [tracker for tracker, _ in started if tracker is not None]
         return cls(trackers, run, [note for _, note in started if note])
@@ -40,10 +38,8 @@ class Tracking:
         for line in self._run.history():
             self._to_trackers(line)
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def leave(self, kind: type[BaseException] | None) -> None:
+        """Ends the trackers as a run ends that raises so (None: nothing)."""
         if kind is None:
             self.finish()
         elif issubclass(kind, Stopped):
@@ -91,13 +87,12 @@ class Tracking:
                 print(f"warning: {what}. The run continues; metrics.jsonl holds everything.")
 
 
+@dataclass(frozen=True)
 class TensorBoard:
     """Events in the run folder, written anew at every start."""
 
+    tracker: Any
     name = "tensorboard"
-
-    def __init__(self, tracker: Any) -> None:
-        self._tracker = tracker
 
     @classmethod
     def start(cls, config: Config, run: RunFolder, word: Words) -> tuple[TensorBoard | None, str]:
@@ -113,18 +108,18 @@ class TensorBoard:
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Takes values of a step."""
-        self._tracker.log(values, step=step)
+        self.tracker.log(values, step=step)
 
     def log_pictures(self, pictures: Mapping[str, np.ndarray], step: int) -> None:
         """Takes pictures of a step."""
-        self._tracker.log_images(pictures, step=step, dataformats="HWC")
+        self.tracker.log_images(pictures, step=step, dataformats="HWC")
 
     def flush(self) -> None:
         """Holds nothing back."""
 
     def finish(self, exit_code: int) -> None:
         """Ends the file."""
-        self._tracker.finish()
+        self.tracker.finish()
 
     def sync_command(self) -> str:
         """Returns nothing: the files are where they belong."""

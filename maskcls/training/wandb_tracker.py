@@ -48,9 +48,8 @@ class Wandb:
         """Returns the tracker, or None, and what to report about it."""
         if config.wandb == "disabled":
             return None, ""
-        os.environ.setdefault(
-            "WANDB_SILENT", "true"
-        )  # its own lines would break into the progress bar; ours say the same
+        # Its own lines would break into the progress bar; ours say the same.
+        os.environ.setdefault("WANDB_SILENT", "true")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # without it, wandb reports to its makers
         try:
             mode, reason = wandb_mode(config.wandb, _started_wandb().setup().settings, word)

@@ -412,7 +412,7 @@ def test_a_gpu_that_is_full_is_no_state_that_does_not_fit(
     def full(*arguments: object, **options: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr(state_module, "set_model_state_dict", full)
+    monkeypatch.setattr(state_module.whole_state, "set_model_state_dict", full)
     with pytest.raises(torch.OutOfMemoryError):
         restore(launch, learner, state_of(run), data_key="these photos")
 
