@@ -49,7 +49,7 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.close()
-        self._tracking.leave(kind)
+        self._tracking.__exit__(kind)
 
     def started(self) -> None:
         """Shows what is about to be learnt from which photos."""

@@ -38,8 +38,10 @@ class Tracking:
         for line in self._run.history():
             self._to_trackers(line)
 
-    def leave(self, kind: type[BaseException] | None) -> None:
-        """Ends the trackers as a run ends that raises so (None: nothing)."""
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.finish()
         elif issubclass(kind, Stopped):
