@@ -1,4 +1,7 @@
-"""The results of a run in wandb, as the report shows them: scores, charts, mistakes with photos, report and model."""
+"""The results of a run in wandb, as the report shows them: scores, charts, mistakes with photos, report and model.
+
+Imports wandb: only where a run has it.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import wandb
 
 from maskcls.config import Config, load_config
+from maskcls.data.photo import BadPhotos
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.predictions import Predictions
 from maskcls.evaluation.selection import best_epoch, validations
@@ -28,12 +33,13 @@ NUM_MISTAKES = 60
 THUMBNAIL = 160  # pixels of the longer side: 60 photos are 0.3 MB
 RECALLS = np.linspace(0, 1, 21)  # where a precision-recall curve has points: 21 rows for each class
 NAME_LENGTH = 100  # characters of an experiment's name in an artifact's name
+COLUMNS = ("photo", "head", "truth", "prediction", "confidence", "person", "file", "wrong photos", "photos")
 ENDS = {"value": "", "low": "_low", "high": "_high"}  # of the names of an interval's numbers
 SECONDS_TO_LOG = 60.0  # online, wandb asks its server about each artifact, and asks again for long
 
 
 def log_results(tracking: Tracking, run: RunFolder, findings: Findings, *, report: Path | None) -> None:
-    """Adds a finished run's results to its wandb run, when there is one. In the main process, before the trackers end.
+    """Adds a finished run's results to its wandb run. In the main process, before the trackers end.
 
     The summary gets the best epoch (`best_epoch`, every score as valid/{name}, with _low and _high where it has an
     interval); under results/ stand charts and tables, the artifacts are the model and the report.
@@ -41,7 +47,7 @@ def log_results(tracking: Tracking, run: RunFolder, findings: Findings, *, repor
     """
     tracking.flush()
     wandb_run = tracking.wandb_run
-    if wandb_run is None:
+    if wandb_run is None:  # it failed just then, or before
         return
     problems: list[str] = []
 
@@ -57,8 +63,6 @@ def log_results(tracking: Tracking, run: RunFolder, findings: Findings, *, repor
 
 
 def _log_all(wandb_run: Any, run: RunFolder, findings: Findings, report: Path | None, problems: list[str]) -> None:
-    import wandb
-
     config, history = load_config(run.config), run.history()
     validated = validations(history)
     best = best_epoch(validated, config.best_criterion)
@@ -118,14 +122,11 @@ def interval_ends(findings: Findings) -> dict[str, float]:
 
 
 def _confusion_matrices(predictions: Predictions) -> dict[str, Any]:
-    import wandb
-
     charts = {}
     for head in predictions.probabilities:
         answers = {"y_true": predictions.truth(head).tolist(), "preds": predictions.predicted(head).tolist()}
-        title = f"{head}: truth and prediction"
-        chart = wandb.plot.confusion_matrix(**answers, class_names=HEAD_CLASSES[head], title=title)
-        charts[f"results/confusion_{head}"] = chart
+        title, classes = f"{head}: truth and prediction", HEAD_CLASSES[head]
+        charts[f"results/confusion_{head}"] = wandb.plot.confusion_matrix(**answers, class_names=classes, title=title)
     return charts
 
 
@@ -133,8 +134,6 @@ def _curves(predictions: Predictions) -> dict[str, Any]:
     """Returns a chart per head, drawn as wandb.plot.pr_curve does; that would need scikit-learn, and takes the wrong
     probabilities when a class is missing among the photos.
     """
-    import wandb
-
     charts = {}
     for head, probabilities in predictions.probabilities.items():
         truth = predictions.truth(head)
@@ -161,24 +160,16 @@ def precisions(probabilities: np.ndarray, is_class: np.ndarray) -> np.ndarray:
 
 
 def _mistakes(findings: Findings, run: RunFolder, config: Config, problems: list[str]) -> dict[str, Any]:
-    import wandb
-
-    from maskcls.data.photo import BadPhotos
-
     predictions, preprocessing = findings.predictions, run.read_preprocessing()
     height, width = preprocessing.image_size
     scale = THUMBNAIL / max(height, width)
     size = max(round(height * scale), 1), max(round(width * scale), 1)
     small = replace(preprocessing, image_size=size, margin=0.0)
-    table = wandb.Table(
-        ["photo", "head", "truth", "prediction", "confidence", "person", "file", "wrong photos", "photos"]
-    )
-    unread = []
+    table, unread = wandb.Table([*COLUMNS]), []
     for mistake in findings.worst_mistakes(NUM_MISTAKES):
         photo = None
         try:
-            pixels = small.read_file(predictions.photo(mistake.row, config.data_dir))
-            photo = wandb.Image(pixels, file_type="jpg")
+            photo = wandb.Image(small.read_file(predictions.photo(mistake.row, config.data_dir)), file_type="jpg")
         except BadPhotos as error:
             unread.append(error)
         truth, answer = HEAD_CLASSES[mistake.head][mistake.truth], HEAD_CLASSES[mistake.head][mistake.predicted]
@@ -186,32 +177,25 @@ def _mistakes(findings: Findings, run: RunFolder, config: Config, problems: list
         counts = mistake.num_wrong, mistake.num_photos
         table.add_data(photo, mistake.head, truth, answer, mistake.confidence, *file, *counts)
     if unread:
-        problems.append(
-            f"wandb shows {len(unread)} of {len(table.data)} mistakes without a photo, the first: {unread[0]}"
-        )
+        share = f"{len(unread)} of {len(table.data)} mistakes"
+        problems.append(f"wandb shows {share} without a photo, the first: {unread[0]}")
     return {"results/worst_mistakes": table}
 
 
 def _slices(findings: Findings) -> dict[str, Any]:
-    import wandb
-
     names = {score: score.name(findings.predictions.headline) for score in findings.scores}
-    columns = [f"{name}{end}" for name in names.values() for end in ENDS.values()]
-    rows = []
+    ends = ENDS.values()
+    by_group = wandb.Table(
+        ["group", "value", "photos", "people", *(name + end for name in names.values() for end in ends)]
+    )
     for part in findings.slices:
         intervals = [vars(part.scores[score]).values() if score in part.scores else [None] * 3 for score in names]
-        rows.append([part.group, part.value, part.num_photos, part.num_people, *chain(*intervals)])
-    differences = [
-        [gap.group, names[gap.score], gap.higher, gap.lower, *vars(gap.difference).values(), gap.difference.is_clear]
-        for gap in findings.gaps
-    ]
-    return {
-        "results/slices": wandb.Table(["group", "value", "photos", "people", *columns], rows),
-        "results/gaps": wandb.Table(
-            ["group", "score", "higher", "lower", *(f"difference{end}" for end in ENDS.values()), "is_clear"],
-            differences,
-        ),
-    }
+        by_group.add_data(part.group, part.value, part.num_photos, part.num_people, *chain(*intervals))
+    gaps = wandb.Table(["group", "score", "higher", "lower", *(f"difference{end}" for end in ends), "is_clear"])
+    for gap in findings.gaps:
+        difference = *vars(gap.difference).values(), gap.difference.is_clear
+        gaps.add_data(gap.group, names[gap.score], gap.higher, gap.lower, *difference)
+    return {"results/slices": by_group, "results/gaps": gaps}
 
 
 def _log_model(wandb_run: Any, run: RunFolder, config: Config, metadata: dict[str, Any]) -> None:
@@ -219,16 +203,12 @@ def _log_model(wandb_run: Any, run: RunFolder, config: Config, metadata: dict[st
 
     Nothing is copied: wandb uploads, now or at `wandb sync`, the files of the run folder.
     """
-    import wandb
-
     artifact = wandb.Artifact(_artifact_name(config.name), "model", metadata=metadata)
     artifact.add_dir(str(run.best.resolve()), skip_cache=True, policy="immutable")
     wandb_run.log_artifact(artifact, aliases=["best", _artifact_name(run.path.name)])
 
 
 def _log_report(wandb_run: Any, run: RunFolder, config: Config, report: Path) -> None:
-    import wandb
-
     copy = Path(wandb_run.dir).parent.resolve() / report.name  # the report may be made again before `wandb sync`
     shutil.copyfile(report, copy)
     artifact = wandb.Artifact(f"{_artifact_name(config.name)}-report", "report")

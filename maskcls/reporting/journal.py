@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from maskcls.config import Config
-from maskcls.data.dataset import FaceData
+from maskcls.data.dataset import FaceData, Photos
 from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
+from maskcls.labels import HEAD_CLASSES, headline, targets_of
 from maskcls.paths import command
-from maskcls.reporting import charts, console, pictures
-from maskcls.reporting.dashboard import log_results
+from maskcls.reporting import charts, console
 from maskcls.reporting.drawing import drawn, pixels
 from maskcls.reporting.report import write_report
-from maskcls.training.batches import Batches
+from maskcls.training.batches import NUM_SHOWN, Batches
 from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
@@ -53,7 +53,7 @@ class Journal:
 
     def started(self) -> None:
         """Shows what is about to be learnt from which photos."""
-        self._tracking.log_pictures(pictures.batch_pictures(self._batches, self._data.valid), update=0)
+        self._tracking.log_pictures(_batch_pictures(self._batches, self._data.valid), update=0)
         self._tracking.catch_up()
         print(console.start_lines(self._config, self._data, self._batches.plan, self._learner, self._word))
         print(self._word("start_run", path=self._run.path))
@@ -100,7 +100,10 @@ class Journal:
                 report = write_report(run, language=self._language, findings=findings)
             except UserError as error:  # as when the disk is full: the run is finished all the same
                 notes.append(word("no_report", reason=error, command=command("report", run.path)))
-        log_results(self._tracking, run, findings, report=report)
+        if self._tracking.wandb_run is not None:
+            from maskcls.reporting.dashboard import log_results
+
+            log_results(self._tracking, run, findings, report=report)
         self._tracking.finish()
         best, seconds = self._progress.best, self._progress.seconds
         print(console.end_lines(run, best, findings.named_scores, word, seconds=seconds, notes=notes))
@@ -131,3 +134,37 @@ def state_to_resume(launch: Launch, run: RunFolder, word: Words) -> State | None
     state, damages = launch.on_main(lambda: newest_state(run))
     launch.say("\n".join([*damages, word("resumed", folder=state.folder) if state else word("starting_again")]))
     return state
+
+
+def _batch_pictures(batches: Batches, valid: Photos) -> dict[str, np.ndarray]:
+    """Returns the first augmented training photos and some validation photos, as the model sees them."""
+    x, first = batches.first_pictures()
+    spread = np.linspace(0, len(valid) - 1, min(NUM_SHOWN, len(valid))).astype(int)
+    preprocessing, device = batches.augmenter.preprocessing, batches.augmenter.device
+    y = preprocessing.pictures(preprocessing.seen(valid.pixels(spread).to(device)))
+    return {
+        "train/batch": _photo_sheet(x, _captions(batches.photos, first, batches.output)),
+        "valid/batch": _photo_sheet(y, _captions(valid, spread, batches.output)),
+    }
+
+
+def _captions(photos: Photos, positions: np.ndarray, output: str) -> list[str]:
+    head = headline(output)
+    labels = targets_of(photos.labels[positions], output)[head]
+    return [HEAD_CLASSES[head][label] for label in labels.tolist()]
+
+
+def _photo_sheet(photos: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+    """Returns (H, W, 3) uint8: photos (N, h, w, 3) uint8 in rows, each 160 pixels wide with its caption below."""
+    from PIL import Image, ImageDraw
+
+    columns, width, caption_height = 8, 160, 18
+    height = round(width * photos.shape[1] / photos.shape[2])
+    rows = -(-len(photos) // columns)
+    sheet = Image.new("RGB", (columns * (width + 4), rows * (height + caption_height)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (photo, caption) in enumerate(zip(photos, captions, strict=True)):
+        left, top = i % columns * (width + 4), i // columns * (height + caption_height)
+        sheet.paste(Image.fromarray(photo).resize((width, height)), (left, top))
+        draw.text((left + 2, top + height + 3), caption, fill="black")
+    return np.asarray(sheet)
