@@ -51,7 +51,9 @@ def inference_data(folder: str | Path) -> InferenceData:
             "of them to predict. Move the photos away, or give --infer_data_dir a folder of one kind"
         )
     if photos:
-        _check_names(images, photos)
+        problems = [f"{str(images / name)!r} {why}" for name in photos if (why := encoding_problem(name))]
+        if problems:
+            raise UserError(joined(problems, f"problems in {images}"))
         others += Counter({"folder": len(folders)})
         if images != folder:
             others += Counter({"beside": sum(map(profiles.is_image, _entries(folder)[0]))})
@@ -85,12 +87,6 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     folders = [entry.name for entry in entries if entry.is_dir()]
     files = [entry.name for entry in entries if entry.name not in set(folders)]
     return files, [name for name in folders if not name.startswith(".")]
-
-
-def _check_names(folder: Path, names: Sequence[str]) -> None:
-    problems = [f"{str(folder / name)!r} {problem}" for name in names if (problem := encoding_problem(name))]
-    if problems:
-        raise UserError(joined(problems, f"problems in {folder}"))
 
 
 def _image_ids(info: Path, images: Path) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,11 +40,6 @@ class CorrectedPhotos:
     people: list[str]  # theirs, sorted
     num_rows: int
     num_unmatched_rows: int  # about people without a folder
-
-    @property
-    def num_people(self) -> int:
-        """How many people have other labels now."""
-        return len(self.people)
 
 
 def correct_labels(photos: Sequence[Photo], path: str | Path, folders: Sequence[str]) -> CorrectedPhotos:
@@ -108,17 +103,12 @@ def correct_labels(photos: Sequence[Photo], path: str | Path, folders: Sequence[
     )
 
 
-def _say(said: dict[str, LabelFix], fix: LabelFix, person: str) -> list[str]:
-    """Adds what a fix says about a person's photo to what is said of it already, and returns the contradictions."""
-    contradictions = []
-    for attribute in fix.values:
+def _say(said: dict[str, LabelFix], fix: LabelFix, person: str) -> Iterator[str]:
+    """Adds what a fix says about a person's photo to what is said of it already, and yields the contradictions."""
+    for attribute, text in fix.values.items():
         earlier = said.setdefault(attribute, fix)
-        if fix.values[attribute] != earlier.values[attribute]:
-            contradictions.append(
-                f"line {fix.line}: {attribute} of {person} is {fix.values[attribute]}, "
-                f"but {earlier.values[attribute]} in line {earlier.line}"
-            )
-    return contradictions
+        if text != (other := earlier.values[attribute]):
+            yield f"line {fix.line}: {attribute} of {person} is {text}, but {other} in line {earlier.line}"
 
 
 def _corrected(photo: Photo, said: Mapping[str, LabelFix]) -> Photo:
@@ -160,20 +150,20 @@ def _read(path: Path) -> tuple[list[LabelFix], list[str]]:
             problems.append(f"line {line}: {len(cells)} cells, but the header has {len(header)}")
             continue
         row = dict(zip(header, cells, strict=True))
-        if found := _problems(row):
-            problems += [f"line {line}: {problem}" for problem in found]
+        if found := [f"line {line}: {problem}" for problem in _problems(row)]:
+            problems += found
         else:
             given = {attribute: row[attribute] for attribute in ATTRIBUTES if row[attribute]}
             fixes.append(LabelFix(line, row["profile"], row["stem"], given))
     return fixes, problems
 
 
-def _problems(row: dict[str, str]) -> list[str]:
-    problems = [] if row["profile"] else ["profile is empty; it is a folder's name, or its id part"]
+def _problems(row: dict[str, str]) -> Iterator[str]:
+    if not row["profile"]:
+        yield "profile is empty; it is a folder's name, or its id part"
     for column, known in {"stem": tuple(STEMS), **{name: HEAD_CLASSES[name] for name in ATTRIBUTES}}.items():
         text = row[column]
         if text and text not in known and not (column == "age" and is_age(text)):
             years = f", or years from 0 to {MAX_AGE}" if column == "age" else ""
             near = did_you_mean(text, list(known))
-            problems.append(f"{column} is {text!r}.{near} It is one of: {', '.join(known)}{years}, or empty")
-    return problems
+            yield f"{column} is {text!r}.{near} It is one of: {', '.join(known)}{years}, or empty"

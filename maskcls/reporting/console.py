@@ -119,13 +119,11 @@ def _absent_lines(data: FaceData, output: str, word: Words) -> list[str]:
 
 
 def _correction_lines(corrected: CorrectedPhotos, path: str | None, word: Words) -> list[str]:
-    rows, unmatched = corrected.num_rows, corrected.num_unmatched_rows
-    line = word(
-        "start_labels", photos=corrected.num_photos, people=corrected.num_people, path=path, unmatched=unmatched
-    )
-    is_foreign = unmatched > rows / 2
-    people = listed(corrected.people) or "-"
-    return [line, *([word("foreign_labels", rows=rows, unmatched=unmatched, path=path, people=people)] * is_foreign)]
+    rows, unmatched, people = corrected.num_rows, corrected.num_unmatched_rows, corrected.people
+    lines = [word("start_labels", photos=corrected.num_photos, people=len(people), path=path, unmatched=unmatched)]
+    if unmatched > rows / 2:
+        lines.append(word("foreign_labels", rows=rows, unmatched=unmatched, path=path, people=listed(people) or "-"))
+    return lines
 
 
 def epoch_progress(
