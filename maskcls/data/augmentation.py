@@ -67,26 +67,19 @@ class Augmentation:
         return self.mixup + self.cutmix + self.half_cutmix > 0
 
 
+_CUT_AND_FLIP: dict[str, Any] = {"shift": True, "flip": 0.5}
+
 AUGMENTATIONS = {
     "none": Augmentation(),  # training sees what validation sees
     # Small shift, mirror image, slight brightness: what the best public entries on this task found to help.
-    "light": Augmentation(shift=True, flip=0.5, brightness=0.1),
+    "light": Augmentation(**_CUT_AND_FLIP, brightness=0.1),
     # Turned, zoomed and recoloured a little.
     "standard": Augmentation(
-        shift=True,
-        flip=0.5,
-        rotation=10.0,
-        zoom=0.1,
-        stretch=0.05,
-        brightness=0.2,
-        contrast=0.2,
-        saturation=0.2,
-        hue=0.02,
+        **_CUT_AND_FLIP, rotation=10.0, zoom=0.1, stretch=0.05, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02
     ),
     # For training from scratch, where the network has seen nothing else.
     "strong": Augmentation(
-        shift=True,
-        flip=0.5,
+        **_CUT_AND_FLIP,
         rotation=15.0,
         zoom=0.2,
         stretch=0.1,

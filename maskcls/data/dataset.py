@@ -127,7 +127,7 @@ def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
     if not valid:
         people = {photo.profile: photo.person for photo in photos}  # as corrected
         _, valid = profiles.split_by_person(
-            list(people.values()), num_folds=source.num_folds, fold=source.fold, seed=source.seed
+            people.values(), num_folds=source.num_folds, fold=source.fold, seed=source.seed
         )
     is_valid = np.isin([photo.profile for photo in photos], valid)
     table = build_table(photos, source.data_dir)

@@ -106,14 +106,13 @@ def inspect_profiles(
     look = partial(_looked_at, Path(data_dir), decode=decode)
     for photo in map_ahead(look, files, num_threads=num_threads, ahead=256):
         photos.append(photo)
+        findings += _in_photo(photo)
         progress(1)
 
     readable = [photo for photo in photos if photo.format]
     lists = {name: {"train"} for name in train}
     for name in valid:
         lists[name] = lists.get(name, set()) | {"valid"}
-    for photo in photos:
-        findings += _in_photo(photo)
     findings += _duplicates(readable, lists)
     findings += _near_duplicates(readable, lists)
     findings += [*_tiny_groups("train", train, photos), *_tiny_groups("valid", valid, photos)]

@@ -1,13 +1,11 @@
 """Readers of stored pixels: a row of the table -> (H', W', 3) uint8; and the mean and std of many.
 
-They give bit-identical pixels: `DecodedPixels` on the fly (`with_transform`), `MappedPixels` from the cache,
-`DevicePixels` from the memory of the training device. Random things do not belong here, they are augmenter.py's.
+All readers give bit-identical pixels. Random things do not belong here, they are augmenter.py's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,16 +33,11 @@ def _read_or_error(image: dict[str, Any], preprocessing: Preprocessing) -> np.nd
         return error
 
 
-@dataclass(frozen=True)
-class _DecodeBatch:
-    """The transform of DecodedPixels; an object and not a closure, because datasets takes a hash of it."""
-
-    preprocessing: Preprocessing
-    num_threads: int
-
-    def __call__(self, batch: dict[str, list[dict[str, Any]]]) -> dict[str, list[np.ndarray | BadPhotos]]:
-        read = partial(_read_or_error, preprocessing=self.preprocessing)
-        return {"pixels": list(map_ahead(read, batch["image"], num_threads=self.num_threads, ahead=64))}
+def _read_batch(
+    batch: dict[str, list[dict[str, Any]]], preprocessing: Preprocessing, num_threads: int
+) -> dict[str, list[np.ndarray | BadPhotos]]:
+    read = partial(_read_or_error, preprocessing=preprocessing)
+    return {"pixels": list(map_ahead(read, batch["image"], num_threads=num_threads, ahead=64))}
 
 
 class DecodedPixels:
@@ -58,7 +51,8 @@ class DecodedPixels:
         self.shape = (len(table), *preprocessing.stored_size, 3)
         self.of_one_colour: set[int] = set()
         self._preprocessing = preprocessing
-        self._table = undecoded(table).with_transform(_DecodeBatch(preprocessing, num_threads))
+        read = partial(_read_batch, preprocessing=preprocessing, num_threads=num_threads)  # datasets takes a hash of it
+        self._table = undecoded(table).with_transform(read)
 
     def __call__(self, rows: np.ndarray) -> torch.Tensor:
         """Returns (B, H', W', 3) uint8. Raises BadPhotos when any of them is not a whole image."""
@@ -150,14 +144,10 @@ def undecoded(table: Dataset) -> Dataset:
 
 def decode_all(table: Dataset, preprocessing: Preprocessing, *, num_threads: int) -> Iterator[np.ndarray]:
     """Yields every photo's pixels in order; after a bad one reads on to the end and raises BadPhotos with all names."""
-    images = undecoded(table)
-
-    def read(row: int) -> np.ndarray | BadPhotos:
-        return _read_or_error(images[row]["image"], preprocessing)
-
+    read = partial(_read_or_error, preprocessing=preprocessing)
     bad: list[str] = []
     with Progress("decoding", "photo", len(table)) as progress:
-        for pixels in map_ahead(read, range(len(table)), num_threads=num_threads, ahead=PHOTOS_AT_ONCE):
+        for pixels in map_ahead(read, undecoded(table)["image"], num_threads=num_threads, ahead=PHOTOS_AT_ONCE):
             progress.update()
             if isinstance(pixels, BadPhotos):
                 bad += pixels.args

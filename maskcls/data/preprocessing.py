@@ -34,7 +34,7 @@ STATISTICS = ("mean", "std")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a photo becomes what a model sees: the same object in training, validation and inference.
+    """How a photo becomes what a model sees.
 
     image_size: (height, width) in pixels that the model sees. fit: squash, pad or crop. crop_box: (left, top, right,
     bottom) as fractions of the photo, or None. margin: stored pixels exceed image_size by this fraction, so that
@@ -50,10 +50,8 @@ class Preprocessing:
     std: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "crop_box", *STATISTICS):
-            if (
-                given := getattr(self, name)
-            ) is not None:  # lists, as YAML and JSON have them, cannot be keys of a table
+        for name in ("image_size", "crop_box", *STATISTICS):  # lists, as in YAML and JSON, cannot be keys of a table
+            if (given := getattr(self, name)) is not None:
                 object.__setattr__(self, name, tuple(map(float, given) if name in STATISTICS else given))
 
     @classmethod
@@ -131,7 +129,7 @@ class Preprocessing:
 
     def normalised(self, x: Tensor, brightness: Tensor | None = None) -> Tensor:
         """Returns (B, 3, H, W) float32, channels last, of x (B, H, W, 3) uint8 times brightness (B,), cut at white."""
-        constants, (batch, height, width, _) = constants_on(self, x.device), x.shape
+        (scale, shift), (batch, height, width, _) = _constants_of_rows(self, x.device), x.shape
         rows = torch.empty(batch, height, width * 3, device=x.device)
         # On a CPU photo by photo, so that all passes over one find it in the processor's cache.
         for i in [slice(None)] if is_accelerator(x.device) else range(batch):
@@ -139,35 +137,25 @@ class Preprocessing:
             part.view(x[i].shape).copy_(x[i])
             if brightness is not None:
                 part.mul_(brightness[i, None, None]).clamp_(max=255)
-            torch.addcmul(constants.row_shift, part, constants.row_scale, out=part)
+            torch.addcmul(shift, part, scale, out=part)
         return rows.view(batch, height, width, 3).permute(0, 3, 1, 2)
 
     def pictures(self, x: Tensor) -> np.ndarray:
         """Returns (B, H, W, 3) uint8, to be shown, of what the model sees, x (B, 3, H, W)."""
-        constants = constants_on(self, x.device)
-        colours = (x * constants.std + constants.mean) * 255
+        mean, std = self.statistics_on(x.device)
+        colours = (x * std + mean) * 255
         return colours.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
-
-@dataclass(frozen=True)
-class Constants:
-    """Mean and std (3, 1, 1), and x * row_scale + row_shift, which normalises a row of pixels (W * 3,) as it lies in
-    memory: not a plane at a time.
-    """
-
-    mean: Tensor
-    std: Tensor
-    row_scale: Tensor
-    row_shift: Tensor
+    def statistics_on(self, device: torch.device) -> list[Tensor]:
+        """Returns mean and std, (3, 1, 1) each. To make them on a GPU waits for the GPU."""
+        return [torch.tensor(getattr(self, name), device=device)[:, None, None] for name in STATISTICS]
 
 
-@lru_cache(maxsize=16)
-def constants_on(preprocessing: Preprocessing, device: torch.device) -> Constants:
-    """Returns the constants on a device. They are made once: to make one on a GPU waits for the GPU."""
-    mean, std = (torch.tensor(getattr(preprocessing, name), device=device)[:, None, None] for name in STATISTICS)
-    width = preprocessing.image_size[1]
-    row_scale, row_shift = (row.flatten().repeat(width) for row in (1 / (255 * std), -mean / std))
-    return Constants(mean, std, row_scale, row_shift)
+@lru_cache(maxsize=16)  # not in every batch, see statistics_on
+def _constants_of_rows(preprocessing: Preprocessing, device: torch.device) -> list[Tensor]:
+    """Returns scale and shift, (W * 3,) each: they normalise pixels as they lie in memory, row by row."""
+    mean, std = preprocessing.statistics_on(device)
+    return [row.flatten().repeat(preprocessing.image_size[1]) for row in (1 / (255 * std), -mean / std)]
 
 
 def _fitted(pixels: Tensor, size: tuple[int, int], fit: str) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import MappingProxyType
@@ -257,7 +257,7 @@ def check_disjoint(train: Iterable[str], valid: Iterable[str]) -> None:
         raise UserError(f"{len(both)} people are in both the training and the validation list: {listed(both)}")
 
 
-def split_by_person(people: Sequence[Profile], *, num_folds: int, fold: int, seed: int) -> tuple[list[str], list[str]]:
+def split_by_person(people: Iterable[Profile], *, num_folds: int, fold: int, seed: int) -> tuple[list[str], list[str]]:
     """Returns (training, validation) names: validation is fold `fold`, with people of every gender and age group.
 
     Each of these cells is shuffled by the seed and dealt to the folds in turn; every cell goes on where the last one
