@@ -27,4 +27,4 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.words import language
 
     config = load_config(arguments.config, arguments.overrides)
-    check(config, Launch(), lang=language(arguments.lang), decode=arguments.decode, report=arguments.fix_report)
+    check(config, Launch(), None, lang=language(arguments.lang), decode=arguments.decode, table=arguments.fix_report)

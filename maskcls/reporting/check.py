@@ -28,25 +28,16 @@ NUM_SHOWN = 5  # findings of one kind on the screen; --fix-report has all
 
 
 def check(
-    config: Config,
-    launch: Launch,
-    run: RunFolder | None = None,
-    *,
-    lang: str,
-    decode: bool = False,
-    report: Path | None = None,
+    config: Config, launch: Launch, run: RunFolder | None, *, lang: str, decode: bool = False, table: Path | None = None
 ) -> None:
     """Prints what is found and what a run will take; the last line is go or no go. Collective.
 
-    run: the one that would go on. Raises UserError when it is no go.
+    run: the one that would go on. table: CSV for all findings. Raises UserError when it is no go.
     """
     say, word = launch.say, Words(lang)
-
-    state = None
     with no_go():
         launch.on_main(lambda: check_outputs(config, run))
-        if run is not None:
-            state = state_to_resume(launch, run, word)
+        state = state_to_resume(launch, run, word) if run is not None else None
     data, problem = None, None
     try:
         data = open_data(config, launch)
@@ -60,12 +51,12 @@ def check(
 
     def look() -> list[Finding]:
         findings = inspected(config, data, problem, word, decode=decode)
-        if report:
-            save_findings(findings, report)
+        if table:
+            save_findings(findings, table)
         return findings
 
     findings = launch.on_main(look)
-    say(finding_lines(findings, report, word))
+    say(finding_lines(findings, table, word))
     if errors := counted(findings, "error", word):
         raise UserError(word("no_go_data", errors=errors)).of_launch()
     assert data is not None  # its problem would be an error among the findings
@@ -104,13 +95,14 @@ def inspected(
     named = profiles.named_people(config.data_dir, config.train_profile, config.valid_profile)
     train, valid = (data.train.people, data.valid.people) if data is not None else (named.train, named.valid)
     with Progress(word("looking"), word("photo_unit")) as bar:
+        num_threads, progress = max(decoding_threads(config.num_workers), 1), bar.update
         findings = inspect_profiles(
             config.data_dir,
             train,
             valid,
             decode=decode,
-            num_threads=max(decoding_threads(config.num_workers), 1),
-            progress=bar.update,
+            num_threads=num_threads,
+            progress=progress,
             places=named.places,
         )
     if problem is not None and not any(finding.severity == "error" for finding in findings):
@@ -146,23 +138,13 @@ def counted(findings: Sequence[Finding], severity: str, word: Words) -> str:
 
 def estimate_lines(config: Config, estimate: Estimate, word: Words) -> str:
     """Returns what a run will take."""
+    speed, seconds = config.train_batch_size / estimate.update_seconds, estimate.epoch_seconds
+    epoch, run = console.duration(seconds, word), console.duration(seconds * config.epochs, word)
+    epochs, update = config.epochs, estimate.update_seconds
+    time = word("estimate_time", update=update, speed=speed, epoch=epoch, run=run, epochs=epochs)
+    memory = word("estimate_memory", memory=estimate.memory_gb)
     kept = word("kept_on_device", kept=estimate.kept_gb) if estimate.kept_gb else ""
-    lines = [
-        word(
-            "estimate_time",
-            update=estimate.update_seconds,
-            speed=estimate.photos_per_second,
-            epoch=console.duration(estimate.epoch_seconds, word),
-            run=console.duration(estimate.run_seconds, word),
-            epochs=config.epochs,
-        ),
-        word("estimate_memory", memory=estimate.memory_gb) + kept,
-        word(
-            "estimate_disk",
-            run=estimate.run_bytes / 1e6,
-            state=estimate.state_bytes / 1e6,
-            cache=estimate.cache_bytes / 1e6,
-            free=estimate.free_bytes / 1e9,
-        ),
-    ]
-    return "\n".join(lines)
+    sizes = {"run": estimate.run_bytes, "state": estimate.state_bytes, "cache": estimate.cache_bytes}
+    megabytes = {name: size / 1e6 for name, size in sizes.items()}
+    disk = word("estimate_disk", **megabytes, free=estimate.free_bytes / 1e9)
+    return f"{time}\n{memory}{kept}\n{disk}"

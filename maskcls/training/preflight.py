@@ -37,34 +37,17 @@ class Estimate:
 
     update_seconds: float
     epoch_seconds: float  # with validation
-    run_seconds: float
-    photos_per_second: float
     memory_gb: float  # most that a process will hold
     kept_gb: float  # of it, photos that stay on the device
     state_bytes: int  # of last/ or previous/
-    model_bytes: int  # of best/
+    run_bytes: int  # of the run folder: both of them, and best/
     cache_bytes: int  # of all photos that are still to be decoded
     free_bytes: int  # where the runs go
-    cache_free_bytes: int  # where the decoded photos go
-    is_one_disk: bool  # to both
-
-    @property
-    def run_bytes(self) -> int:
-        """What a run folder will hold."""
-        return 2 * self.state_bytes + self.model_bytes
-
-    @property
-    def has_room(self) -> dict[str, bool]:
-        """Whether the disks of model_dir and cache_dir have room for what a run puts there."""
-        beside = self.cache_bytes if self.is_one_disk else 0
-        return {
-            "model_dir": self.run_bytes + beside <= self.free_bytes,
-            "cache_dir": self.cache_bytes <= self.cache_free_bytes,
-        }
+    has_room: dict[str, bool]  # model_dir and cache_dir, for what a run puts there
 
 
 def try_out(
-    config: Config, launch: Launch, data: FaceData, learner: Learner, plan: BatchPlan, run: RunFolder | None = None
+    config: Config, launch: Launch, data: FaceData, learner: Learner, plan: BatchPlan, run: RunFolder | None
 ) -> Estimate:
     """Makes an update and a prediction on photos that it decodes, and returns what they took. Collective.
 
@@ -81,38 +64,36 @@ def try_out(
     batches = Batches(data.train, plan, augmenter, config.output)
     shape = (len(data.table), *preprocessing.stored_size, 3)
     kept = bytes_kept(shape, accelerator.device) if config.cache == "memory_map" else 0  # as a run decides
-    seconds = photos_per_second = 0.0
+    seconds = 0.0
     with faults_as_messages(config, learner, data, batches, None):
         updates = train_one_epoch(learner, batches, epoch=1, log_interval=1, max_grad_norm=config.max_grad_norm)
         for _, values in zip(range(NUM_UPDATES), updates, strict=False):  # the other way round would make one more
             waits = values["train/waiting_share"] if config.cache == "memory_map" else 0.0
             seconds = plan.batch_size / values["train/images_per_second"] * (1 - waits)
-            photos_per_second = plan.batch_size / seconds
         some = replace(data.valid, rows=data.valid.rows[:NUM_PREDICTED])
         started = time.perf_counter()
         logits = predict(accelerator, learner.model, some, preprocessing, batch_size=config.valid_batch_size)
         predicted = (time.perf_counter() - started) / max(len(some), 1)
     if not bool(logits.isfinite().all()):
         raise UserError("the model's answers are not finite after the first updates: lower lr").of_launch()
-    epoch_seconds = seconds * plan.num_updates + predicted * len(data.valid)
     model_bytes = num_bytes(learner.network.state_dict().values())
     optimizer = learner.optimizer.state_dict()["state"].values()
     moments = num_bytes(value for state in optimizer for value in state.values() if isinstance(value, Tensor))
-    averaged = model_bytes if learner.average else 0
+    state_bytes = moments + model_bytes * (3 if learner.average else 2)
+    run_bytes, cache_bytes = 2 * state_bytes + model_bytes, 0 if is_decoded else int(np.prod(shape))
     runs, cache = nearest_folder(Path(config.model_dir)), nearest_folder(full_path(config.cache_dir))
+    free, cache_free = shutil.disk_usage(runs).free, shutil.disk_usage(cache).free
+    beside = cache_bytes if runs.stat().st_dev == cache.stat().st_dev else 0
     return Estimate(
         update_seconds=seconds,
-        epoch_seconds=epoch_seconds,
-        run_seconds=epoch_seconds * config.epochs,
-        photos_per_second=photos_per_second,
+        epoch_seconds=seconds * plan.num_updates + predicted * len(data.valid),
         memory_gb=peak_memory_gb(accelerator.device) + kept / 1e9,
         kept_gb=kept / 1e9,
-        state_bytes=2 * model_bytes + averaged + moments,
-        model_bytes=model_bytes,
-        cache_bytes=0 if is_decoded else int(np.prod(shape)),
-        free_bytes=shutil.disk_usage(runs).free,
-        cache_free_bytes=shutil.disk_usage(cache).free,
-        is_one_disk=runs.stat().st_dev == cache.stat().st_dev,
+        state_bytes=state_bytes,
+        run_bytes=run_bytes,
+        cache_bytes=cache_bytes,
+        free_bytes=free,
+        has_room={"model_dir": run_bytes + beside <= free, "cache_dir": cache_bytes <= cache_free},
     )
 
 

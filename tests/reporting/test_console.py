@@ -265,7 +265,7 @@ def test_a_check_a_run_and_a_prediction_speak_korean_to_the_last_word(
 ) -> None:
     more = {"epochs": 3, "early_stopping_patience": 1, "lr": "1e-12", "scheduler": "constant"}
     config = load_config(ROOT / "configs" / "mask.yaml", overrides(sample, tmp_path, model="convnext", **more))
-    check(config, Launch(), lang="ko")
+    check(config, Launch(), None, lang="ko")
     checked = capsys.readouterr().out.split("\n")
     assert checked[-2].startswith("go: 학습 가능, 살펴볼 경고 ")
     findings = [line for line in checked if re.match("오류|경고|참고", line)]  # they are in English

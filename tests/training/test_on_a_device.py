@@ -110,7 +110,7 @@ def test_a_check_counts_the_photos_that_a_run_will_keep_on_the_device(
         data = open_data(config, launch)
         with META:
             learner, plan = build_learner(config, launch, data)
-        estimate = try_out(config, launch, data, learner, plan)
+        estimate = try_out(config, launch, data, learner, plan, None)
     stored = Preprocessing(**config.preprocessing).stored_size
     kept = len(data.table) * int(np.prod(stored)) * 3 / 1e9 if cache_kind == "memory_map" else 0.0
     assert estimate.kept_gb == kept and estimate.memory_gb > 0.05 + kept

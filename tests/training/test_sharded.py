@@ -231,7 +231,7 @@ def check_programs(launch: Launch, folder: Path, sample: Path) -> None:
     """Runs `train.py --check`, train.py and infer.py."""
     config = config_of("vit", folder / "programs", sample)
     forget_models(launch)
-    check(config, launch, lang="en")
+    check(config, launch, None, lang="en")
     forget_models(launch)
     train(config, launch=launch)
     run_folder = folder / "programs" / "runs" / "exp"
