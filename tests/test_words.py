@@ -10,7 +10,7 @@ from string import Formatter
 import pytest
 
 from maskcls.errors import UserError
-from maskcls.labels import HEAD_CLASSES
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PHOTO
 from maskcls.reporting.text import width
 from maskcls.words import LANGUAGES, Words, language
 from tests.helpers import ROOT
@@ -54,6 +54,14 @@ def test_every_look_up_of_the_code_finds_its_text_and_fills_its_braces() -> None
         assert names is None or names == gaps(TEXTS["en"][key]), (file, key)
     assert len(found) > 60
     assert {"train.py", "infer.py", "check.py", "console.py"} <= {file for file, _, _ in found}
+
+
+def test_every_attribute_has_a_title_and_its_labels_have_names() -> None:
+    """A row more in labels.py is seen here, and not by a run when it counts the photos."""
+    titles = [*ATTRIBUTES, *(f"{name}_{label}" for name in ATTRIBUTES for label in range(len(HEAD_CLASSES[name])))]
+    counts = [f"count_{title}" for title in titles if title.rpartition("_")[0] in OF_PHOTO]
+    assert [key for key in (*titles, *counts) if key not in TEXTS["en"]] == []
+    assert len(titles) >= 11 and len(counts) >= 3
 
 
 def test_no_text_is_left_over() -> None:
