@@ -58,9 +58,8 @@ class YamlFile:
             override = rest.pop(0)
             if override.startswith("--") and "=" not in override and rest and not re.match("--|.*=", rest[0]):
                 apart, override = f"{override} {rest[0]}", f"{override}={rest.pop(0)}"
-                self.problems.append(
-                    f"override {apart!r} is not of the form key=value: write {shlex.quote(override)}"
-                )  # what else is wrong with it comes in the same message
+                # What else is wrong with it comes in the same message.
+                self.problems.append(f"override {apart!r} is not of the form key=value: write {shlex.quote(override)}")
             self.problems.extend(self._problems_of_override(override))
 
     def _problems_of_override(self, override: str) -> list[str]:

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
 from maskcls.data import profiles
 from maskcls.data.loader import map_ahead
 from maskcls.data.photo import PhotoError, decoded, is_on_its_side, opened, orientation
+from maskcls.data.profiles import NamedPeople
 from maskcls.errors import UserError, listed, reason_of
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, STEMS, class_of, classes_of_people
 from maskcls.paths import encoding_problem, folder_problem
@@ -71,20 +71,14 @@ class _Seen:
 
 
 def inspect_profiles(
-    data_dir: str | Path,
-    train: Sequence[str],
-    valid: Sequence[str],
-    *,
-    decode: bool,
-    num_threads: int,
-    progress: Callable[[int], object],
-    places: Mapping[str, str] = MappingProxyType({}),
+    data_dir: str | Path, people: NamedPeople, *, decode: bool, num_threads: int, progress: Callable[[int], object]
 ) -> list[Finding]:
-    """Returns what was found in the named profiles and their photos, the worst first.
+    """Returns what was found in the profiles of people and in their photos, the worst first.
 
     decode: decode every photo in full; otherwise JPEGs smaller. Either finds files that end too early. progress is
-    called with 1 for every photo that was read. places: name -> where it is listed.
+    called with 1 for every photo that was read.
     """
+    train, valid, places = people.train, people.valid, people.places
     findings = list(_in_both_lists(train, valid))
     if problem := folder_problem(Path(data_dir)) or encoding_problem(str(data_dir)):
         return [Finding("error", "missing", f"data_dir {data_dir} {problem}"), *findings]

@@ -59,10 +59,8 @@ def opened(source: str | Path | io.BytesIO) -> Iterator[Image]:
             raise PhotoError(_why_no_image(source)) from None
     with photo:
         if photo.width * photo.height > MAX_PIXELS:
-            raise PhotoError(
-                f"{photo.width} x {photo.height} pixels are too many, {MAX_PIXELS / 1e6:.0f} million are the most: "
-                "make the photo smaller"
-            )
+            size, most = f"{photo.width} x {photo.height} pixels", f"{MAX_PIXELS / 1e6:.0f} million are the most"
+            raise PhotoError(f"{size} are too many, {most}: make the photo smaller")
         yield photo
 
 

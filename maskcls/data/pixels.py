@@ -176,8 +176,7 @@ def mean_and_std(pixels: Pixels, rows: np.ndarray, *, least_std: float) -> tuple
     counts = np.zeros((3, 256), np.int64)
     for start in range(0, len(rows), PHOTOS_AT_ONCE):
         batch = pixels(rows[start : start + PHOTOS_AT_ONCE]).numpy().reshape(-1, 3)
-        for channel in range(3):
-            counts[channel] += np.bincount(batch[:, channel], minlength=256)
+        counts += [np.bincount(colour, minlength=256) for colour in batch.T]
     levels = np.arange(256) / 255
     shares = counts / counts.sum(1, keepdims=True)
     mean = shares @ levels

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from maskcls.config import Config
@@ -93,18 +94,11 @@ def inspected(
     problem: why they cannot; it is reported unless the inspection finds what is behind it.
     """
     named = profiles.named_people(config.data_dir, config.train_profile, config.valid_profile)
-    train, valid = (data.train.people, data.valid.people) if data is not None else (named.train, named.valid)
+    if data is not None:
+        named = replace(named, train=data.train.people, valid=data.valid.people)
+    num_threads = max(decoding_threads(config.num_workers), 1)
     with Progress(word("looking"), word("photo_unit")) as bar:
-        num_threads, progress = max(decoding_threads(config.num_workers), 1), bar.update
-        findings = inspect_profiles(
-            config.data_dir,
-            train,
-            valid,
-            decode=decode,
-            num_threads=num_threads,
-            progress=progress,
-            places=named.places,
-        )
+        findings = inspect_profiles(config.data_dir, named, decode=decode, num_threads=num_threads, progress=bar.update)
     if problem is not None and not any(finding.severity == "error" for finding in findings):
         findings = [Finding("error", "split", str(problem)), *findings]
     return findings

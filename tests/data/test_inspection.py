@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.fft import dctn
 
 from maskcls.data.inspection import MAX_BITS, MIN_CORRELATION, Finding, inspect_profiles, save_findings
-from maskcls.data.profiles import profile_lines
+from maskcls.data.profiles import NamedPeople, named_people, profile_lines
 from maskcls.errors import UserError
 
 STEMS = "mask1, mask2, mask3, mask4, mask5, incorrect_mask, normal"
@@ -35,9 +35,8 @@ class Data:
         return next(self.folder.glob(f"{profile}/{stem}.*"))
 
     def inspect(self, *, decode: bool = False, num_threads: int = 2) -> list[Finding]:
-        return inspect_profiles(
-            self.folder, self.train, self.valid, decode=decode, num_threads=num_threads, progress=ignored
-        )
+        people = NamedPeople(self.train, self.valid, {})
+        return inspect_profiles(self.folder, people, decode=decode, num_threads=num_threads, progress=ignored)
 
     def found(self, *kinds: str, decode: bool = False) -> list[Finding]:
         """Returns the findings of these kinds."""
@@ -78,13 +77,9 @@ def test_sound_photos_give_only_notes_and_every_photo_is_counted_once(
     decode: bool, num_threads: int, sample: Path
 ) -> None:
     counts: list[int] = []
+    people = named_people(sample / "images", sample / "train_profiles.txt", sample / "valid_profiles.txt")
     findings = inspect_profiles(
-        sample / "images",
-        list(profile_lines(sample / "train_profiles.txt")),
-        list(profile_lines(sample / "valid_profiles.txt")),
-        decode=decode,
-        num_threads=num_threads,
-        progress=counts.append,
+        sample / "images", people, decode=decode, num_threads=num_threads, progress=counts.append
     )
     assert [(finding.severity, finding.kind) for finding in findings] == [
         ("warning", "tiny_group"),
@@ -131,7 +126,8 @@ def test_bad_folders_are_all_reported_and_the_others_still_looked_at(data: Data)
 
 def test_a_folder_of_photos_that_does_not_exist_is_one_error(tmp_path: Path) -> None:
     names = ["1_male_Asian_30", "2_male_Asian_30"]
-    findings = inspect_profiles(tmp_path / "none", names, names[1:], decode=False, num_threads=0, progress=ignored)
+    people = NamedPeople(names, names[1:], {})
+    findings = inspect_profiles(tmp_path / "none", people, decode=False, num_threads=0, progress=ignored)
     assert [(finding.kind, finding.text) for finding in findings] == [
         ("missing", f"data_dir {tmp_path / 'none'} does not exist"),
         ("leak", "in both the training and the validation list"),
@@ -142,7 +138,8 @@ def test_a_profile_is_reported_with_the_list_and_the_line_that_names_it(data: Da
     names = ["nobody", "9_male_Asian_30"]
     (data.folder / names[0]).mkdir()
     places = {name: f"people.txt, line {line}" for line, name in enumerate(names, 7)}
-    findings = inspect_profiles(data.folder, names, [], decode=False, num_threads=0, progress=ignored, places=places)
+    people = NamedPeople(names, [], places)
+    findings = inspect_profiles(data.folder, people, decode=False, num_threads=0, progress=ignored)
     assert [finding.text for finding in findings if finding.kind in ("name", "missing")] == [
         f"people.txt, line 8: 9_male_Asian_30 is listed, but {data.folder} has no such folder",
         "people.txt, line 7: 'nobody' is not id_gender_race_age, for example 000001_female_Asian_45",
@@ -405,7 +402,7 @@ def test_photos_that_look_the_same_are_those_of_a_slow_reference(tmp_path: Path)
                 is_near = sum(bits(picture) != bits(other)) <= MAX_BITS
                 if is_near and np.corrcoef(picture.flatten(), other.flatten())[0, 1] >= MIN_CORRELATION:
                     expected.add(later)
-    findings = inspect_profiles(tmp_path, names, [], decode=False, num_threads=0, progress=ignored)
+    findings = inspect_profiles(tmp_path, NamedPeople(names, [], {}), decode=False, num_threads=0, progress=ignored)
     found = {(finding.profile, finding.file) for finding in findings if finding.kind == "near_duplicate"}
     assert found == expected
     assert 0 < len(expected) < 35  # of 7 photos of the 5 people after the first

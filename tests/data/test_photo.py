@@ -16,7 +16,7 @@ from PIL import Image
 from maskcls.data.inspection import Finding, inspect_profiles
 from maskcls.data.photo import MAX_PIXELS, BadPhotos, PhotoError, decoded, opened, orientation, read_photo
 from maskcls.data.preprocessing import Preprocessing
-from maskcls.data.profiles import IMAGE_EXTENSIONS
+from maskcls.data.profiles import IMAGE_EXTENSIONS, NamedPeople
 
 ROOT = Path(__file__).parents[2]
 PERSON = "000001_female_Asian_45"
@@ -45,7 +45,9 @@ def inspected(file: str, content: bytes, folder: Path) -> list[Finding]:
     """Returns what the check says about a photo, apart from what it says about all photos."""
     (folder / PERSON).mkdir(parents=True)
     (folder / PERSON / file).write_bytes(content)
-    findings = inspect_profiles(folder, [PERSON], [], decode=True, num_threads=0, progress=lambda count: None)
+    findings = inspect_profiles(
+        folder, NamedPeople([PERSON], [], {}), decode=True, num_threads=0, progress=lambda count: None
+    )
     return [finding for finding in findings if finding.file]
 
 
@@ -228,7 +230,7 @@ def test_the_check_finds_what_training_refuses_and_nothing_else(name: str, tmp_p
         (tmp_path / PERSON / f"mask1{Path(name).suffix}").write_bytes(content)
         for is_in_full in (False, True):
             findings = inspect_profiles(
-                tmp_path, [PERSON], [], decode=is_in_full, num_threads=0, progress=lambda count: None
+                tmp_path, NamedPeople([PERSON], [], {}), decode=is_in_full, num_threads=0, progress=lambda count: None
             )
             errors = [finding for finding in findings if finding.severity == "error"]
             assert bool(errors) == refused[-1], (number, errors)
