@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from maskcls.data.augmentation import Augmentation
-from maskcls.data.preprocessing import Preprocessing
+from maskcls.data.preprocessing import Preprocessing, constants_on
 from maskcls.machine import is_accelerator
 
 # Draws of one photo, by name -> column of keyed_uniform's result.
@@ -60,7 +60,7 @@ class Augmenter:
     ) -> None:
         self.augmentation, self.preprocessing, self.seed, self.device = augmentation, preprocessing, seed, device
         # Constants are made once: to make one on a GPU waits for the GPU.
-        self._mean, self._std = preprocessing.statistics_on(device)
+        self._mean, self._std, *_ = constants_on(preprocessing, device)
         to_yiq = [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
         self._to_yiq = torch.tensor(to_yiq, device=device)
         self._from_yiq, self._luma = torch.linalg.inv(self._to_yiq), self._to_yiq[0]

@@ -129,7 +129,7 @@ class Preprocessing:
 
     def normalised(self, x: Tensor, brightness: Tensor | None = None) -> Tensor:
         """Returns (B, 3, H, W) float32, channels last, of x (B, H, W, 3) uint8 times brightness (B,), cut at white."""
-        (scale, shift), (batch, height, width, _) = _constants_of_rows(self, x.device), x.shape
+        (*_, scale, shift), (batch, height, width, _) = constants_on(self, x.device), x.shape
         rows = torch.empty(batch, height, width * 3, device=x.device)
         # On a CPU photo by photo, so that all passes over one find it in the processor's cache.
         for i in [slice(None)] if is_accelerator(x.device) else range(batch):
@@ -142,20 +142,20 @@ class Preprocessing:
 
     def pictures(self, x: Tensor) -> np.ndarray:
         """Returns (B, H, W, 3) uint8, to be shown, of what the model sees, x (B, 3, H, W)."""
-        mean, std = self.statistics_on(x.device)
+        mean, std, *_ = constants_on(self, x.device)
         colours = (x * std + mean) * 255
         return colours.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
-    def statistics_on(self, device: torch.device) -> list[Tensor]:
-        """Returns mean and std, (3, 1, 1) each. To make them on a GPU waits for the GPU."""
-        return [torch.tensor(getattr(self, name), device=device)[:, None, None] for name in STATISTICS]
 
+@lru_cache(maxsize=16)
+def constants_on(preprocessing: Preprocessing, device: torch.device) -> list[Tensor]:
+    """Returns mean and std, (3, 1, 1), and scale and shift, (W * 3,), that normalise pixels as they lie, row by row.
 
-@lru_cache(maxsize=16)  # not in every batch, see statistics_on
-def _constants_of_rows(preprocessing: Preprocessing, device: torch.device) -> list[Tensor]:
-    """Returns scale and shift, (W * 3,) each: they normalise pixels as they lie in memory, row by row."""
-    mean, std = preprocessing.statistics_on(device)
-    return [row.flatten().repeat(preprocessing.image_size[1]) for row in (1 / (255 * std), -mean / std)]
+    They are made once: to make one on a GPU waits for the GPU.
+    """
+    mean, std = (torch.tensor(getattr(preprocessing, name), device=device)[:, None, None] for name in STATISTICS)
+    rows = [row.flatten().repeat(preprocessing.image_size[1]) for row in (1 / (255 * std), -mean / std)]
+    return [mean, std, *rows]
 
 
 def _fitted(pixels: Tensor, size: tuple[int, int], fit: str) -> Tensor:
