@@ -27,7 +27,7 @@ class Tracking:
     @classmethod
     def start(cls, config: Config, run: RunFolder, word: Words) -> Tracking:
         """Returns the trackers that the config asks for, started; files of an earlier start go. In the main process."""
-        started = [kind.start(config, run, word) for kind in TRACKERS.values()]
+        started = [kind.start(config, run, word) for kind in TRACKERS]
         trackers = [tracker for tracker, _ in started if tracker is not None]
         return cls(trackers, run, [note for _, note in started if note])
 
@@ -128,5 +128,5 @@ class TensorBoard:
         return ""
 
 
-# A row is a class with what TensorBoard has: start, log, log_pictures, flush, finish, sync_command.
-TRACKERS: dict[str, Any] = {"tensorboard": TensorBoard, "wandb": Wandb}
+# Classes with what TensorBoard has: name, start, log, log_pictures, flush, finish, sync_command.
+TRACKERS: tuple[Any, ...] = (TensorBoard, Wandb)
