@@ -69,11 +69,7 @@ def _lines(
 ) -> Spec:
     """Returns one line per series of (update, value) points, with all values of the update nearest to the pointer."""
     names = list(series)
-    data = [
-        {"update": update, "value": value, "series": name}
-        for name, points in series.items()
-        for update, value in points
-    ]
+    data = [{"update": x, "value": y, "series": name} for name, points in series.items() for x, y in points]
     colours = {"domain": names, "range": [f"var(--series-{number + 1})" for number in range(len(names))]}
     legend = {"columns": 2 if len(names) == 4 else 3} if len(names) > 1 else None
     if number_format.endswith("%"):
@@ -82,13 +78,11 @@ def _lines(
         y = _number("value", scale={"zero": False}, axis={"tickCount": 5})
     few = [name for name, points in series.items() if len(points) <= 60]
     near = {"type": "point", "fields": ["update"], "nearest": True, "on": "pointerover", "clear": "pointerout"}
-    values = {
-        "opacity": {"condition": {"param": "near", "empty": False, "value": 0.6}, "value": 0},
-        "tooltip": [
-            _number("update", x_title, format=","),
-            *(_number(name, name, format=number_format) for name in names),
-        ],
-    }
+    opacity = {"condition": {"param": "near", "empty": False, "value": 0.6}, "value": 0}
+    tooltip = [_number("update", x_title, format=","), *(_number(name, name, format=number_format) for name in names)]
+    of_few = {"transform": [{"filter": {"field": "series", "oneOf": few}}]}
+    pivot = {"pivot": "series", "value": "value", "groupby": ["update"]}
+    by_update = {"transform": [pivot], "params": [{"name": "near", "select": near}]}
     line = {"y": y, "color": {"field": "series", "scale": colours, "legend": legend}}
     point = {"y": y, "color": {"field": "series"}}
     return {
@@ -98,13 +92,8 @@ def _lines(
         "encoding": {"x": _number("update", x_title, axis={"tickCount": 6})},
         "layer": [
             _layer("line", line, strokeWidth=2, strokeJoin="round"),
-            _layer("point", point, filled=True, size=26, opacity=1)
-            | {"transform": [{"filter": {"field": "series", "oneOf": few}}]},
-            _layer("rule", values, color="var(--muted)", strokeWidth=1)
-            | {
-                "transform": [{"pivot": "series", "value": "value", "groupby": ["update"]}],
-                "params": [{"name": "near", "select": near}],
-            },
+            _layer("point", point, filled=True, size=26, opacity=1) | of_few,
+            _layer("rule", {"opacity": opacity, "tooltip": tooltip}, color="var(--muted)", strokeWidth=1) | by_update,
         ],
     }
 

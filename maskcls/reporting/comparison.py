@@ -14,16 +14,9 @@ import numpy as np
 
 from maskcls.config import RUNTIME_KEYS
 from maskcls.errors import UserError, did_you_mean, joined
+from maskcls.evaluation import paired
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.intervals import Interval
-from maskcls.evaluation.paired import (
-    Difference,
-    combined_attributes,
-    joined_people,
-    on_common_photos,
-    paired_difference,
-    verdicts,
-)
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 from maskcls.paths import full_path
@@ -51,7 +44,7 @@ class Comparison:
     config: Mapping[str, list[str]]  # keys that differ -> each run's value
     scores: Mapping[str, list[Interval]]  # score -> each run's value and interval
     score: str  # the one that the differences are about
-    differences: list[Difference]  # of each later run and the first
+    differences: list[paired.Difference]  # of each later run and the first
     verdicts: list[str]  # for each: better, worse or not distinguishable
     notes: list[str]  # which people, and what else a reader must know
 
@@ -67,11 +60,11 @@ def read_run(text: str) -> Run:
     for folders in folds:
         configs += [flat(read_values(RunFolder(folder).config)) for folder in folders]
         parts = [Predictions.load(RunFolder(folder).predictions) for folder in folders]
-        tables.append(combined_attributes(parts) if len(parts) > 1 else parts[0])
+        tables.append(paired.combined_attributes(parts) if len(parts) > 1 else parts[0])
     keys = dict.fromkeys(key for config in configs for key in config)
     values = {key: dict.fromkeys(config.get(key, "-") for config in configs) for key in keys}
     config = {key: " | ".join(texts) for key, texts in values.items() if key not in RUNTIME_KEYS}
-    return Run(text, config, joined_people(tables) if len(tables) > 1 else tables[0])
+    return Run(text, config, paired.joined_people(tables) if len(tables) > 1 else tables[0])
 
 
 def read_runs(texts: Sequence[str]) -> list[Run]:
@@ -114,7 +107,7 @@ def compare(runs: Sequence[Run], *, score: str = "f1", only_common: bool = False
     wanted = known.get(score.removeprefix(f"{heads[0]}_"))
     if wanted is None:
         raise UserError(f"unknown score {score!r}.{did_you_mean(score, list(known))} Known: {', '.join(known)}")
-    differences = [paired_difference(first, other, wanted) for other in findings[1:]]
+    differences = [paired.paired_difference(first, other, wanted) for other in findings[1:]]
     keys = dict.fromkeys(key for run in runs for key in run.config)
     config = {key: [run.config.get(key, "-") for run in runs] for key in keys}
     return Comparison(
@@ -124,14 +117,14 @@ def compare(runs: Sequence[Run], *, score: str = "f1", only_common: bool = False
         scores={known.name("class"): [found.scores[known] for found in findings] for known in known.values()},
         score=wanted.name("class"),
         differences=differences,
-        verdicts=verdicts(differences),
+        verdicts=paired.verdicts(differences),
         notes=notes,
     )
 
 
 def _on_the_same_photos(runs: Sequence[Run], *, only_common: bool) -> tuple[list[Predictions], list[str]]:
     """Returns each run's predictions of the photos that all validated, with the labels of the first, and the notes."""
-    tables = on_common_photos([run.predictions for run in runs])
+    tables = paired.on_common_photos([run.predictions for run in runs])
     common = _counted(tables[0])
     each = ", ".join(f"{run.name} {_counted(run.predictions)}" for run in runs)
     notes = [f"{common} that all runs validated"]

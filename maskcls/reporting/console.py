@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from accelerate import Accelerator
 
+from maskcls import labels
 from maskcls.config import Config
 from maskcls.data.dataset import FaceData
 from maskcls.data.label_fixes import CorrectedPhotos
@@ -16,16 +17,6 @@ from maskcls.data.profiles import unread_kinds
 from maskcls.errors import listed
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
-from maskcls.labels import (
-    ATTRIBUTES,
-    HEAD_CLASSES,
-    OF_PERSON,
-    OF_PHOTO,
-    class_counts,
-    classes_of_people,
-    headline,
-    labels_of,
-)
 from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
 from maskcls.progress import Progress
@@ -37,20 +28,18 @@ from maskcls.words import Words
 
 def split_table(data: FaceData, word: Words) -> str:
     """Returns the people and the photos per class of each split."""
-    people = classes_of_people()
-    groups = [
-        " ".join(_group(name, label, word) for name, label in zip(OF_PERSON, cell, strict=True)) for cell in people
-    ]
+    people = labels.classes_of_people()
+    groups = [_group(cell, word) for cell in people]
     rows = {}  # of photos alike: their title -> the class of each group
     for codes in zip(*people.values(), strict=True):
-        said = labels_of(codes[0])
-        rows[" ".join(word(f"count_{name}_{said[name]}") for name in OF_PHOTO)] = codes
+        said = labels.labels_of(codes[0])
+        rows[" ".join(word(f"count_{name}_{said[name]}") for name in labels.OF_PHOTO)] = codes
     places = max(10, *map(width, rows))
     lines = [
         padded(word("photos"), 12 + places, right=True) + "".join(padded(group, 14, right=True) for group in groups)
     ]
     for name, photos in {"train": data.train, "valid": data.valid}.items():
-        count, split = class_counts(photos.labels)["class"], padded(word(name), 11, right=True)
+        count, split = labels.class_counts(photos.labels)["class"], padded(word(name), 11, right=True)
         for title, codes in rows.items():
             cells = "".join(f"{count[code]:>14,}" for code in codes)
             lines.append(f"{split} {padded(title, places, right=True)}{cells}")
@@ -59,9 +48,13 @@ def split_table(data: FaceData, word: Words) -> str:
     return "\n".join(lines)
 
 
-def _group(name: str, label: int, word: Words) -> str:
-    """Returns a label of a person as short as it can be: the name of an age group is the same in all languages."""
-    return HEAD_CLASSES[name][label] if ATTRIBUTES[name].first_years else word.class_name(name, label)
+def _group(cell: tuple[int, ...], word: Words) -> str:
+    """Returns a person's labels as short as they can be: the name of an age group is the same in all languages."""
+    parts = []
+    for name, label in zip(labels.OF_PERSON, cell, strict=True):
+        has_years = labels.ATTRIBUTES[name].first_years
+        parts.append(labels.HEAD_CLASSES[name][label] if has_years else word.class_name(name, label))
+    return " ".join(parts)
 
 
 def start_lines(config: Config, data: FaceData, plan: BatchPlan, learner: Learner, word: Words) -> str:
@@ -76,18 +69,12 @@ def start_lines(config: Config, data: FaceData, plan: BatchPlan, learner: Learne
     lines += _absent_lines(data, config.output, word)
     if data.corrected:
         lines += _correction_lines(data.corrected, config.label_fixes, word)
+    parts = {"photos": plan.batch_size, "processes": plan.num_processes, "micro_batches": plan.num_accumulated}
+    share = plan.batch_size / plan.num_processes / plan.num_accumulated
     lines += [
         word("start_model", model=config.model, parameters=size, height=height, width=width, output=config.output),
         word("start_devices", count=plan.num_processes, kind=kind, precision=precision),
-        word(
-            "start_update",
-            photos=plan.batch_size,
-            processes=plan.num_processes,
-            micro_batches=plan.num_accumulated,
-            share=plan.batch_size / plan.num_processes / plan.num_accumulated,
-            updates=plan.num_updates,
-            epochs=config.epochs,
-        ),
+        word("start_update", **parts, share=share, updates=plan.num_updates, epochs=config.epochs),
     ]
     if warmup >= total:
         lines.append(word("long_warmup", warmup=warmup, total=total, lr=config.lr))
@@ -107,12 +94,12 @@ def _absent_lines(data: FaceData, output: str, word: Words) -> list[str]:
     """Returns a line for each split that lacks classes of the task; of all, those that its attributes allow."""
     lines = []
     for name, photos in {"train": data.train, "valid": data.valid}.items():
-        counts = class_counts(photos.labels)
+        counts = labels.class_counts(photos.labels)
         absent = {head: [label for label, count in enumerate(counts[head]) if not count] for head in counts}
-        heads = list(ATTRIBUTES) if headline(output) == "class" else [output]
+        heads = list(labels.ATTRIBUTES) if labels.headline(output) == "class" else [output]
         named = [word.class_name(head, label) for head in heads for label in absent[head]]
-        for code in absent["class"] if headline(output) == "class" else []:
-            if not any(label in absent[head] for head, label in labels_of(code).items()):
+        for code in absent["class"] if labels.headline(output) == "class" else []:
+            if not any(label in absent[head] for head, label in labels.labels_of(code).items()):
                 named.append(word.class_name("class", code))
         lines += [word(f"absent_{name}", classes=listed(named))] if named else []
     return lines
@@ -167,13 +154,7 @@ def epoch_line(
 
 
 def end_lines(
-    run: RunFolder,
-    best: BestScore,
-    scores: Mapping[str, Interval],
-    word: Words,
-    *,
-    seconds: float,
-    notes: Sequence[str],
+    run: RunFolder, best: BestScore, scores: Mapping[str, Interval], word: Words, *, seconds: float, notes: list[str]
 ) -> str:
     """Returns the scores of the best epoch with their 95 % intervals, where things lie, and the next command."""
     width = max(map(len, scores))
