@@ -11,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 from maskcls.errors import UserError, did_you_mean
-from maskcls.labels import labels_of, num_classes
+from maskcls.labels import HEAD_CLASSES, labels_of, num_classes
 
 LANGUAGES = ("en", "ko")
 
@@ -35,6 +35,10 @@ class Words:
         """Returns a label of a head as a person reads it: not worn · male · 30–59."""
         parts = labels_of(label) if head == "class" else {head: label}
         return " · ".join(self(f"{name}_{value}") for name, value in parts.items())
+
+    def class_names(self, head: str) -> list[str]:
+        """Returns the labels of a head as a person reads them."""
+        return [self.class_name(head, label) for label in range(len(HEAD_CLASSES[head]))]
 
 
 def language(option: str | None) -> str:

@@ -256,7 +256,10 @@ def test_numbers_that_json_does_not_know_are_left_out(sample: Path, tmp_path: Pa
     points = made.embedded(text)["charts"]["chart_loss"]["data"]["values"]  # type: ignore[index]
     assert len(points) == 9
     assert max(point["update"] for point in points) == 6
-    json.loads(page._embedded({"value": float("nan")}))
+    table = Predictions.load(run.predictions)
+    table.probabilities["gender"][3] = float("nan")
+    table.save(run.predictions)
+    assert "NaN" not in json.dumps(made.embedded(write_report(run, language="en").read_text(encoding="utf-8")))
 
 
 def test_pictures_shrink_until_the_file_is_small_enough(

@@ -10,7 +10,10 @@ import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
@@ -19,9 +22,6 @@ from maskcls.reporting.drawing import in_page, report_file
 from maskcls.reporting.report import course, mistakes, scores
 from maskcls.reporting.report.material import Material, percent
 from maskcls.training.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 MAX_BYTES = 5_000_000
 
@@ -38,13 +38,12 @@ def write_report(
     material = Material(run, against, language, findings)
     names = [name for name in SECTIONS if name != "comparison" or against is not None]
     sections = {name: _content(SECTIONS[name], material) for name in names}
-    library = _library()
-    page = _page(material, sections, library)
+    page = _page(material, sections)
     for size in mistakes.SIZES[1:]:
         if len(page.encode()) <= MAX_BYTES:
             break
         sections["mistakes"] = _content(partial(mistakes.mistakes, size=size), material)
-        page = _page(material, sections, library)
+        page = _page(material, sections)
     with written_whole(run.report) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
     return run.report
@@ -60,41 +59,26 @@ def _content(build: Callable[[Material], dict[str, Any]], material: Material) ->
         return {"problem": f"{type(error).__name__}: {error}"}
 
 
-def _page(material: Material, sections: dict[str, dict[str, Any]], library: str) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    word, script = material.word, report_file("script.js")
+def _page(material: Material, sections: dict[str, dict[str, Any]]) -> str:
+    charts = (section.get("charts", {}) for section in sections.values())
     content = {
-        "charts": {
-            name: in_page(chart) for section in sections.values() for name, chart in section.get("charts", {}).items()
-        },
+        "charts": {name: in_page(chart) for drawn in charts for name, chart in drawn.items()},
         "people": sections["mistakes"].get("people", {}),
-        "words": {key: word(key) for key in ("no_photo", "truth", "close")}
-        | {"shown": word("shown", shown="{shown}", total="{total}")},
+        "words": {key: material.word.texts[key] for key in ("no_photo", "truth", "close", "shown")},
     }
-    environment = Environment(
-        loader=PackageLoader("maskcls.reporting.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"percent": percent, "points": scores.points, "breakable": _breakable}
-    config = None if "problem" in sections["config"] else material.config
+    loader = PackageLoader("maskcls.reporting.report", "")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.trim_blocks = environment.lstrip_blocks = True
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    environment.filters |= {"percent": percent, "points": scores.points, "breakable": _breakable, "hash": _hash}
     return environment.get_template("template.html").render(
         material=material,
+        word=material.word,
         sections=sections,
-        word=word,
         date=time.strftime("%Y-%m-%d %H:%M"),
-        config=config,
-        model=config and (config.model_args.get("model_type") or config.model),
-        style=Markup(report_file("style.css")),
-        library=Markup(library),
-        script=Markup(script),
-        hashes=[_hash(library), _hash(script)],
-        content=Markup(_embedded(content)),
+        style=report_file("style.css"),
+        scripts=[_library(), report_file("script.js")],
+        content=json.loads(json.dumps(content), parse_constant=lambda name: None),  # JSON has no NaN
         limit=MAX_BYTES // 1_000_000,
     )
 
@@ -107,19 +91,8 @@ def _library() -> str:
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
 
 
-def _embedded(content: Any) -> str:
-    """Returns JSON that may stand in a script element: no folder name can end the element."""
-    finite = json.loads(json.dumps(content), parse_constant=lambda name: None)  # JSON has no NaN
-    text = json.dumps(finite, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
 def _breakable(text: str) -> Markup:
     """Returns the escaped text; a line may break after slash, comma, equals sign, underscore, and dot before a name."""
-    from markupsafe import Markup, escape
-
     return Markup(re.sub(r"([/,=_]|\.(?=[a-z]))", r"\1<wbr>", str(escape(text))))
 
 

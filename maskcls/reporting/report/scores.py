@@ -13,7 +13,6 @@ from maskcls.evaluation.metrics import Score
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PHOTO
 from maskcls.reporting import charts
 from maskcls.reporting.report.material import NUM_SUSPECTS, Material, percent
-from maskcls.words import Words
 
 # A mean confidence within this distance of the accuracy is called believable.
 BELIEVABLE = 0.03
@@ -123,34 +122,17 @@ def comparison(material: Material) -> dict[str, Any]:
 
 
 def confusion(material: Material) -> dict[str, Any]:
-    """Returns the matrix of every head, the headline's first."""
-    return {"matrices": [_matrix(material, head) for head in material.findings.predictions.probabilities]}
+    """Returns the counts of every head, the headline's first, and the headings of the classes.
 
-
-def _matrix(material: Material, head: str) -> dict[str, Any]:
-    counts, word = material.findings.confusion(head), material.word
-    names = [word.class_name(head, label) for label in range(len(counts))]
-    rows = []
-    for truth, row in zip(names, counts.tolist(), strict=True):
-        cells = []
-        for predicted, count in zip(names, row, strict=True):
-            share, total = count / max(sum(row), 1), f"{sum(row):,}"
-            texts = {"truth": truth, "predicted": predicted, "count": f"{count:,}", "total": total}
-            says = word("cell", **texts, share=percent(share))
-            cells.append({"count": count, "share": share, "is_right": truth == predicted, "says": says})
-        rows.append({"name": truth, "cells": cells})
-    right, levels = counts.trace() / max(counts.sum(), 1), _levels(word) if head == "class" else []
-    return {"head": head, "names": names, "rows": rows, "levels": levels, "right": right}
-
-
-def _levels(word: Words) -> list[dict[str, Any]]:
-    """Returns the headings of the classes, an attribute below the other: names from left to right, classes of each."""
-    levels, span = [], len(HEAD_CLASSES["class"])
+    A level of headings for each attribute: its names from left to right, and over how many classes each stands.
+    """
+    heads, levels, num_classes = material.findings.predictions.probabilities, [], len(HEAD_CLASSES["class"])
+    span = num_classes
     for head in ATTRIBUTES:
-        names = [word.class_name(head, label) for label in range(len(HEAD_CLASSES[head]))]
+        names = material.word.class_names(head)
         span //= len(names)
-        levels.append({"span": span, "names": names * (len(HEAD_CLASSES["class"]) // (span * len(names)))})
-    return levels
+        levels.append({"span": span, "names": names * (num_classes // (span * len(names)))})
+    return {"counts": {head: material.findings.confusion(head) for head in heads}, "levels": levels}
 
 
 def groups(material: Material) -> dict[str, Any]:
