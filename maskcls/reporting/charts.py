@@ -25,6 +25,7 @@ Spec = dict[str, Any]
 MAX_POINTS = 400  # of a curve; more than a screen can show
 ROW_HEIGHT = 24
 SEPARATOR = "\u241f"  # between the group and the value of a row; no folder name holds it
+STRONG = 0.7  # share of a confusion matrix's row from which on light text reads better than dark
 VERDICT_COLOURS = {"better": "var(--right-ink)", "worse": "var(--wrong)"}
 
 
@@ -141,12 +142,10 @@ def dots(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float], word: 
     }
 
 
-def reliability(description: str, calibration: Calibration, word: Words) -> Spec:
+def reliability(head: str, calibration: Calibration, word: Words) -> Spec:
     """Returns confidence against accuracy in bins; a dot's size is its number of photos, the diagonal is the ideal."""
-    data = [
-        {"confidence": part.confidence, "accuracy": part.accuracy, "photos": part.num_photos}
-        for part in calibration.bins
-    ]
+    bins = calibration.bins
+    data = [{"confidence": of.confidence, "accuracy": of.accuracy, "photos": of.num_photos} for of in bins]
     share = {"scale": {"domain": [0, 1]}, "axis": {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1], "grid": True}}
     confidence, accuracy = ("confidence", word("confidence")), ("accuracy", word("acc"))
     photos = {"field": "photos", "title": word("photos")}
@@ -156,7 +155,7 @@ def reliability(description: str, calibration: Calibration, word: Words) -> Spec
     }
     ideal = {"data": {"values": [{"confidence": share, "accuracy": share} for share in (0, 1)]}}
     return {
-        "description": description,
+        "description": f"{word(head)}: {word('calibration')}",
         "height": 220,
         "data": {"values": data},
         "encoding": {"x": _number(*confidence, **share), "y": _number(*accuracy, **share)},
@@ -187,7 +186,7 @@ def _matrix(head: str, counts: np.ndarray) -> Spec:
     labels = {"labelLimit": 0, "labelOverlap": False, "ticks": False, "domain": False}
     upright = {"labelAngle": -90 if len(classes) > 3 else 0}
     right = {"test": "datum.truth === datum.predicted", "value": "var(--accent)"}
-    strong = {"test": "datum.share > 0.7", "value": "var(--on-accent)"}  # else dark reads better
+    strong = {"test": f"datum.share > {STRONG}", "value": "var(--on-accent)"}
     strength = _number("share", scale={"domain": [0, 1], "range": [0.08, 0.96]}, legend=None)  # as in style.css
     cell = {"color": {"condition": right, "value": "var(--wrong)"}, "opacity": strength}
     count = {"text": _number("count"), "color": {"condition": strong, "value": "var(--ink)"}}

@@ -10,7 +10,7 @@ import numpy as np
 from maskcls.config import RUNTIME_KEYS, Config, load_config
 from maskcls.errors import UserError
 from maskcls.evaluation.selection import best_epoch, validations
-from maskcls.labels import HEAD_CLASSES, class_counts, targets_of
+from maskcls.labels import class_counts, targets_of
 from maskcls.paths import read_json
 from maskcls.reporting import charts
 from maskcls.reporting.comparison import flat
@@ -44,16 +44,15 @@ def photos(material: Material) -> dict[str, Any]:
     preprocessing, data = run.read_preprocessing(), read_data(config)
     data = data.opened(DecodedPixels(data.table, preprocessing))
     splits = (data.train, data.valid)
-    counts = [np.array(class_counts(photos.labels)["class"]) for photos in splits]
+    counts = [class_counts(photos.labels)["class"] for photos in splits]
 
     plan = build_plan(config, data.train, num_processes=1)
     augmenter = build_augmenter(config, preprocessing, torch.device("cpu"))
     pictures, positions = Batches(data.train, plan, augmenter, config.output).first_pictures()
     labels = targets_of(data.train.labels[positions], "class")["class"].tolist()
     return {
-        "labels": range(len(HEAD_CLASSES["class"])),
         "counts": counts,
-        "largest": max(count.max() for count in counts),
+        "largest": max(map(max, counts)),
         "people": [len(photos.people) for photos in splits],
         "batch": list(zip(map(_small, pictures), labels, strict=True)),
         "augmentation": config.augmentation,
@@ -70,9 +69,9 @@ def _small(picture: np.ndarray) -> str:
 
 def config_difference(material: Material) -> dict[str, Any]:
     """Returns the settings that differ from the other run's, or from the defaults, but where and how it ran."""
-    ours, other = flat(material.config.model_dump()), None
+    ours = flat(material.config.model_dump())
     if material.against is not None:
-        theirs, other = flat(load_config(material.against.config).model_dump()), material.against.path.name
+        theirs = flat(load_config(material.against.config).model_dump())
     else:
         fields = Config.model_fields.items()
         theirs = flat({key: field.default for key, field in fields if not field.is_required()})
@@ -81,7 +80,7 @@ def config_difference(material: Material) -> dict[str, Any]:
         for key in dict.fromkeys([*ours, *theirs])
         if ours.get(key) != theirs.get(key) and key not in RUNTIME_KEYS
     ]
-    return {"rows": rows, "other": other}
+    return {"rows": rows}
 
 
 def cost(material: Material) -> dict[str, Any]:

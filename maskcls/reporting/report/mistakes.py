@@ -50,22 +50,16 @@ def mistakes(material: Material, size: Size = SIZES[0]) -> dict[str, Any]:
     cards = {}
     for mistake in found:
         photo = _read(predictions.photo(mistake.row, data_dir), size.thumbnail)
-        cards[mistake] = {
-            "profile": str(predictions.people[mistake.row]),
-            "file": str(predictions.files[mistake.row]),
-            "image": photo and jpeg(photo),
-            "map": maps.get(mistake),
-            "width": photo.width if photo else None,
-            "height": photo.height if photo else None,
-        }
+        cards[mistake] = {"photo": photo, "image": photo and jpeg(photo), "map": maps.get(mistake)}
     by_head = Counter(mistake.head for mistake in found)
+    kinds = Counter((mistake.head, mistake.truth, mistake.predicted) for mistake in found)
     names = {str(predictions.people[mistake.row]) for mistake in found}
     names |= {suspect.profile for suspect in findings.suspects[:NUM_SUSPECTS]}
     people = _people(material, sorted(names), data_dir, size)
     return {
         "cards": cards,
         "heads": {head: by_head[head] for head in predictions.attributes if by_head[head]},
-        "kinds": sorted(Counter((mistake.head, mistake.truth, mistake.predicted) for mistake in found).items()),
+        "kinds": sorted(kinds.items()),
         "people": people,
         "looked_at": looked_at,
         "first": NUM_SHOWN_FIRST,
@@ -94,16 +88,10 @@ def _people(material: Material, names: list[str], data_dir: str, size: Size) -> 
             photo = _read(predictions.photo(row, data_dir), size.photo)
             said = []
             for head, (truth, predicted) in answers.items():
-                confidence = float(predictions.probabilities[head][row, predicted[row]])
-                said.append(
-                    {
-                        "head": word(head),
-                        "answer": word.class_name(head, int(predicted[row])),
-                        "truth": word.class_name(head, int(truth[row])),
-                        "isRight": bool(truth[row] == predicted[row]),
-                        "confidence": percent(confidence),
-                    }
-                )
+                label, answer = int(truth[row]), int(predicted[row])
+                texts = {"answer": word.class_name(head, answer), "truth": word.class_name(head, label)}
+                confidence = percent(float(predictions.probabilities[head][row, answer]))
+                said.append({"head": word(head), **texts, "isRight": label == answer, "confidence": confidence})
             photos.append({"file": str(predictions.files[row]), "image": photo and jpeg(photo), "answers": said})
         gender = word.class_name("gender", int(predictions.truth("gender")[rows[0]]))
         about = [gender, str(predictions.ages[rows[0]]), str(predictions.races[rows[0]])]

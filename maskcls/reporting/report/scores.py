@@ -27,12 +27,9 @@ def summary(material: Material) -> dict[str, Any]:
     for sentences in (_says_comparison, _says_heads, _says_confusion, _says_people, _says_confidence, _says_gaps):
         with suppress(Exception):  # the section of that name says what is missing
             says += sentences(material)
-    return {
-        "scores": {score: scores[score] for score in [*main, *_accuracies(material)]},
-        "says": says,
-        "photos": len(predictions),
-        "people": len(set(predictions.people.tolist())),
-    }
+    people = set(predictions.people.tolist())
+    shown = {score: scores[score] for score in [*main, *_accuracies(material)]}
+    return {"scores": shown, "says": says, "photos": len(predictions), "people": len(people)}
 
 
 def _accuracies(material: Material) -> list[Score]:
@@ -109,16 +106,13 @@ def _says_gaps(material: Material) -> Iterator[str]:
 
 def points(difference: Interval) -> str:
     """Returns a difference of shares in percentage points, with its interval."""
-    value, low, high = (
-        f"{100 * part:.1f}".replace("-", "−") for part in (difference.value, difference.low, difference.high)
-    )
-    return f"{value} [{low}, {high}]"
+    text = f"{100 * difference.value:.1f} [{100 * difference.low:.1f}, {100 * difference.high:.1f}]"
+    return text.replace("-", "−")
 
 
 def comparison(material: Material) -> dict[str, Any]:
     """Returns every score's difference to the other run, over the people that both validated."""
-    assert material.against is not None
-    return {"other": material.against.path.name, "differences": material.differences}
+    return {"differences": material.differences}
 
 
 def confusion(material: Material) -> dict[str, Any]:
@@ -132,7 +126,11 @@ def confusion(material: Material) -> dict[str, Any]:
         names = material.word.class_names(head)
         span //= len(names)
         levels.append({"span": span, "names": names * (num_classes // (span * len(names)))})
-    return {"counts": {head: material.findings.confusion(head) for head in heads}, "levels": levels}
+    return {
+        "counts": {head: material.findings.confusion(head) for head in heads},
+        "levels": levels,
+        "strong": charts.STRONG,
+    }
 
 
 def groups(material: Material) -> dict[str, Any]:
@@ -166,10 +164,7 @@ def groups(material: Material) -> dict[str, Any]:
 def calibration(material: Material) -> dict[str, Any]:
     """Returns the reliability curve, ECE and temperature of every head."""
     word, heads = material.word, material.findings.calibration
-    drawn = {
-        f"reliability_{head}": charts.reliability(f"{word(head)}: {word('calibration')}", found, word)
-        for head, found in heads.items()
-    }
+    drawn = {f"reliability_{head}": charts.reliability(head, found, word) for head, found in heads.items()}
     return {"heads": heads, "charts": drawn}
 
 
