@@ -30,22 +30,21 @@ from maskcls.setting import (
 from maskcls.yaml_file import YamlFile, write_yaml
 
 TABLES = {
-    "dataset": Table(
-        "dataset", "maskcls.data.dataset", "DATASETS", shared=Signature(("output", "mean", "std"), ("output",))
-    ),
-    "augmentation": Table("augmentation", "maskcls.data.augmentation", "AUGMENTATIONS"),
-    "model": Table("model", "maskcls.modeling.model", "MODELS", supplied=("image_size", "id2label", "attention")),
-    "criterion": Table("criterion", "maskcls.modeling.loss", "CRITERIA", supplied=("num_per_class",)),
-    "optimizer": Table(
-        "optimizer", "maskcls.modeling.optim", "OPTIMIZERS", "torch.optim", supplied=("lr", "weight_decay")
-    ),
-    "scheduler": Table(
-        "scheduler",
-        "maskcls.modeling.scheduler",
-        "SCHEDULERS",
-        "torch.optim.lr_scheduler",
-        supplied=("total_updates", "last_epoch"),
-    ),
+    table.kind: table
+    for table in (
+        Table("dataset", "maskcls.data.dataset", "DATASETS", shared=Signature(("output", "mean", "std"), ("output",))),
+        Table("augmentation", "maskcls.data.augmentation", "AUGMENTATIONS"),
+        Table("model", "maskcls.modeling.model", "MODELS", supplied=("image_size", "id2label", "attention")),
+        Table("criterion", "maskcls.modeling.loss", "CRITERIA", supplied=("num_per_class",)),
+        Table("optimizer", "maskcls.modeling.optim", "OPTIMIZERS", "torch.optim", supplied=("lr", "weight_decay")),
+        Table(
+            "scheduler",
+            "maskcls.modeling.scheduler",
+            "SCHEDULERS",
+            "torch.optim.lr_scheduler",
+            supplied=("total_updates", "last_epoch"),
+        ),
+    )
 }
 
 if TYPE_CHECKING:

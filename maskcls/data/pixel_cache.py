@@ -143,8 +143,7 @@ class PixelCache:
                 pyarrow.OSFile(str(unfinished), "wb") as file,  # not by its path, of which fsspec would split a::b
                 ArrowWriter(stream=file, features=Features({"pixels": Value("binary")})) as writer,
             ):
-                for _ in rows:
-                    writer.write({"pixels": next(decoded).tobytes()})
+                writer.write_batch({"pixels": [next(decoded).tobytes() for _ in rows]})
                 writer.finalize()
 
 
