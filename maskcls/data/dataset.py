@@ -14,20 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow
+from datasets import ClassLabel, Dataset, Features, Image, Value
+from torch import Tensor
 
 from maskcls import labels
 from maskcls.data import profiles
 from maskcls.data.label_fixes import CorrectedPhotos, correct_labels
+from maskcls.data.pixels import Pixels
 from maskcls.errors import UserError, reason_of
-
-if TYPE_CHECKING:
-    from datasets import Dataset, Features
-    from torch import Tensor
-
-    from maskcls.data.pixels import Pixels
 
 
 @dataclass(frozen=True)
@@ -137,8 +134,6 @@ def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
 
 def features() -> Features:
     """Returns the columns of the table."""
-    from datasets import ClassLabel, Features, Image, Value
-
     columns = {
         "image": Image(),
         **{a.column: ClassLabel(names=list(a.classes)) for a in labels.ATTRIBUTES.values()},
@@ -156,9 +151,6 @@ def features() -> Features:
 
 def build_table(photos: Sequence[profiles.Photo], data_dir: str | Path) -> Dataset:
     """Returns the table of the photos. Raises UserError when one of them is gone."""
-    import pyarrow
-    from datasets import Dataset
-
     paths = [os.path.abspath(Path(data_dir, photo.profile, photo.file)) for photo in photos]
     try:
         stats = [os.stat(path) for path in paths]

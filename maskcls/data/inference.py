@@ -8,17 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from datasets import Dataset, Features, Image, Value
 
 from maskcls.data import profiles
 from maskcls.data.dataset import Photos, build_table
 from maskcls.errors import UserError, joined, listed
 from maskcls.paths import encoding_problem, file_problem, folder_problem
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,6 @@ def inference_data(folder: str | Path) -> InferenceData:
 
 
 def _without_labels(paths: Sequence[Path]) -> Photos:
-    from datasets import Dataset, Features, Image, Value
-
     names = [str(path) for path in paths]
     columns = {"image": [{"path": name, "bytes": None} for name in names], "path": names}
     return _all_of(Dataset.from_dict(columns, features=Features({"image": Image(), "path": Value("string")})))

@@ -16,6 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from maskcls.data import profiles
 from maskcls.data.loader import map_ahead
@@ -186,8 +187,6 @@ def _tiny_groups(split: str, names: Sequence[str], photos: list[_Seen]) -> Itera
 
 
 def _looked_at(data_dir: Path, profile_and_file: tuple[str, str], *, decode: bool) -> _Seen:
-    from PIL import Image
-
     photo = _Seen(*profile_and_file)
     try:
         content = (data_dir / photo.profile / photo.file).read_bytes()
@@ -208,8 +207,6 @@ def _looked_at(data_dir: Path, profile_and_file: tuple[str, str], *, decode: boo
 
 
 def _in_photo(photo: _Seen) -> Iterator[Finding]:
-    from PIL import Image
-
     found = partial(Finding, profile=photo.profile, file=photo.file)
     if not photo.format:
         yield found("error", "unreadable", f"cannot be read: {photo.problem}")

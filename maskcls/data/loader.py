@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from maskcls.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # The photos of an update, int64: repeat * num_photos + position in the split. Augmentation draws are keyed by them.
-PhotoKeys = TypeVar("PhotoKeys", np.ndarray, "Tensor")
+PhotoKeys = TypeVar("PhotoKeys", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,11 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from maskcls.errors import UserError, joined
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # The largest picture that is decoded: while it is, 1.1 GB. The photos of a phone's 108 megapixels pass.
 MAX_PIXELS = 120_000_000
@@ -37,20 +34,18 @@ class BadPhotos(UserError):
         return joined(sorted(self.args), "photos cannot be read")
 
 
-def read_photo(source: str | Path | io.BytesIO, *, least: tuple[int, int] | None = None) -> Image:
+def read_photo(source: str | Path | io.BytesIO, *, least: tuple[int, int] | None = None) -> Image.Image:
     """Returns the picture of a photo, see `decoded`. Raises PhotoError when it is not a whole photo."""
     with opened(source) as photo:
         return decoded(photo, least=least)
 
 
 @contextmanager
-def opened(source: str | Path | io.BytesIO) -> Iterator[Image]:
+def opened(source: str | Path | io.BytesIO) -> Iterator[Image.Image]:
     """Gives a photo whose header is read and whose pixels are not: its format, mode and size as it is stored.
 
     Raises PhotoError when it is not a photo, or one of more than MAX_PIXELS.
     """
-    from PIL import Image, UnidentifiedImageError
-
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own limits only warn, or speak of an attack
     with _in_words():
         try:
@@ -64,20 +59,18 @@ def opened(source: str | Path | io.BytesIO) -> Iterator[Image]:
         yield photo
 
 
-def decoded(photo: Image, *, least: tuple[int, int] | None = None) -> Image:
+def decoded(photo: Image.Image, *, least: tuple[int, int] | None = None) -> Image.Image:
     """Returns an opened photo upright, in 8 bit RGB, transparent parts on grey; of an animation the first picture.
 
     least: the width and height in pixels, upright, that are needed at least; a JPEG is then decoded smaller where it
     can be, which is several times faster. Raises PhotoError when it is not whole, or of a kind that has no one meaning.
     """
-    from PIL import Image, ImageOps
-
     with _in_words():
         if least:
             photo.draft("RGB", least[::-1] if is_on_its_side(photo) else least)
         photo.load()
         ImageOps.exif_transpose(photo, in_place=True)  # without a second copy of a large picture
-        image: Image.Image = photo
+        image = photo
         if image.mode in ("I", "F"):
             raise PhotoError("its pixels are 32-bit numbers, of which nobody knows how much is white: save it as 8 bit")
         if image.mode.startswith("I;16"):
@@ -90,13 +83,13 @@ def decoded(photo: Image, *, least: tuple[int, int] | None = None) -> Image:
         return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def orientation(photo: Image) -> int:
+def orientation(photo: Image.Image) -> int:
     """Returns how an opened photo has to be turned and mirrored, as EXIF counts it: 1 (not at all) to 8."""
     with _in_words():
         return photo.getexif().get(ORIENTATION, 1)
 
 
-def is_on_its_side(photo: Image) -> bool:
+def is_on_its_side(photo: Image.Image) -> bool:
     """Returns whether an opened photo is stored turned by 90 degrees."""
     return orientation(photo) in range(5, 9)
 

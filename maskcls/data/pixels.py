@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset, Image
 
 from maskcls.data.loader import map_ahead
 from maskcls.data.photo import GREY, BadPhotos
@@ -19,9 +20,6 @@ from maskcls.data.preprocessing import Preprocessing
 from maskcls.errors import UserError
 from maskcls.machine import free_memory, is_accelerator
 from maskcls.progress import Progress
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 PHOTOS_AT_ONCE = 256  # that are on their way between two places
 
@@ -72,8 +70,6 @@ class MappedPixels:
     """
 
     def __init__(self, shards: Sequence[Path], shape: tuple[int, int, int, int]) -> None:
-        from datasets import Dataset
-
         self.shape = shape
         self._views = []
         self._tables = [Dataset.from_file(str(shard)) for shard in shards]  # they own the mapped memory
@@ -137,8 +133,6 @@ def bytes_kept(shape: Sequence[int], device: torch.device) -> int:
 
 def undecoded(table: Dataset) -> Dataset:
     """Returns the photos of a table alone, as paths or bytes."""
-    from datasets import Image
-
     return table.select_columns(["image"]).cast_column("image", Image(decode=False))
 
 

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
@@ -22,9 +23,6 @@ from maskcls.data.photo import GREY, BadPhotos, PhotoError, decoded, is_on_its_s
 from maskcls.errors import UserError, reason_of
 from maskcls.machine import is_accelerator
 from maskcls.paths import write_json
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # A JPEG may be shrunk while it is decoded (DCT scaling, 2 to 3 times faster) to no less than so many times the pixels
 # that are kept: on photos the result differs by less than half a level on average.

@@ -6,15 +6,14 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
 
 from maskcls.errors import UserError, reason_of
 from maskcls.evaluation.predictions import write_probabilities
 from maskcls.paths import check_writable, write_json, written_whole
 from maskcls.training.run_folder import Entry
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)

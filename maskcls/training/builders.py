@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -32,9 +32,6 @@ from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.sharding import prepare
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 LOOKED_AT = 64  # photos, at most, that a check takes for all
 
