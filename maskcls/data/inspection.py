@@ -86,14 +86,13 @@ def inspect_profiles(
     files: list[tuple[str, str]] = []
     others: Counter[str] = Counter()
     for name in sorted({*train, *valid}):
+        where = f"{places[name]}: " if name in places else ""
         try:
-            entries = profiles.folder_files(Path(data_dir), name)
+            images, others_here = profiles.photo_files(Path(data_dir), name)
         except UserError as error:
-            where = f"{places[name]}: " if name in places else ""
             findings.append(Finding("error", "missing", f"{where}{error}", profile=name))
             continue
-        images, others_here = [entry for entry in entries if profiles.is_image(entry)], profiles.ignored(entries)
-        findings += _in_folder(name, images, profiles.unread_kinds(others_here), places.get(name))
+        findings += _in_folder(name, images, profiles.unread_kinds(others_here), where)
         files += [(name, image) for image in images]
         others += others_here
 
@@ -137,12 +136,12 @@ def _in_both_lists(train: Sequence[str], valid: Sequence[str]) -> Iterator[Findi
             yield Finding("warning", "same_id", text, profile=name)
 
 
-def _in_folder(name: str, images: list[str], unread: str, place: str | None) -> Iterator[Finding]:
+def _in_folder(name: str, images: list[str], unread: str, where: str) -> Iterator[Finding]:
     found = partial(Finding, profile=name)
     try:
         profiles.parse_profile(name)
     except UserError as error:
-        yield found("error", "name", f"{place}: {error}" if place else str(error))
+        yield found("error", "name", f"{where}{error}")
     if unread:
         text = f"photos of a kind that cannot be read are left out: {unread}. Convert them to JPEG or PNG"
         yield found("warning", "unread_kind", text)

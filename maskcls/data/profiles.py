@@ -200,16 +200,17 @@ def find_photos(
     return photos, others
 
 
-def folder_files(data_dir: Path, name: str) -> list[str]:
-    """Returns the names of all entries of a profile's folder, sorted. Raises UserError when it cannot be read."""
+def photo_files(data_dir: Path, name: str) -> tuple[list[str], Counter[str]]:
+    """Returns the photos in a profile's folder, sorted, and what is ignored. Raises UserError when there is none."""
     folder = data_dir / name
     try:
-        return sorted(os.listdir(folder))
+        files = sorted(os.listdir(folder))
     except (OSError, ValueError):
         problem = folder_problem(folder)
-    if problem == "does not exist":
-        raise UserError(f"{name} is listed, but {data_dir} has no such folder")
-    raise UserError(f"profile {name}: {folder} {problem}")
+        if problem == "does not exist":
+            raise UserError(f"{name} is listed, but {data_dir} has no such folder") from None
+        raise UserError(f"profile {name}: {folder} {problem}") from None
+    return list(filter(is_image, files)), ignored(files)
 
 
 def stem_problem(file: str) -> str | None:
@@ -227,8 +228,7 @@ def _letters(text: str) -> str:
 
 
 def _photos_of(data_dir: Path, profile: Profile) -> tuple[list[Photo], Counter[str]]:
-    files = folder_files(data_dir, profile.name)
-    images, others = [file for file in files if is_image(file)], ignored(files)
+    images, others = photo_files(data_dir, profile.name)
     if not images:
         raise UserError(f"profile {profile.name} has no photos{unread_hint(others)}")
     unknown = [file for file in images if stem_problem(file)]
