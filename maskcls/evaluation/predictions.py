@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+from pyarrow import ArrowException, OSFile, parquet
 
 from maskcls.errors import UserError
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, labels_of, likeliest, targets_of
@@ -85,8 +87,6 @@ class Predictions:
     @classmethod
     def load(cls, path: Path) -> Predictions:
         """Returns what `save` wrote. Raises UserError when the file is missing or something else."""
-        from pyarrow import ArrowException, OSFile, parquet
-
         try:
             # Not by its name (see save), nor Python's file: pyarrow's threads let go of that late, and when Python is
             # just ending then, the process aborts.
@@ -119,9 +119,6 @@ class Predictions:
 
 def write_probabilities(path: Path, facts: Mapping[str, Any], probabilities: Mapping[str, np.ndarray]) -> None:
     """Writes Parquet: a column of each fact, then {head}_{label} columns of the probabilities (N, K)."""
-    import pyarrow
-    from pyarrow import parquet
-
     of_heads = {
         f"{head}_{label}": column for head, values in probabilities.items() for label, column in enumerate(values.T)
     }

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from maskcls.errors import Fault
 from maskcls.paths import UNFINISHED, command
 
@@ -45,8 +47,6 @@ def unfinished_beside(folder: Path) -> Path:
 @contextmanager
 def disk_faults(path: Path) -> Iterator[None]:
     """Turns what the disk refuses into a Fault that says what is still good. path: a file or folder of a run folder."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except (OSError, SafetensorError) as error:  # safetensors carries the system's message as text

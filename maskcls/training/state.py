@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict as whole_state
 
@@ -92,8 +93,6 @@ def save_state(
         tensors |= {f"average|{name}": value for name, value in served.items()}
 
     def write() -> None:
-        from safetensors.torch import save_file
-
         scaler = launch.accelerator.scaler
         with put_in_place(run.last, former=run.previous) as unfinished:
             progress.log_bytes = run.log_bytes()
@@ -185,8 +184,6 @@ def restore(launch: Launch, learner: Learner, state: State, *, data_key: str) ->
 
 def _read(file: Path) -> dict[str, Tensor]:
     """Returns copies: as views they would keep the file open, and Windows renames no folder with an open file in it."""
-    from safetensors.torch import load_file
-
     try:
         return {name: value.clone() for name, value in load_file(file).items()}
     except OSError:  # the main process has read all of it

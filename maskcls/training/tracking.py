@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from accelerate.tracking import TensorBoardTracker
 
 from maskcls.config import Config
 from maskcls.errors import Fault, Stopped, in_a_line
@@ -99,8 +100,6 @@ class TensorBoard:
     @classmethod
     def start(cls, config: Config, run: RunFolder, word: Words) -> tuple[TensorBoard | None, str]:
         """Returns the tracker, or None, and what to report about it."""
-        from accelerate.tracking import TensorBoardTracker
-
         if not config.tensorboard:
             return None, ""
         shutil.rmtree(run.tensorboard, ignore_errors=True)

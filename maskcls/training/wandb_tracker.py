@@ -17,6 +17,7 @@ from urllib.parse import urlparse
 from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
+from accelerate.tracking import WandBTracker
 
 from maskcls.config import Config
 from maskcls.errors import Fault, in_a_line
@@ -106,8 +107,6 @@ class Wandb:
 
 
 def _started_tracker(config: Config, run: RunFolder, mode: str) -> Any:
-    from accelerate.tracking import WandBTracker
-
     wandb = _started_wandb()
     fold = [] if config.valid_profile else [f"fold {config.fold} of {config.num_folds}"]
     times = {"init_timeout": SECONDS_TO_START, "finish_timeout": SECONDS_TO_FINISH, "finish_timeout_raises": True}
