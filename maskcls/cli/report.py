@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes the report and says where it lies. Raises UserError for a folder that is no run, or another language."""
-    from maskcls.reporting.report import write_report
+    from maskcls.reporting.report.page import write_report
     from maskcls.training.run_folder import RunFolder
     from maskcls.words import Words, language
 

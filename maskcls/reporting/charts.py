@@ -44,7 +44,7 @@ def curves(history: Sequence[Mapping[str, Any]], word: Words) -> dict[str, Spec]
     for title, (number_format, names) in panels.items():
         series = {label: points for label, name in names.items() if (points := _points(history, name))}
         if series:
-            found[title] = _lines(word(title), series, x_title=word("update"), number_format=number_format)
+            found[title] = _lines(title, series, number_format, word)
     return found
 
 
@@ -65,11 +65,9 @@ def _points(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float
     return found[:: max(-(-len(found) // MAX_POINTS), 1)]
 
 
-def _lines(
-    description: str, series: Mapping[str, Sequence[tuple[float, float]]], *, x_title: str, number_format: str
-) -> Spec:
+def _lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], number_format: str, word: Words) -> Spec:
     """Returns one line per series of (update, value) points, with all values of the update nearest to the pointer."""
-    names = list(series)
+    names, update = list(series), word("update")
     data = [{"update": x, "value": y, "series": name} for name, points in series.items() for x, y in points]
     colours = {"domain": names, "range": [f"var(--series-{number + 1})" for number in range(len(names))]}
     legend = {"columns": 2 if len(names) == 4 else 3} if len(names) > 1 else None
@@ -80,17 +78,17 @@ def _lines(
     few = [name for name, points in series.items() if len(points) <= 60]
     near = {"type": "point", "fields": ["update"], "nearest": True, "on": "pointerover", "clear": "pointerout"}
     opacity = {"condition": {"param": "near", "empty": False, "value": 0.6}, "value": 0}
-    tooltip = [_number("update", x_title, format=","), *(_number(name, name, format=number_format) for name in names)]
+    tooltip = [_number("update", update, format=","), *(_number(name, name, format=number_format) for name in names)]
     of_few = {"transform": [{"filter": {"field": "series", "oneOf": few}}]}
     pivot = {"pivot": "series", "value": "value", "groupby": ["update"]}
     by_update = {"transform": [pivot], "params": [{"name": "near", "select": near}]}
     line = {"y": y, "color": {"field": "series", "scale": colours, "legend": legend}}
     point = {"y": y, "color": {"field": "series"}}
     return {
-        "description": description,
+        "description": word(title),
         "height": 210,
         "data": {"values": data},
-        "encoding": {"x": _number("update", x_title, axis={"tickCount": 6})},
+        "encoding": {"x": _number("update", update, axis={"tickCount": 6})},
         "layer": [
             _layer("line", line, strokeWidth=2, strokeJoin="round"),
             _layer("point", point, filled=True, size=26, opacity=1) | of_few,

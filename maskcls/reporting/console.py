@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -19,7 +18,6 @@ from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
 from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
-from maskcls.progress import Progress
 from maskcls.reporting.text import padded, width
 from maskcls.training.loop import Learner
 from maskcls.training.run_folder import RunFolder
@@ -111,14 +109,6 @@ def _correction_lines(corrected: CorrectedPhotos, path: str | None, word: Words)
     if unmatched > rows / 2:
         lines.append(word("foreign_labels", rows=rows, unmatched=unmatched, path=path, people=listed(people) or "-"))
     return lines
-
-
-def epoch_progress(
-    epoch: int, num_epochs: int, num_updates: int, first_update: int, word: Words, *, is_shown: bool
-) -> Progress:
-    """Returns the progress of one epoch, over its updates; first_update of them are done."""
-    title, unit = word("epoch_of", epoch=epoch, epochs=num_epochs), word("update")
-    return Progress(title, unit, num_updates, done=first_update, is_shown=is_shown, seconds_between_lines=math.inf)
 
 
 def update_facts(values: Mapping[str, float], word: Words) -> dict[str, str]:

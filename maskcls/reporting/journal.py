@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
 from maskcls.labels import HEAD_CLASSES, headline, targets_of
 from maskcls.paths import command
+from maskcls.progress import Progress
 from maskcls.reporting import charts, console
 from maskcls.reporting.drawing import drawn, pixels
-from maskcls.reporting.report import write_report
+from maskcls.reporting.report.page import write_report
 from maskcls.training.batches import NUM_SHOWN, Batches
 from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
@@ -111,9 +113,9 @@ class Journal:
     def _start_epoch(self, epoch: int, *, done: int = 0) -> None:
         """Opens the bar of an epoch of which so many updates are done."""
         num_epochs, num_updates = self._config.epochs, self._batches.plan.num_updates
-        self._bar = console.epoch_progress(
-            epoch, num_epochs, num_updates, done, self._word, is_shown=epoch <= num_epochs
-        )
+        title, unit = self._word("epoch_of", epoch=epoch, epochs=num_epochs), self._word("update")
+        is_shown = epoch <= num_epochs
+        self._bar = Progress(title, unit, num_updates, done=done, is_shown=is_shown, seconds_between_lines=math.inf)
         self._epoch_started = time.time()
 
 
@@ -142,20 +144,13 @@ def _batch_pictures(batches: Batches, valid: Photos) -> dict[str, np.ndarray]:
     spread = np.linspace(0, len(valid) - 1, min(NUM_SHOWN, len(valid))).astype(int)
     preprocessing, device = batches.augmenter.preprocessing, batches.augmenter.device
     y = preprocessing.pictures(preprocessing.seen(valid.pixels(spread).to(device)))
-    return {
-        "train/batch": _photo_sheet(x, _captions(batches.photos, first, batches.output)),
-        "valid/batch": _photo_sheet(y, _captions(valid, spread, batches.output)),
-    }
+    output = batches.output
+    train_sheet = _photo_sheet(x, batches.photos.labels[first], output)
+    return {"train/batch": train_sheet, "valid/batch": _photo_sheet(y, valid.labels[spread], output)}
 
 
-def _captions(photos: Photos, positions: np.ndarray, output: str) -> list[str]:
-    head = headline(output)
-    labels = targets_of(photos.labels[positions], output)[head]
-    return [HEAD_CLASSES[head][label] for label in labels.tolist()]
-
-
-def _photo_sheet(photos: np.ndarray, captions: Sequence[str]) -> np.ndarray:
-    """Returns (H, W, 3) uint8: photos (N, h, w, 3) uint8 in rows, each 160 pixels wide with its caption below."""
+def _photo_sheet(photos: np.ndarray, labels: np.ndarray, output: str) -> np.ndarray:
+    """Returns (H, W, 3) uint8: photos (N, h, w, 3) uint8 in rows, each 160 pixels wide with its class below."""
     from PIL import Image, ImageDraw
 
     columns, width, caption_height = 8, 160, 18
@@ -163,8 +158,9 @@ def _photo_sheet(photos: np.ndarray, captions: Sequence[str]) -> np.ndarray:
     rows = -(-len(photos) // columns)
     sheet = Image.new("RGB", (columns * (width + 4), rows * (height + caption_height)), "white")
     draw = ImageDraw.Draw(sheet)
-    for i, (photo, caption) in enumerate(zip(photos, captions, strict=True)):
+    head = headline(output)
+    for i, (photo, label) in enumerate(zip(photos, targets_of(labels, output)[head].tolist(), strict=True)):
         left, top = i % columns * (width + 4), i // columns * (height + caption_height)
         sheet.paste(Image.fromarray(photo).resize((width, height)), (left, top))
-        draw.text((left + 2, top + height + 3), caption, fill="black")
+        draw.text((left + 2, top + height + 3), HEAD_CLASSES[head][label], fill="black")
     return np.asarray(sheet)

@@ -22,8 +22,9 @@ from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.metrics import METRICS, Score, measure
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
-from maskcls.reporting.report import mistakes, page, write_report
+from maskcls.reporting.report import mistakes, page
 from maskcls.reporting.report.material import Material
+from maskcls.reporting.report.page import write_report
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 from tests import made

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from maskcls.reporting.report import page as report_page
-from maskcls.reporting.report import write_report
 from maskcls.reporting.report.mistakes import NUM_SHOWN_FIRST
+from maskcls.reporting.report.page import write_report
 from tests import made
 
 CHROMIUM = next(

@@ -2,7 +2,3 @@
 
 page.py puts it together; scores.py, mistakes.py and course.py say what stands in its sections.
 """
-
-from maskcls.reporting.report.page import write_report
-
-__all__ = ["write_report"]

@@ -78,8 +78,3 @@ class Material:
         """Returns what the photos of a group share as a person reads it."""
         classes = HEAD_CLASSES.get(group, ())
         return self.word.class_name(group, classes.index(value)) if value in classes else value
-
-
-def percent(share: float) -> str:
-    """Returns 0.8641 as 86.4%."""
-    return f"{100 * share:.1f}%"

@@ -14,7 +14,7 @@ import numpy as np
 
 from maskcls.errors import UserError
 from maskcls.evaluation.mistakes import Mistake
-from maskcls.reporting.report.material import NUM_SUSPECTS, Material, percent
+from maskcls.reporting.report.material import NUM_SUSPECTS, Material
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -90,7 +90,7 @@ def _people(material: Material, names: list[str], data_dir: str, size: Size) -> 
             for head, (truth, predicted) in answers.items():
                 label, answer = int(truth[row]), int(predicted[row])
                 texts = {"answer": word.class_name(head, answer), "truth": word.class_name(head, label)}
-                confidence = percent(float(predictions.probabilities[head][row, answer]))
+                confidence = f"{predictions.probabilities[head][row, answer]:.1%}"
                 said.append({"head": word(head), **texts, "isRight": label == answer, "confidence": confidence})
             photos.append({"file": str(predictions.files[row]), "image": photo and jpeg(photo), "answers": said})
         gender = word.class_name("gender", int(predictions.truth("gender")[rows[0]]))

@@ -20,7 +20,7 @@ from maskcls.evaluation.findings import Findings
 from maskcls.paths import written_whole
 from maskcls.reporting.drawing import in_page, report_file
 from maskcls.reporting.report import course, mistakes, scores
-from maskcls.reporting.report.material import Material, percent
+from maskcls.reporting.report.material import Material
 from maskcls.training.run_folder import RunFolder
 
 MAX_BYTES = 5_000_000
@@ -70,7 +70,7 @@ def _page(material: Material, sections: dict[str, dict[str, Any]]) -> str:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
     environment.trim_blocks = environment.lstrip_blocks = True
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    environment.filters |= {"percent": percent, "points": scores.points, "breakable": _breakable, "hash": _hash}
+    environment.filters |= {"percent": "{:.1%}".format, "points": scores.points, "breakable": _breakable, "hash": _hash}
     return environment.get_template("template.html").render(
         material=material,
         word=material.word,

@@ -12,7 +12,7 @@ from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.metrics import Score
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PHOTO
 from maskcls.reporting import charts
-from maskcls.reporting.report.material import NUM_SUSPECTS, Material, percent
+from maskcls.reporting.report.material import NUM_SUSPECTS, Material
 
 # A mean confidence within this distance of the accuracy is called believable.
 BELIEVABLE = 0.03
@@ -51,7 +51,7 @@ def _says_heads(material: Material) -> Iterator[str]:
     values = {score.head: material.findings.scores[score].value for score in _accuracies(material)}
     if len(values) > 1:
         best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
-        shares = {"best_value": percent(values[best]), "worst_value": percent(values[worst])}
+        shares = {"best_value": f"{values[best]:.1%}", "worst_value": f"{values[worst]:.1%}"}
         yield material.word("says_heads", best=material.word(best), worst=material.word(worst), **shares)
 
 
@@ -62,20 +62,14 @@ def _says_confusion(material: Material) -> Iterator[str]:
     truth, predicted = map(int, np.unravel_index(wrong.argmax(), wrong.shape))
     count, total, word = int(wrong[truth, predicted]), int(counts[truth].sum()), material.word
     if count:
-        yield word(
-            "says_confusion",
-            head=word(head),
-            truth=word.class_name(head, truth),
-            predicted=word.class_name(head, predicted),
-            count=f"{count:,}",
-            total=f"{total:,}",
-            share=percent(count / total),
-        )
+        labels = {"truth": word.class_name(head, truth), "predicted": word.class_name(head, predicted)}
+        numbers = {"count": f"{count:,}", "total": f"{total:,}", "share": f"{count / total:.1%}"}
+        yield word("says_confusion", head=word(head), **labels, **numbers)
 
 
 def _says_people(material: Material) -> Iterator[str]:
     if share := material.findings.contradictions.get("any"):
-        yield material.word("says_people", share=percent(share.value))
+        yield material.word("says_people", share=f"{share.value:.1%}")
 
 
 def _says_confidence(material: Material) -> Iterator[str]:
@@ -84,7 +78,7 @@ def _says_confidence(material: Material) -> Iterator[str]:
     accuracy = material.findings.scores[Score(predictions.headline, "acc")].value
     is_near = abs(confidence - accuracy) < BELIEVABLE
     key = "says_calibrated" if is_near else "says_sure" if confidence > accuracy else "says_unsure"
-    yield material.word(key, confidence=percent(confidence), accuracy=percent(accuracy))
+    yield material.word(key, confidence=f"{confidence:.1%}", accuracy=f"{accuracy:.1%}")
 
 
 def _says_gaps(material: Material) -> Iterator[str]:
@@ -92,14 +86,9 @@ def _says_gaps(material: Material) -> Iterator[str]:
     clear = [gap for gap in found if gap.difference.is_clear and gap.group not in OF_PHOTO and gap.score in scores]
     if clear:
         gap = max(clear, key=lambda gap: gap.difference.value)
-        yield material.word(
-            "says_gap",
-            head=material.word(gap.score.head),
-            group=material.group_title(gap.group),
-            higher=material.value_title(gap.group, gap.higher),
-            lower=material.value_title(gap.group, gap.lower),
-            difference=points(gap.difference),
-        )
+        higher, lower = (material.value_title(gap.group, value) for value in (gap.higher, gap.lower))
+        titles = {"head": material.word(gap.score.head), "group": material.group_title(gap.group)}
+        yield material.word("says_gap", **titles, higher=higher, lower=lower, difference=points(gap.difference))
     elif found:
         yield material.word("says_no_gap")
 
@@ -139,18 +128,11 @@ def groups(material: Material) -> dict[str, Any]:
     attributes = _accuracies(material)
     names = {score: score.name(headline) for score in [*attributes, Score(headline, "acc")]}
     first = min(attributes, key=lambda score: findings.scores[score].value)
-    data = [
-        {
-            "group": material.group_title(part.group),
-            "name": material.value_title(part.group, part.value),
-            "score": name,
-            **vars(part.scores[score]),
-            "photos": part.num_photos,
-            "people": part.num_people,
-        }
-        for part in findings.slices
-        for score, name in names.items()
-    ]
+    data: list[dict[str, Any]] = []
+    for part in findings.slices:
+        titles = {"group": material.group_title(part.group), "name": material.value_title(part.group, part.value)}
+        counts = {"photos": part.num_photos, "people": part.num_people}
+        data += [{**titles, "score": name, **vars(part.scores[score]), **counts} for score, name in names.items()]
     overall = {name: findings.scores[score].value for score, name in names.items()}
     return {
         "slices": findings.slices,
