@@ -123,9 +123,7 @@ def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
     valid = named.valid
     if not valid:
         people = {photo.profile: photo.person for photo in photos}  # as corrected
-        _, valid = profiles.split_by_person(
-            people.values(), num_folds=source.num_folds, fold=source.fold, seed=source.seed
-        )
+        valid = profiles.people_of_fold(people.values(), num_folds=source.num_folds, fold=source.fold, seed=source.seed)
     is_valid = np.isin([photo.profile for photo in photos], valid)
     table = build_table(photos, source.data_dir)
     training, validation = (Photos(table, np.flatnonzero(is_in)) for is_in in (~is_valid, is_valid))

@@ -201,7 +201,7 @@ def find_photos(
 
 
 def photo_files(data_dir: Path, name: str) -> tuple[list[str], Counter[str]]:
-    """Returns the photos in a profile's folder, sorted, and what is ignored. Raises UserError when there is none."""
+    """Returns the sorted photos of a profile's folder, and what is ignored. Raises UserError when it cannot be read."""
     folder = data_dir / name
     try:
         files = sorted(os.listdir(folder))
@@ -257,8 +257,8 @@ def check_disjoint(train: Iterable[str], valid: Iterable[str]) -> None:
         raise UserError(f"{len(both)} people are in both the training and the validation list: {listed(both)}")
 
 
-def split_by_person(people: Iterable[Profile], *, num_folds: int, fold: int, seed: int) -> tuple[list[str], list[str]]:
-    """Returns (training, validation) names: validation is fold `fold`, with people of every gender and age group.
+def people_of_fold(people: Iterable[Profile], *, num_folds: int, fold: int, seed: int) -> list[str]:
+    """Returns the names of the people who validate in fold `fold`, some of every gender and age group.
 
     Each of these cells is shuffled by the seed and dealt to the folds in turn; every cell goes on where the last one
     stopped, so that folds differ by one person at most. Raises UserError when a cell has fewer people than folds.
@@ -274,8 +274,7 @@ def split_by_person(people: Iterable[Profile], *, num_folds: int, fold: int, see
         )
     random = np.random.Generator(np.random.Philox(key=[seed, 0x5917]))
     dealt = [name for _, names in sorted(cells.items()) for name in random.permutation(sorted(names)).tolist()]
-    valid = set(dealt[fold::num_folds])
-    return sorted(set(dealt) - valid), sorted(valid)
+    return sorted(dealt[fold::num_folds])
 
 
 def cell_name(labels: Iterable[int]) -> str:

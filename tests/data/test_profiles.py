@@ -19,9 +19,9 @@ from maskcls.data.profiles import (
     check_disjoint,
     find_photos,
     parse_profile,
+    people_of_fold,
     profile_folders,
     profile_lines,
-    split_by_person,
 )
 from maskcls.errors import UserError
 from maskcls.labels import STEMS, age_group
@@ -47,7 +47,8 @@ def people(counts: dict[tuple[str, int], int]) -> list[str]:
 
 
 def split(names: list[str], *, num_folds: int, fold: int, seed: int) -> tuple[list[str], list[str]]:
-    return split_by_person([parse_profile(name) for name in names], num_folds=num_folds, fold=fold, seed=seed)
+    valid = people_of_fold(map(parse_profile, names), num_folds=num_folds, fold=fold, seed=seed)
+    return sorted(set(names) - set(valid)), valid
 
 
 ALL_CELLS = {
@@ -394,10 +395,10 @@ def test_the_split_goes_by_what_is_known_of_a_person_and_not_by_the_name() -> No
     profiles = [parse_profile(name) for name in names]
     women = [replace(p, labels={**p.labels, "gender": 1}) for p in profiles if p.labels["gender"] == 0]
     with pytest.raises(UserError, match="female >=60 has 5"):
-        split_by_person(women, num_folds=6, fold=0, seed=0)
-    as_named = [split_by_person(profiles, num_folds=3, fold=fold, seed=0)[1] for fold in range(3)]
+        people_of_fold(women, num_folds=6, fold=0, seed=0)
+    as_named = [people_of_fold(profiles, num_folds=3, fold=fold, seed=0) for fold in range(3)]
     profiles[0] = replace(profiles[0], age=60, labels={**profiles[0].labels, "age": 2})
-    corrected = [split_by_person(profiles, num_folds=3, fold=fold, seed=0)[1] for fold in range(3)]
+    corrected = [people_of_fold(profiles, num_folds=3, fold=fold, seed=0) for fold in range(3)]
     assert corrected != as_named
     assert sorted(sum(corrected, [])) == sorted(names)
     counts = [Counter(tuple(p.labels.values()) for p in profiles if p.name in valid) for valid in corrected]
