@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,11 +68,7 @@ def use_quick_kernels(device: torch.device) -> None:
 
 def cpu_has_bf16() -> bool:
     """Returns whether the processor has instructions for bf16; elsewhere it is emulated, and slower than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # not Linux
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return re.search("avx512_bf16|amx_bf16", _cpu_info()) is not None
 
 
 def num_cores() -> int:
@@ -99,11 +96,14 @@ def threads_ahead(device: torch.device) -> int:
 
 def processor() -> str:
     """Returns the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # not on macOS and Windows, nor on every Arm
-        return platform.processor() or platform.machine()
+    named = re.search(r"^model name\s*:(.*)", _cpu_info(), re.MULTILINE)  # not on every Arm
+    return named[1].strip() if named else platform.processor() or platform.machine()
+
+
+def _cpu_info() -> str:
+    """Returns what Linux says of the processor's cores; nothing on other systems."""
+    file = Path("/proc/cpuinfo")
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def free_memory(device: torch.device) -> float:

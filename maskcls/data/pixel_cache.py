@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import PIL
+import pyarrow
 import torch
+from datasets import Dataset, Features, Value
+from datasets.arrow_writer import ArrowWriter
 
 from maskcls.data.dataset import content_key
 from maskcls.data.pixels import MappedPixels, decode_all, is_of_one_colour
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.errors import UserError
 from maskcls.paths import UNFINISHED, full_path, locked, read_json, replacing, write_json, write_problem
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 SHARD_PHOTOS = 1024  # a kill while decoding costs at most so many photos
 COMPLETE, READABLE = "complete", "readable"  # names in a folder of the cache
@@ -40,8 +40,6 @@ class PixelCache:
     @cached_property
     def folder(self) -> Path:
         """The folder of these photos' pixels: another when a photo, the preprocessing or the format changes."""
-        import PIL
-
         columns = (self.table[name] for name in ("path", "size", "mtime_ns"))
         signs = [list(sign) for sign in zip(*columns, strict=True)]
         versions = [PIL.__version__, torch.__version__.partition("+")[0]]
@@ -131,10 +129,6 @@ class PixelCache:
         write_json(marker, {"signs": signs, "of_one_colour": self._rows_of_one_colour(self._mapped().views())})
 
     def _write_shards(self, missing: dict[Path, range], *, num_threads: int) -> None:
-        import pyarrow
-        from datasets import Features, Value
-        from datasets.arrow_writer import ArrowWriter
-
         table = self.table.select([row for rows in missing.values() for row in rows])
         decoded = decode_all(table, self.preprocessing, num_threads=num_threads)
         for shard, rows in missing.items():

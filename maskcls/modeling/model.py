@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,8 +104,9 @@ def _config(model_type: str | None, pretrained: str | None, fields: dict[str, An
     if model_type is not None and model_type not in classifiers:  # transformers itself would name its 500 types
         near = did_you_mean(str(model_type), classifiers)
         raise UserError(f"transformers has no image classifier of type {model_type!r}.{near}")
+    build = partial(_loaded, AutoConfig, pretrained) if pretrained else partial(AutoConfig.for_model, str(model_type))
     try:
-        known = _loaded(AutoConfig, pretrained) if pretrained else AutoConfig.for_model(str(model_type))
+        known = build()
     except (OSError, ValueError) as error:
         what = f"pretrained model {pretrained!r}" if pretrained else f"model_type {model_type!r}"
         raise _load_problem(f"{what} cannot be loaded", error) from None
@@ -129,9 +131,7 @@ def _config(model_type: str | None, pretrained: str | None, fields: dict[str, An
         if hasattr(known, "num_stages"):
             fields = {**fields, "num_stages": len(depths)}
     try:
-        if pretrained:
-            return _loaded(AutoConfig, pretrained, **fields)
-        return AutoConfig.for_model(str(model_type), **fields)
+        return build(**fields)
     except Exception as error:  # the config classes' own validation raises several kinds
         raise UserError(f"model_args: {known.model_type} cannot be built: {' '.join(str(error).split())}") from None
 

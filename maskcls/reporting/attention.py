@@ -34,11 +34,8 @@ def attention_maps(
     model.eval()
     is_transformer = has_attention(model)
     with torch.set_grad_enabled(not is_transformer):  # rollout needs none, and a ViT-B's graph takes gigabytes
-        outputs = model(
-            pixel_values=x.detach().requires_grad_(not is_transformer),
-            output_attentions=is_transformer,
-            output_hidden_states=not is_transformer,
-        )
+        asked = {"output_attentions": is_transformer, "output_hidden_states": not is_transformer}
+        outputs = model(pixel_values=x.detach().requires_grad_(not is_transformer), **asked)
         if is_transformer:
             cells = _rollout(outputs.attentions or (), x, model)
         else:
