@@ -27,6 +27,7 @@ class Score:
         return self.measure if self.head == headline else f"{self.head}_{self.measure}"
 
 
+Metric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 # A metric takes three counts of photos for each class, (..., K) float64: answered rightly, of the class, and answered
 # with it. It returns (...), or (..., K): a value for each class, NaN for one that does not occur. Then the score is
 # their mean over all classes of the task, and a class that does not occur counts 0.
@@ -108,8 +109,4 @@ def measure(
     return scores, matrices
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
-    "acc": accuracy,
-    "f1": f1,
-    "balanced_acc": recall,
-}
+METRICS: dict[str, Metric] = {"acc": accuracy, "f1": f1, "balanced_acc": recall}

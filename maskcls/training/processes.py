@@ -81,16 +81,20 @@ class Launch:
         A UserError is raised on every process, so that a launch ends together instead of waiting for the one that
         failed.
         """
-        result, error = _attempt(work) if self.is_main else (None, None)
-        outcome = [(result, error)]
+        outcome: list[Any] = [None, None]  # result and error
+        if self.is_main:
+            try:
+                outcome[0] = work()
+            except UserError as error:
+                outcome[1] = error
         if self._group is not None:
             from torch import distributed
 
             self._with_partners(lambda: distributed.broadcast_object_list(outcome, group=self._group))
-        result, error = outcome[0]
-        if error is not None:
-            raise error.of_launch()
-        return result  # type: ignore[return-value]
+        result, problem = outcome
+        if problem is not None:
+            raise problem.of_launch()
+        return result
 
     @contextmanager
     def main_holds(self, context: AbstractContextManager[Result]) -> Iterator[Result]:
@@ -192,13 +196,6 @@ def _check_devices(num_devices: int) -> None:
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     why = f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else ""
     raise UserError(f"{here} processes were started on this machine, each for a GPU, but torch {sees}{why}: {mend}")
-
-
-def _attempt(work: Callable[[], Result]) -> tuple[Result | None, UserError | None]:
-    try:
-        return work(), None
-    except UserError as error:
-        return None, error
 
 
 def _common(errors: Sequence[UserError | None]) -> UserError:

@@ -1,9 +1,7 @@
 """What a run needs to resume, saved and restored: the state of its learner, and how far it is.
 
-`last/` is the newest state and `previous/` the one before. A state is the model as transformers saves it, plus
-training.safetensors (weights, their moving average, optimizer), training.json (everything that is a number) and
-training.yaml (the config).
-Nothing in it can execute code. There are no random states: every draw is keyed by seed, epoch, update and photo.
+`last/` is the newest state and `previous/` the one before; StateFolder names their files, none of which can execute
+code. There are no random states: every draw is keyed by seed, epoch, update and photo.
 """
 
 from __future__ import annotations
