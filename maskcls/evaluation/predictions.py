@@ -110,9 +110,8 @@ class Predictions:
                 probabilities=probabilities,
             )
         except (FileNotFoundError, NotADirectoryError):
-            raise UserError(
-                f"{path} does not exist: the run has not finished an epoch, or is of an older version"
-            ) from None
+            why = "the run has not finished an epoch, or is of an older version"
+            raise UserError(f"{path} does not exist: {why}") from None
         except (OSError, ArrowException, KeyError, ValueError) as error:
             raise UserError(f"{path} is not a table of predictions: {error}") from None
 

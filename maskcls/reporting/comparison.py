@@ -140,9 +140,8 @@ def _on_the_same_photos(runs: Sequence[Run], *, only_common: bool) -> tuple[list
     labels = tables[0].labels
     for run, table in zip(runs[1:], tables[1:], strict=True):
         if num_other := int((table.labels != labels).any(1).sum()):
-            notes.append(
-                f"{num_other:,} photos carry other labels in {run.name}; those of {runs[0].name} count for all"
-            )
+            others = f"{num_other:,} photos carry other labels in {run.name}"
+            notes.append(f"{others}; those of {runs[0].name} count for all")
     return [replace(table, labels=labels) for table in tables], notes
 
 

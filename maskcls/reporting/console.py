@@ -33,9 +33,8 @@ def split_table(data: FaceData, word: Words) -> str:
         said = labels.labels_of(codes[0])
         rows[" ".join(word(f"count_{name}_{said[name]}") for name in labels.OF_PHOTO)] = codes
     places = max(10, *map(width, rows))
-    lines = [
-        padded(word("photos"), 12 + places, right=True) + "".join(padded(group, 14, right=True) for group in groups)
-    ]
+    heading = padded(word("photos"), 12 + places, right=True)
+    lines = [heading + "".join(padded(group, 14, right=True) for group in groups)]
     for name, photos in {"train": data.train, "valid": data.valid}.items():
         count, split = labels.class_counts(photos.labels)["class"], padded(word(name), 11, right=True)
         for title, codes in rows.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 
@@ -24,7 +23,7 @@ NOWHERE = "\U0010ffff"  # stands for no character, so no font has it
 
 def report_file(name: str) -> str:
     """Returns the text of a file that makes the report's looks."""
-    return (files("maskcls.reporting") / "report" / name).read_text(encoding="utf-8")
+    return (Path(__file__).with_name("report") / name).read_text(encoding="utf-8")
 
 
 def in_page(chart: Spec) -> Spec:

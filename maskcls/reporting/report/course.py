@@ -45,18 +45,14 @@ def photos(material: Material) -> dict[str, Any]:
     data = data.opened(DecodedPixels(data.table, preprocessing))
     splits = (data.train, data.valid)
     counts = [class_counts(photos.labels)["class"] for photos in splits]
+    people = [len(photos.people) for photos in splits]
 
     plan = build_plan(config, data.train, num_processes=1)
     augmenter = build_augmenter(config, preprocessing, torch.device("cpu"))
     pictures, positions = Batches(data.train, plan, augmenter, config.output).first_pictures()
     labels = targets_of(data.train.labels[positions], "class")["class"].tolist()
-    return {
-        "counts": counts,
-        "largest": max(map(max, counts)),
-        "people": [len(photos.people) for photos in splits],
-        "batch": list(zip(map(_small, pictures), labels, strict=True)),
-        "augmentation": config.augmentation,
-    }
+    batch = list(zip(map(_small, pictures), labels, strict=True))
+    return {"counts": counts, "largest": max(map(max, counts)), "people": people, "batch": batch}
 
 
 def _small(picture: np.ndarray) -> str:
