@@ -33,11 +33,10 @@ class LabelFix:
 
 @dataclass(frozen=True)
 class CorrectedPhotos:
-    """The photos with their true labels, and how many that changed."""
+    """The photos with their true labels, and what that changed."""
 
     photos: list[Photo]
-    num_photos: int  # of which something is another one now
-    people: list[str]  # theirs, sorted
+    changed: list[str]  # the profile of each photo of which something is another one now
     num_rows: int
     num_unmatched_rows: int  # about people without a folder
 
@@ -94,13 +93,7 @@ def correct_labels(photos: Sequence[Photo], path: str | Path, folders: Sequence[
             f"{fixes[0].profile!r}.{near} Give label_fixes a CSV about these people, or set it to null"
         )
     changed = [after.profile for before, after in zip(photos, corrected, strict=True) if before != after]
-    return CorrectedPhotos(
-        photos=corrected,
-        num_photos=len(changed),
-        people=sorted(set(changed)),
-        num_rows=len(fixes),
-        num_unmatched_rows=num_unmatched,
-    )
+    return CorrectedPhotos(corrected, changed, len(fixes), num_unmatched)
 
 
 def _say(said: dict[str, LabelFix], fix: LabelFix, person: str) -> Iterator[str]:

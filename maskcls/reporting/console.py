@@ -103,8 +103,8 @@ def _absent_lines(data: FaceData, output: str, word: Words) -> list[str]:
 
 
 def _correction_lines(corrected: CorrectedPhotos, path: str | None, word: Words) -> list[str]:
-    rows, unmatched, people = corrected.num_rows, corrected.num_unmatched_rows, corrected.people
-    lines = [word("start_labels", photos=corrected.num_photos, people=len(people), path=path, unmatched=unmatched)]
+    rows, unmatched, people = corrected.num_rows, corrected.num_unmatched_rows, sorted(set(corrected.changed))
+    lines = [word("start_labels", photos=len(corrected.changed), people=len(people), path=path, unmatched=unmatched)]
     if unmatched > rows / 2:
         lines.append(word("foreign_labels", rows=rows, unmatched=unmatched, path=path, people=listed(people) or "-"))
     return lines
