@@ -37,18 +37,12 @@ def _mistakes(predictions: Predictions, head: str) -> list[Mistake]:
     for row in np.flatnonzero(truth != predicted)[np.argsort(-confidence[truth != predicted], kind="stable")]:
         key = (str(predictions.people[row]), int(truth[row]), int(predicted[row]))
         rows.setdefault(key, []).append(int(row))
-    return [
-        Mistake(
-            row=same[0],
-            head=head,
-            truth=right,
-            predicted=wrong,
-            confidence=float(confidence[same[0]]),
-            num_wrong=len(same),
-            num_photos=seen[person, right],
-        )
-        for (person, right, wrong), same in rows.items()
-    ]
+    found = []
+    for (person, right, wrong), same in rows.items():
+        labels = {"truth": right, "predicted": wrong}
+        counts = {"num_wrong": len(same), "num_photos": seen[person, right]}
+        found.append(Mistake(row=same[0], head=head, **labels, **counts, confidence=float(confidence[same[0]])))
+    return found
 
 
 def worst(by_head: Mapping[str, Sequence[Mistake]], limit: int) -> list[Mistake]:

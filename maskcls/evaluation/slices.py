@@ -58,17 +58,13 @@ def slices(predictions: Predictions, draws: Draws) -> list[Slice]:
 
     Values without photos are left out.
     """
-    return [
-        Slice(
-            group=group,
-            value=value,
-            num_photos=int(which.sum()),
-            num_people=len(np.unique(draws.rows[which])),
-            resampled=resampled_scores(predictions, draws, which),
-        )
-        for group, value, which in _parts(predictions)
-        if which.any()
-    ]
+    found = []
+    for group, value, which in _parts(predictions):
+        if which.any():
+            resampled = resampled_scores(predictions, draws, which)
+            counts = {"num_photos": int(which.sum()), "num_people": len(np.unique(draws.rows[which]))}
+            found.append(Slice(group=group, value=value, **counts, resampled=resampled))
+    return found
 
 
 def gaps(slices: Sequence[Slice]) -> list[Gap]:

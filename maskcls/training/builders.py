@@ -132,16 +132,10 @@ def build_plan(config: Config, photos: Photos, *, num_processes: int) -> BatchPl
 def predictions_of(photos: Photos, logits: Tensor, output: str) -> Predictions:
     """Returns what logits (N, C) say about the photos."""
     probabilities = {head: values.numpy() for head, values in head_probabilities(logits, output).items()}
-    paths = photos.column("path")
-    return Predictions(
-        people=photos.column("profile"),
-        files=np.array([Path(path).name for path in paths.tolist()]),
-        paths=paths,
-        labels=photos.labels,
-        ages=photos.column("age"),
-        races=photos.column("race"),
-        probabilities=probabilities,
-    )
+    columns = {"people": "profile", "paths": "path", "ages": "age", "races": "race"}
+    facts = {name: photos.column(column) for name, column in columns.items()}
+    files = np.array([Path(path).name for path in facts["paths"].tolist()])
+    return Predictions(**facts, files=files, labels=photos.labels, probabilities=probabilities)
 
 
 def build_model(config: Config, device: torch.device) -> nn.Module:
@@ -160,13 +154,10 @@ def build_model(config: Config, device: torch.device) -> nn.Module:
 
 def build_losses(config: Config, photos: Photos, device: torch.device) -> HeadLosses:
     """Returns the criterion for every head, weighted by the classes of the training photos. Raises UserError."""
+    criterion, counts = TABLES["criterion"].builder(config.criterion), class_counts(photos.labels)
+    arguments, weights = config.criterion_args, config.head_weights
     return loss.build_losses(
-        TABLES["criterion"].builder(config.criterion),
-        config.criterion_args,
-        output=config.output,
-        num_per_class=class_counts(photos.labels),
-        head_weights=config.head_weights,
-        device=device,
+        criterion, arguments, output=config.output, num_per_class=counts, head_weights=weights, device=device
     )
 
 
