@@ -128,19 +128,12 @@ def _photo_suspects(predictions: Predictions, head: str) -> list[Suspect]:
 def _suspects(head: str, labels: np.ndarray, other: np.ndarray, *columns: Iterable[Any]) -> list[Suspect]:
     """Returns what stands in the columns of profiles, stems, suspicions, numbers of photos and reasons, row by row."""
     classes = HEAD_CLASSES[head]
-    return [
-        Suspect(
-            profile=str(profile),
-            stem=stem,
-            head=head,
-            label=classes[label],
-            prediction=classes[to],
-            suspicion=float(suspicion),
-            num_photos=int(num_photos),
-            reason=reason,
-        )
-        for label, to, profile, stem, suspicion, num_photos, reason in zip(labels, other, *columns, strict=True)
-    ]
+    found = []
+    for label, to, profile, stem, suspicion, num_photos, reason in zip(labels, other, *columns, strict=True):
+        place = {"profile": str(profile), "stem": stem, "head": head}
+        says = {"label": classes[label], "prediction": classes[to], "reason": reason}
+        found.append(Suspect(**place, **says, suspicion=float(suspicion), num_photos=int(num_photos)))
+    return found
 
 
 def _swaps(people: np.ndarray, labels: np.ndarray, logs: np.ndarray) -> list[tuple[int, int, float]]:

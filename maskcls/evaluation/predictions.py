@@ -20,7 +20,8 @@ from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, labels_of, likeliest, targe
 from maskcls.paths import replacing
 
 LABEL_COLUMNS = tuple(attribute.column for attribute in ATTRIBUTES.values())
-FACTS = ("people", "files", "paths", "labels", "ages", "races")  # of each photo, beside the probabilities
+COLUMNS = {"people": "profile", "files": "file", "paths": "path", "ages": "age", "races": "race"}  # of the file
+FACTS = (*COLUMNS, "labels")  # of each photo, beside the probabilities
 
 
 @dataclass(frozen=True)
@@ -100,15 +101,11 @@ class Predictions:
                 for head, classes in HEAD_CLASSES.items()
                 if f"{head}_0" in columns
             }
-            return cls(
-                people=columns["profile"].astype(str),
-                files=columns["file"].astype(str),
-                paths=columns.get("path", np.full(len(table), "")).astype(str),
-                labels=np.stack([columns[name] for name in LABEL_COLUMNS], axis=1).astype(np.int64),
-                ages=columns["age"].astype(np.int64),
-                races=columns["race"].astype(str),
-                probabilities=probabilities,
-            )
+            columns.setdefault("path", np.full(len(table), ""))
+            kinds = dict.fromkeys(COLUMNS, str) | {"ages": np.int64}
+            facts = {name: columns[column].astype(kinds[name]) for name, column in COLUMNS.items()}
+            labels = np.stack([columns[name] for name in LABEL_COLUMNS], axis=1).astype(np.int64)
+            return cls(**facts, labels=labels, probabilities=probabilities)
         except (FileNotFoundError, NotADirectoryError):
             why = "the run has not finished an epoch, or is of an older version"
             raise UserError(f"{path} does not exist: {why}") from None
