@@ -78,12 +78,9 @@ def metric(name: str) -> Any:
 
         def _info(self) -> evaluate.MetricInfo:
             label = datasets.Value("int64")
-            return evaluate.MetricInfo(
-                description=METRICS[name].__doc__ or name,
-                citation="",
-                inputs_description="integer labels, (N,)",
-                features=datasets.Features({"predictions": label, "references": label}),
-            )
+            features = datasets.Features({"predictions": label, "references": label})
+            texts = {"description": METRICS[name].__doc__ or name, "inputs_description": "integer labels, (N,)"}
+            return evaluate.MetricInfo(**texts, citation="", features=features)
 
         def _build_data_dir(self) -> str:  # evaluate's own makes a folder in HOME for files that are never written
             return self._data_dir_root

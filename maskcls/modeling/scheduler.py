@@ -54,13 +54,11 @@ def build_scheduler(
 
     Raises UserError when the schedule refuses an argument.
     """
-    takes = inspect.signature(scheduler).parameters
-    lengths = {
-        name: total_updates for name in ("total_updates", "T_max", "total_steps", "total_iters") if name in takes
-    }
+    lengths = {"total_updates", "T_max", "total_steps", "total_iters"} & inspect.signature(scheduler).parameters.keys()
+    options = {**dict.fromkeys(lengths, total_updates), **arguments}
     try:
-        _try_out(scheduler(_apart(optimizer), **{**lengths, **arguments}), total_updates)
-        return scheduler(optimizer, **{**lengths, **arguments})
+        _try_out(scheduler(_apart(optimizer), **options), total_updates)
+        return scheduler(optimizer, **options)
     except (ValueError, TypeError, ZeroDivisionError) as error:
         raise UserError(f"scheduler {scheduler.__name__} cannot be built: {error}") from None
 

@@ -109,11 +109,8 @@ def dots(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float], word: 
         order |= {row["group"]: None, place: None}
         interval = f"{row['value']:.1%} [{row['low']:.1%}, {row['high']:.1%}]"
         data.append({**row, "place": place, "interval": interval})
-    lowest = min(row["low"] for row in rows)
-    x = {
-        "scale": {"domain": [max(0.0, int(lowest * 10 - 0.01) / 10), 1]},
-        "axis": {"format": ".0%", "orient": "top", "grid": True, "tickCount": 5},
-    }
+    first = max(0.0, int(min(row["low"] for row in rows) * 10 - 0.01) / 10)
+    x = {"scale": {"domain": [first, 1]}, "axis": {"format": ".0%", "orient": "top", "grid": True, "tickCount": 5}}
     is_group = f"indexof(datum.value, '{SEPARATOR}') < 0"
     labels = {
         "labelExpr": f"slice(datum.value, indexof(datum.value, '{SEPARATOR}') + 1)",
@@ -125,11 +122,8 @@ def dots(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float], word: 
     titles = {"name": " ", "interval": word("acc"), "photos": word("photos"), "people": word("people")}
     tooltip = [{"field": field, "title": title} for field, title in titles.items()]
     shown = {"transform": [{"filter": "datum.score === measure"}]}
-    everybody = {
-        **_layer("rule", {"x": _number("value", **x)}, strokeDash=[4, 4], color="var(--muted)"),
-        **shown,
-        "data": {"values": [{"score": score, "value": value} for score, value in overall.items()]},
-    }
+    line = _layer("rule", {"x": _number("value", **x)}, strokeDash=[4, 4], color="var(--muted)")
+    everybody = line | shown | {"data": {"values": [{"score": name, "value": overall[name]} for name in overall]}}
     return {
         "description": word("slices_note"),
         "height": ROW_HEIGHT * len(order),  # Vega-Lite warns of {"step": ...} beside width "container"
