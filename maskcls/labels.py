@@ -37,14 +37,12 @@ class Attribute:
         return not self.stems
 
 
-WORN = {f"mask{number}": 0 for number in range(1, 6)}  # stems
+MASK_STEMS = {**{f"mask{number}": 0 for number in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
 # A class counts up through the last attribute first, a stem is its attributes' parts one after the other.
 ATTRIBUTES: dict[str, Attribute] = {
     attribute.name: attribute
     for attribute in (
-        Attribute(
-            "mask", ("worn", "incorrect", "not_worn"), column="mask", stems={**WORN, "incorrect_mask": 1, "normal": 2}
-        ),
+        Attribute("mask", ("worn", "incorrect", "not_worn"), column="mask", stems=MASK_STEMS),
         Attribute("gender", ("male", "female"), column="gender"),
         Attribute("age", ("<30", "30-59", ">=60"), column="age_group", first_years=(0, 30, 60)),
     )

@@ -11,16 +11,11 @@ HELP = "compare runs on the people that all validated: configs, scores with inte
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command understands to its parser."""
-    parser.add_argument(
-        "runs",
-        metavar="RUN",
-        nargs="+",
-        help="run folder; each later one is compared with the first. runs/mask+runs/gender+runs/age: three attribute "
-        "runs as one; runs/f0,runs/f1: folds of one recipe as one",
-    )
-    parser.add_argument(
-        "--score", default="f1", help="score to compare, as in metrics.jsonl: f1 (default), age_acc, ..."
-    )
+    joined = "runs/mask+runs/gender+runs/age: three attribute runs as one; runs/f0,runs/f1: folds of one recipe as one"
+    each = f"run folder; each later one is compared with the first. {joined}"
+    parser.add_argument("runs", metavar="RUN", nargs="+", help=each)
+    score = "score to compare, as in metrics.jsonl: f1 (default), age_acc, ..."
+    parser.add_argument("--score", default="f1", help=score)
     parser.add_argument("--common", action="store_true", help="the people differ: compare on those validated by all")
     parser.add_argument("-o", "--output", metavar="FILE", type=full_path, help="draw the comparison (.png, .svg, .pdf)")
     parser.add_argument("--csv", metavar="FILE", type=full_path, help="write every number as a table")

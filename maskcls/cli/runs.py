@@ -16,12 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "directory", metavar="DIR", nargs="?", type=full_path, default="runs", help="folder of run folders (runs)"
     )
-    parser.add_argument(
-        "--sort",
-        metavar="BY",
-        default="started",
-        help="started (default, newest last), name, or a score, best first: f1, acc, loss, age_acc, ...",
-    )
+    by = "started (default, newest last), name, or a score, best first: f1, acc, loss, age_acc, ..."
+    parser.add_argument("--sort", metavar="BY", default="started", help=by)
     parser.add_argument("--csv", metavar="FILE", type=full_path, help="write the table, with every score")
 
 

@@ -164,6 +164,4 @@ def _write_junk(images: Path, profiles: list[str]) -> None:
 
 def _write_answers(path: Path, rows: list[tuple[str, int]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("ImageID", "ans"))
-        writer.writerows(rows)
+        csv.writer(file, lineterminator="\n").writerows([("ImageID", "ans"), *rows])

@@ -45,10 +45,9 @@ class Answers:
         arrays = {head: values.numpy() for head, values in probabilities.items()}
         with written_whole(self.table) as table, written_whole(self.probabilities) as unfinished:
             write_probabilities(unfinished, {"ImageID": list(image_ids)}, arrays)
+            rows = zip(image_ids, answers.tolist(), strict=True)
             with table.open("w", newline="", encoding="utf-8") as text:
-                csv.writer(text, lineterminator="\n").writerows(
-                    [("ImageID", "ans"), *zip(image_ids, answers.tolist(), strict=True)]
-                )
+                csv.writer(text, lineterminator="\n").writerows([("ImageID", "ans"), *rows])
             for former in (self.scores, self.confusion_matrix):
                 former.unlink(missing_ok=True)
 
