@@ -1,6 +1,6 @@
 """Seconds until something happens: python benchmarks/startup.py FOLDER [ROUNDS]; FOLDER as sample-data writes it.
 
-`--help`, the message of a config error, the end of a run of one update (warm cache), and of one prediction.
+`--help`, the message of a config error, the first update of a run (warm cache), and a whole prediction.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def main() -> None:
         commands = {
             "--help": ["train.py", "--help"],
             "a config error": [*train, "epochz=3"],
-            "first update": [*train, *small],
-            "first prediction": ["infer.py", "--model_dir", f"{work}/runs/exp", "--infer_data_dir", f"{photos}/eval"],
+            "first update": [*train, *small, "log_interval=1"],
+            "a whole prediction": ["infer.py", "--model_dir", f"{work}/runs/exp", "--infer_data_dir", f"{photos}/eval"],
         }
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(arguments.rounds):
@@ -44,14 +44,14 @@ def main() -> None:
 
 
 def _seconds_until_it_shows(command: list[str], name: str) -> float:
-    """Returns the time to the end of the process, or to the first batch on the progress bar."""
-    sign = {"first update": b" 1/", "first prediction": b"photo/s"}.get(name)
+    """Returns the time to the end of the process, or to the first update's line."""
+    sign = {"first update": b"update 1/"}.get(name)
     started = time.perf_counter()
     with subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         seen = b""
-        while process.stderr and (character := process.stderr.read(1)):
+        while process.stdout and (character := process.stdout.read(1)):
             seen += character
             if sign and sign in seen:
                 process.kill()
