@@ -33,7 +33,7 @@ def check(
 ) -> None:
     """Prints what is found and what a run will take; the last line is go or no go. Collective.
 
-    run: the one that would go on. table: CSV for all findings. Raises UserError when it is no go.
+    run: the one that would resume. table: CSV for all findings. Raises UserError when it is no go.
     """
     say, word = launch.say, Words(lang)
     with no_go():

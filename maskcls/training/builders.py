@@ -59,9 +59,9 @@ def open_pixels(
 ) -> tuple[FaceData, Preprocessing]:
     """Returns the photos, which can be decoded now, and how they become what the model sees. Collective.
 
-    The first process of each machine decodes once (and names bad photos), the others read what it wrote. run: whose
-    preprocessing goes on. only_looks: photos are decoded when they are asked for, nothing is written to the cache, and
-    mean and std are those of LOOKED_AT photos. Raises UserError for photos that cannot be read.
+    The first process of each machine decodes once (and names bad photos), the others read what it wrote. run: the one
+    that resumes with its own preprocessing. only_looks: photos are decoded when they are asked for, nothing is cached,
+    and mean and std are those of LOOKED_AT photos. Raises UserError for photos that cannot be read.
     """
     preprocessing, is_mapped = preprocessing_of(config, launch, run), config.cache == "memory_map"
     cache = PixelCache(data.table, preprocessing, config.cache_dir)
@@ -82,7 +82,7 @@ def open_pixels(
 
 
 def preprocessing_of(config: Config, launch: Launch, run: RunFolder | None) -> Preprocessing:
-    """Returns how photos become what the model sees: as the run has it that goes on, else as the config says.
+    """Returns how photos become what the model sees: as the resumed run has it, else as the config says.
 
     Raises UserError when the two contradict each other. Collective.
     """
