@@ -64,8 +64,8 @@ class Config(BaseModel):
 
     # general
     seed: int = setting(42, ge=0, le=2**63 - 1)
-    """seeds the split, the order, the augmentation and the initial weights
-    분할, 순서, augmentation, 초기 가중치의 랜덤 시드"""
+    """seeds the order, the augmentation and the initial weights, and the folds
+    순서, augmentation, 초기 가중치와 fold의 랜덤 시드"""
     data_dir: FilePath = setting(..., may_change=True)
     """folder of the profile folders, one per person
     프로필 폴더(사람마다 하나)가 있는 디렉토리"""
@@ -81,6 +81,9 @@ class Config(BaseModel):
     fold: int = setting(0, ge=0)
     """without valid_profile: the fold that validates, from 0
     valid_profile이 없을 때 검증에 쓰는 fold. 0부터"""
+    split_seed: int | None = setting(None, ge=0, le=2**63 - 1)
+    """seeds the folds alone, so that runs of several seeds have the same; null: as seed
+    fold만의 랜덤 시드. 시드가 다른 실험들도 같은 fold를 쓰도록. null: seed와 같음"""
     num_classes: int | None = setting(None)
     """classes of the metric: {classes}; null: from output
     metric의 클래스 수: {classes}. null: output에서"""
@@ -237,6 +240,11 @@ class Config(BaseModel):
     def output(self) -> str:
         """The output mode, one of labels.OUTPUT_HEADS."""
         return self.dataset_args["output"]
+
+    @property
+    def seed_of_folds(self) -> int:
+        """The seed that people are dealt to folds by."""
+        return self.seed if self.split_seed is None else self.split_seed
 
     @property
     def height_width(self) -> tuple[int, int]:

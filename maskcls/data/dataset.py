@@ -36,7 +36,7 @@ class ProfileSource:
     valid_profile: str | None
     num_folds: int
     fold: int
-    seed: int
+    seed_of_folds: int
     label_fixes: str | None = None  # CSV of corrected labels
 
 
@@ -123,7 +123,9 @@ def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
     valid = named.valid
     if not valid:
         people = {photo.profile: photo.person for photo in photos}  # as corrected
-        valid = profiles.people_of_fold(people.values(), num_folds=source.num_folds, fold=source.fold, seed=source.seed)
+        valid = profiles.people_of_fold(
+            people.values(), num_folds=source.num_folds, fold=source.fold, seed=source.seed_of_folds
+        )
     is_valid = np.isin([photo.profile for photo in photos], valid)
     table = build_table(photos, source.data_dir)
     training, validation = (Photos(table, np.flatnonzero(is_in)) for is_in in (~is_valid, is_valid))

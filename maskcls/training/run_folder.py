@@ -33,6 +33,8 @@ class Entry:
         self.name = name
 
     def __get__(self, folder: Any, kind: type) -> Path:
+        if folder is None:  # of the class: for a folder of another kind that has a file of this name too
+            return self  # type: ignore[return-value]
         return folder.path / self.name
 
 
@@ -50,6 +52,7 @@ class RunFolder:
     metrics = Entry("metrics.jsonl")  # the log, one JSON object a line
     best = Entry("best")  # the model of the best epoch, as transformers saves it
     predictions = Entry("valid_predictions.parquet")  # what it said about every validation photo
+    decision = Entry("decision.json")  # how the probabilities become answers, fitted on these
     confusion_matrix = Entry("confusion_matrix.png")  # of these
     last = Entry("last")  # the newest state: its model, and what the run needs to resume
     previous = Entry("previous")  # the state before it, for when the newest is damaged

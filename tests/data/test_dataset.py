@@ -30,7 +30,7 @@ def make_table(images: Path) -> Dataset:
 def split(sample: Path, **changes: object) -> FaceData:
     facts = {
         "data_dir": str(sample / "images"), "train_profile": None, "valid_profile": None,
-        "num_folds": 2, "fold": 0, "seed": 0,
+        "num_folds": 2, "fold": 0, "seed_of_folds": 0,
     }  # fmt: skip
     return custom_dataset_split_by_profile(ProfileSource(**{**facts, **changes}))
 

@@ -1,0 +1,162 @@
+"""The folder of a cross-validation, `runs/exp` with a run folder for each fold, and the names of what lies in it."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from maskcls.config import Config, load_config
+from maskcls.errors import UserError, joined, listed, reason_of
+from maskcls.evaluation.paired import joined_people, on_common_photos
+from maskcls.evaluation.predictions import Predictions
+from maskcls.paths import UNFINISHED, folder_problem, full_path
+from maskcls.training.run_folder import Entry, RunFolder
+
+# Settings that a finished fold was trained with for good, although a single run may resume with others.
+FIXED = ("epochs", "early_stopping_patience")
+FOLD = re.compile(r"fold(\d+)(?:_seed(\d+))?")
+
+
+@dataclass(frozen=True)
+class FoldsFolder:
+    """The runs of all folds, of one seed or several, and what all of them together say."""
+
+    path: Path
+
+    config = Entry("folds.yaml")  # what all runs have in common; fold and seed are each run's own
+    predictions = Entry("out_of_fold.parquet")  # of every person, by the models that had not learnt from them
+    decision = RunFolder.decision  # fitted on these
+    finished = RunFolder.finished  # their scores with intervals, written when all folds are trained
+    report = RunFolder.report
+    everybody = Entry("everybody")  # the run on all people that the folds have chosen the epoch for
+
+    @classmethod
+    def existing(cls, folder: str | Path) -> FoldsFolder:
+        """Returns a folder that the folds were trained in. Raises UserError when it is none."""
+        found = cls(full_path(folder))
+        if problem := folder_problem(found.path):
+            raise UserError(f"folds folder {found.path} {problem}")
+        if not found.is_folds():
+            raise UserError(f"{found.path} is not a folds folder: it has no {found.config.name}")
+        return found
+
+    @classmethod
+    def of(cls, run: RunFolder) -> FoldsFolder | None:
+        """Returns the folder that a run is a fold of, if it is one."""
+        parent = cls(run.path.parent)
+        return parent if FOLD.fullmatch(run.path.name) and parent.is_folds() else None
+
+    @classmethod
+    def all_in(cls, folder: str | Path) -> list[FoldsFolder]:
+        """Returns the folds folders that lie in a folder, by name."""
+        return [found for found in map(cls, sorted(Path(folder).glob("[!.]*"))) if found.is_folds()]
+
+    @classmethod
+    def of_config(cls, config: Config) -> FoldsFolder | None:
+        """Returns the newest folder of this name in model_dir whose runs have this config, or None."""
+        name = re.compile(re.escape(config.name) + "[0-9]*")
+        found = [folds for folds in cls.all_in(config.model_dir) if name.fullmatch(folds.path.name)]
+        for folds in sorted(found, key=lambda folds: folds.config.stat().st_mtime_ns, reverse=True):
+            theirs = folds.read_config()
+            if not theirs.differences(config) and all(getattr(theirs, key) == getattr(config, key) for key in FIXED):
+                return folds
+        return None
+
+    @classmethod
+    def create(cls, config: Config) -> FoldsFolder:
+        """Returns a new folder for the folds of a config: its name, or name1, name2, ... when that exists.
+
+        It appears with its config inside, so that of two launches at once the second finds it. Raises UserError when
+        model_dir is not writable.
+        """
+        parent = Path(config.model_dir)
+        unfinished = cls(parent / f"{config.name}{UNFINISHED}{uuid4().hex[:8]}")
+        try:
+            unfinished.path.mkdir(parents=True)
+            config.save(unfinished.config)
+            for number in count():
+                folds = cls(parent / f"{config.name}{number or ''}")
+                if not os.path.lexists(folds.path):
+                    unfinished.path.rename(folds.path)
+                    return folds
+        except OSError as error:
+            raise UserError(f"model_dir {parent} is not writable: {reason_of(error)}") from None
+        raise AssertionError
+
+    def is_folds(self) -> bool:
+        """Returns whether folds were trained here."""
+        return os.access(self.config, os.F_OK)
+
+    def read_config(self) -> Config:
+        """Returns what all runs have in common."""
+        return load_config(self.config)
+
+    @cached_property
+    def own_seed(self) -> int:
+        """The seed of the config, whose runs do not say it in their names."""
+        return self.read_config().seed
+
+    def run_of(self, seed: int, fold: int) -> RunFolder:
+        """Returns the folder of one fold's run, which may not be there yet."""
+        return RunFolder(self.path / (f"fold{fold}" if seed == self.own_seed else f"fold{fold}_seed{seed}"))
+
+    def runs(self) -> dict[tuple[int, int], RunFolder]:
+        """Returns the runs that are there: (seed, fold) -> its folder, the config's own seed first."""
+        found = {}
+        for run in RunFolder.all_in(self.path):
+            if named := FOLD.fullmatch(run.path.name):
+                found[int(named[2] or self.own_seed), int(named[1])] = run
+        return dict(sorted(found.items(), key=lambda item: (item[0][0] != self.own_seed, item[0])))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the runs that are there, the config's own first."""
+        return list(dict.fromkeys(seed for seed, _ in self.runs()))
+
+    def finished_runs(self) -> dict[tuple[int, int], RunFolder]:
+        """Returns `runs`. Raises UserError naming every fold of their seeds that is missing or not finished."""
+        runs, wanted = self.runs(), range(self.read_config().num_folds)
+        problems = [] if runs else [f"{self.path} holds no run of a fold"]
+        for seed in self.seeds:
+            for fold in wanted:
+                run = self.run_of(seed, fold)
+                if (seed, fold) not in runs:
+                    problems.append(f"{run.path} is missing: the folds are not all trained")
+                elif not run.finished.exists():
+                    problems.append(f"{run.path} has not finished")
+        if problems:
+            what = f"problems in {self.path}; the command that trained the folds goes on with them"
+            raise UserError(joined(problems, what))
+        return runs
+
+    def tables(self) -> dict[int, Predictions]:
+        """Returns seed -> the predictions of all folds below each other, in the same order of photos for every seed.
+
+        Raises UserError as `finished_runs`, and when folds share people or the seeds do not cover the same photos.
+        """
+        runs = self.finished_runs()
+        parts = {seed: [run for (of, _), run in runs.items() if of == seed] for seed in self.seeds}
+        said = {seed: joined_people([Predictions.load(run.predictions) for run in of]) for seed, of in parts.items()}
+        tables = on_common_photos(list(said.values()))
+        if others := [seed for seed, table in said.items() if len(table) > len(tables[0])]:
+            raise UserError(f"{self.path}: the runs of seeds {listed(map(str, others))} validated other photos as well")
+        return dict(zip(said, tables, strict=True))
+
+    def out_of_fold(self) -> Predictions:
+        """Returns what is said of every photo by models that had not learnt from the person: the mean of the seeds."""
+        first, *others = self.tables().values()
+        heads = first.probabilities
+        return replace(
+            first,
+            probabilities={
+                head: np.mean([first.probabilities[head], *(other.probabilities[head] for other in others)], axis=0)
+                for head in heads
+            },
+        )
