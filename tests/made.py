@@ -17,6 +17,7 @@ from maskcls.config import TABLES, Config, load_config
 from maskcls.data.profiles import parse_profile, profile_folders
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, STEMS, id2label, joint, num_outputs
+from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, TINY
 
@@ -129,6 +130,34 @@ def run_folder(
     return folder
 
 
+def folds_folder(
+    folder: Path,
+    *said: Predictions,
+    num_folds: int = 5,
+    seeds: Sequence[int] = (42, 43, 44, 45),
+    scores: Sequence[Mapping[str, float]] = (),
+    **config: Any,
+) -> FoldsFolder:
+    """Returns a new folds folder, finished but for finished.json: what a model of each seed says about everybody.
+
+    Person n is validated by fold n % num_folds. Its run folders are those of `run_folder`.
+    """
+    values = {"num_folds": num_folds, "seed": seeds[0], **config}
+    for seed, table in zip(seeds, said, strict=False):
+        names, numbers = np.unique(table.people, return_inverse=True)
+        for fold in range(num_folds):
+            path = folder / (f"fold{fold}" if seed == seeds[0] else f"fold{fold}_seed{seed}")
+            own = table.rows(numbers % num_folds == fold)
+            run = RunFolder(run_folder(path, own, scores=scores, **{**values, "seed": seed, "fold": fold}))
+            is_own = np.isin(names, own.people)
+            run.save_split(names[~is_own].tolist(), names[is_own].tolist())
+            run.finished.write_text(json.dumps({"seconds": 60.0}))
+    folds = FoldsFolder(folder)
+    shutil.copyfile(folder / "fold0" / "config.yaml", folds.config)
+    folds.out_of_fold().save(folds.predictions)
+    return folds
+
+
 def run(
     sample: Path,
     folder: Path,
@@ -140,10 +169,13 @@ def run(
     accuracy: float = 0.7,
     hostile: bool = False,
     epochs: int = 3,
+    valid: slice | None = None,
+    overrides: Sequence[str] = (),
 ) -> RunFolder:
     """Returns a run as train.py leaves it, but for its model, which has learnt nothing: its answers are made up.
 
-    It is about a copy of the sample's photos.
+    It is about a copy of the sample's photos. valid: which of its people are validated; all of them when there is none,
+    although half of them are in the list of training.
     """
     images = folder / "images"
     if not images.exists():
@@ -153,14 +185,16 @@ def run(
         (images / profiles[0]).rename(images / HOSTILE)
         profiles = profile_folders(images)
     config = load_config(ROOT / "configs" / "demo.yaml", [
-        f"data_dir={images}", f"cache_dir={folder}/cache", f"model_dir={folder}", f"name={name}", f"model={model}",
+        f"data_dir={images}", f"cache_dir={folder}/cache", f"model_dir={(folder / name).parent}",
+        f"name={Path(name).name}", f"model={model}",
         f"model_args={TINY[model]}", "image_size=[48, 32]", "train_batch_size=12", f"dataset_args.output={output}",
-        f"epochs={epochs}",
+        f"epochs={epochs}", *overrides,
     ]).with_statistics([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])  # fmt: skip
     run = RunFolder(folder / name)
     run.path.mkdir()
     config.save(run.config)
-    run.save_split(profiles[:6], profiles[6:])
+    validated = profiles[valid or slice(6, None)]
+    run.save_split([name for name in profiles if name not in validated], validated)
     run.save_environment(num_processes=1, mixed_precision="no")
     for epoch in range(1, epochs + 1):
         for update in (1, 2):
@@ -172,10 +206,26 @@ def run(
             {"epoch": epoch, "update": 2 * epoch, "valid/loss": 1 / epoch, "valid/acc": 0.5, "valid/f1": 0.4, **heads}
         )
     save_tiny_model(config, run)
+    profiles = validated if valid else profiles
     files = [sorted(path.name for path in (images / name).iterdir() if path.stem in STEMS) for name in profiles]
     heads_of = list(HEAD_CLASSES) if config.output in ("all", "class") else [config.output]
     predictions(profiles, files=files, heads=heads_of, accuracy=accuracy, seed=seed).save(run.predictions)
     return run
+
+
+def folds(sample: Path, folder: Path, *, name: str = "exp", seeds: Sequence[int] = (42,), **of_run: Any) -> FoldsFolder:
+    """Returns a folds folder with three folds, whose runs are those of `run`; finished but for finished.json."""
+    folds = FoldsFolder(folder / name)
+    folds.path.mkdir(parents=True)
+    for number, seed in enumerate(seeds):
+        for fold in range(3):
+            path = f"{name}/fold{fold}" if seed == seeds[0] else f"{name}/fold{fold}_seed{seed}"
+            own = [f"fold={fold}", "num_folds=3", f"seed={seed}"]
+            made = run(sample, folder, name=path, valid=slice(fold, None, 3), seed=number, overrides=own, **of_run)
+            made.finished.write_text(json.dumps({"seconds": 60.0}))
+    shutil.copyfile(folds.path / "fold0" / "config.yaml", folds.config)
+    folds.out_of_fold().save(folds.predictions)
+    return folds
 
 
 def save_tiny_model(config: Config, run: RunFolder) -> None:
