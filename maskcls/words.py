@@ -20,6 +20,7 @@ class Words:
     """The words of one language: word("people"), and word("title", run="exp") where a text has names in braces."""
 
     def __init__(self, language: str) -> None:
+        self.language = language
         file = Path(__file__).with_name("languages") / f"{language}.toml"
         self.texts = tomllib.loads(file.read_text("utf-8"))
 

@@ -23,8 +23,10 @@ from maskcls.evaluation.metrics import METRICS, Score, measure
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.reporting.report import mistakes, page
+from maskcls.reporting.report.document import script_hash
 from maskcls.reporting.report.material import Material
 from maskcls.reporting.report.page import write_report
+from maskcls.reporting.thumbnails import jpeg
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 from tests import made
@@ -149,7 +151,7 @@ def test_nothing_is_fetched_and_scripts_run_by_their_hash_only(written: str) -> 
     assert policy.startswith("default-src 'none'; img-src data:;")
     scripts = re.findall(r"<script>(.*?)</script>", written, re.DOTALL)
     assert len(scripts) == 2
-    assert all(page._hash(script) in policy for script in scripts)
+    assert all(script_hash(script) in policy for script in scripts)
     assert "unsafe-eval" not in policy
 
 
@@ -284,7 +286,7 @@ def test_the_full_gallery_of_a_large_run_stays_below_the_limit() -> None:
 
     noise = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
     thumbnail, photo = (
-        len(mistakes.jpeg(Image.fromarray(noise[0][:size, :size]))) for size in (sizes[-1].thumbnail, sizes[-1].photo)
+        len(jpeg(Image.fromarray(noise[0][:size, :size]))) for size in (sizes[-1].thumbnail, sizes[-1].photo)
     )
     most = sizes[-1].num_mistakes * (2 * thumbnail + 7 * photo) + 10 * 7 * photo
     assert most < page.MAX_BYTES - 1_500_000

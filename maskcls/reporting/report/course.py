@@ -16,7 +16,7 @@ from maskcls.reporting import charts
 from maskcls.reporting.comparison import flat
 from maskcls.reporting.console import duration
 from maskcls.reporting.report.material import Material
-from maskcls.reporting.report.mistakes import jpeg
+from maskcls.reporting.thumbnails import jpeg
 
 BATCH_PHOTO_SIZE = 112  # pixels
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +12,7 @@ import numpy as np
 from maskcls.errors import UserError
 from maskcls.evaluation.mistakes import Mistake
 from maskcls.reporting.report.material import NUM_SUSPECTS, Material
+from maskcls.reporting.thumbnails import jpeg, thumbnail
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,7 +47,7 @@ def mistakes(material: Material, size: Size = SIZES[0]) -> dict[str, Any]:
         looked_at = word("no_maps", reason=str(error))
     cards = {}
     for mistake in found:
-        photo = _read(predictions.photo(mistake.row, data_dir), size.thumbnail)
+        photo = thumbnail(predictions.photo(mistake.row, data_dir), size.thumbnail)
         cards[mistake] = {"photo": photo, "image": photo and jpeg(photo), "map": maps.get(mistake)}
     by_head = Counter(mistake.head for mistake in found)
     kinds = Counter((mistake.head, mistake.truth, mistake.predicted) for mistake in found)
@@ -85,7 +83,7 @@ def _people(material: Material, names: list[str], data_dir: str, size: Size) -> 
         photos = []
         rows = np.flatnonzero(predictions.people == name)
         for row in rows[np.argsort(predictions.files[rows])]:
-            photo = _read(predictions.photo(row, data_dir), size.photo)
+            photo = thumbnail(predictions.photo(row, data_dir), size.photo)
             said = []
             for head, (truth, predicted) in answers.items():
                 label, answer = int(truth[row]), int(predicted[row])
@@ -97,27 +95,6 @@ def _people(material: Material, names: list[str], data_dir: str, size: Size) -> 
         about = [gender, str(predictions.ages[rows[0]]), str(predictions.races[rows[0]])]
         people[name] = {"about": " · ".join(about), "photos": photos}
     return people
-
-
-def _read(path: Path, size: int) -> Image | None:
-    """Returns a photo, its longer side `size` pixels, or None when it cannot be read."""
-    from PIL.Image import Resampling
-
-    from maskcls.data.photo import PhotoError, read_photo
-
-    try:
-        photo = read_photo(path, least=(2 * size, 2 * size))
-    except PhotoError:  # the page counts and says what is missing
-        return None
-    photo.thumbnail((size, size), Resampling.LANCZOS, reducing_gap=2)
-    return photo
-
-
-def jpeg(image: Image, *, quality: int = 70) -> str:
-    """Returns a data URI."""
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode()
 
 
 def _looked_at(material: Material, found: list[Mistake], data_dir: str, size: Size) -> tuple[dict[Mistake, str], str]:

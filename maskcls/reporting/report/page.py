@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import re
-import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
-
 from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
 from maskcls.paths import written_whole
-from maskcls.reporting.drawing import in_page, report_file
+from maskcls.reporting.drawing import in_page
 from maskcls.reporting.report import course, mistakes, scores
+from maskcls.reporting.report.document import document
 from maskcls.reporting.report.material import Material
 from maskcls.training.run_folder import RunFolder
 
@@ -60,27 +53,24 @@ def _content(build: Callable[[Material], dict[str, Any]], material: Material) ->
 
 
 def _page(material: Material, sections: dict[str, dict[str, Any]]) -> str:
+    word, name = material.word, material.run.path.name
     charts = (section.get("charts", {}) for section in sections.values())
     content = {
         "charts": {name: in_page(chart) for drawn in charts for name, chart in drawn.items()},
         "people": sections["mistakes"].get("people", {}),
-        "words": {key: material.word.texts[key] for key in ("no_photo", "truth", "close", "shown")},
+        "words": {key: word.texts[key] for key in ("no_photo", "truth", "close", "shown")},
     }
-    loader = PackageLoader("maskcls.reporting.report", "")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
-    environment.trim_blocks = environment.lstrip_blocks = True
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    environment.filters |= {"percent": "{:.1%}".format, "points": scores.points, "breakable": _breakable, "hash": _hash}
-    return environment.get_template("template.html").render(
-        material=material,
-        word=material.word,
-        sections=sections,
-        date=time.strftime("%Y-%m-%d %H:%M"),
-        style=report_file("style.css"),
-        scripts=[_library(), report_file("script.js")],
-        content=json.loads(json.dumps(content), parse_constant=lambda name: None),  # JSON has no NaN
-        limit=MAX_BYTES // 1_000_000,
-    )
+    about = "" if "problem" in sections["config"] else _about(material)
+    return document(
+        word, sections, kind=word("kind_of_page"), title=word("title", run=name), name=name, about=about,
+        libraries=[_library()], content=content, material=material, points=scores.points, limit=MAX_BYTES // 1_000_000,
+    )  # fmt: skip
+
+
+def _about(material: Material) -> str:
+    config = material.config
+    model = config.model_args.get("model_type") or config.model
+    return f"{material.word('model')} {model}, {config.output}, {' × '.join(map(str, config.height_width))} px"
 
 
 @cache  # it takes longer than the rest of a page
@@ -89,16 +79,6 @@ def _library() -> str:
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
-
-
-def _breakable(text: str) -> Markup:
-    """Returns the escaped text; a line may break after slash, comma, equals sign, underscore, and dot before a name."""
-    return Markup(re.sub(r"([/,=_]|\.(?=[a-z]))", r"\1<wbr>", str(escape(text))))
-
-
-def _hash(script: str) -> str:
-    """Returns the name under which the page's content security policy lets a script run."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 # As they stand in the page: results first, then how they came about. Of each, sections/ has the HTML.
