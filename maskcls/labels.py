@@ -103,11 +103,11 @@ def joint(attributes: Mapping[str, Array]) -> Array:
     return reduce(times, (attributes[name] for name in ATTRIBUTES))
 
 
-def marginals(joint: torch.Tensor) -> dict[str, torch.Tensor]:
+def marginals(joint: Array) -> dict[str, Array]:
     """Returns each attribute's probabilities (N, its classes) from those of the classes (N, K)."""
-    cells = joint.unflatten(1, [len(HEAD_CLASSES[name]) for name in ATTRIBUTES])  # (N, mask, gender, age)
-    axes = dict(zip(ATTRIBUTES, range(1, cells.dim()), strict=True))
-    return {name: cells.sum([axes[other] for other in axes if other != name]) for name in ATTRIBUTES}
+    cells = joint.reshape(len(joint), *(len(HEAD_CLASSES[name]) for name in ATTRIBUTES))  # (N, mask, gender, age)
+    axes = dict(zip(ATTRIBUTES, range(1, cells.ndim), strict=True))
+    return {name: cells.sum(tuple(axes[other] for other in axes if other != name)) for name in ATTRIBUTES}
 
 
 def likeliest(values: Array) -> Array:

@@ -151,6 +151,8 @@ def test_arrays_and_tensors_have_one_tie_rule_and_one_product() -> None:
     parts = head_probabilities(random_logits(50, 8), "all")
     own = joint({name: parts[name].numpy() for name in reversed(ATTRIBUTES)})
     assert np.array_equal(own, parts["class"].numpy())
+    for name, values in labels.marginals(own).items():
+        torch.testing.assert_close(torch.from_numpy(values), labels.marginals(parts["class"])[name])
 
 
 # Predictions and probabilities, for every output

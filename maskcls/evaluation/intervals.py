@@ -122,6 +122,16 @@ def resampled_scores(predictions: Predictions, draws: Draws, which: np.ndarray |
     return found
 
 
+def resampled_mean(values: np.ndarray, draws: Draws) -> Resampled:
+    """Returns the mean over photos of a number of each (N,), resampled."""
+    num_people = draws.weights.shape[1]
+    sums, photos = np.bincount(draws.rows, values, num_people), np.bincount(draws.rows, minlength=num_people)
+    total, count, weights = sums.sum(), photos.sum(), draws.weights.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        left_out = (total - sums) / (count - photos)  # NaN where nobody else is left
+    return Resampled(float(total / count), (weights @ sums) / (weights @ photos), left_out, num_people)
+
+
 def person_counts(predictions: Predictions, head: str, draws: Draws, which: np.ndarray | None = None) -> np.ndarray:
     """Returns (P, 3, K) float32: each person's photos that are answered rightly, of, and answered with, each class.
 
