@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 
-from maskcls.config import Config, load_config
-from maskcls.errors import UserError
+from maskcls.config import Config
 from maskcls.program import errors_end_the_program
 from maskcls.training.processes import Launch
-from maskcls.training.resume import run_to_resume
+from maskcls.training.resume import asked_for
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words, language
 
@@ -24,6 +23,8 @@ def main() -> None:
     parser.add_argument(
         "--resume", metavar="RUN", help="run folder to resume; auto: the newest unfinished one of this config, if any"
     )
+    parser.add_argument("--folds", help="all, or 0,2: the folds of the config, those that are trained already left out")
+    parser.add_argument("--seeds", help="42,43: every fold once with each of them; default: the config's")
     parser.add_argument(
         "--check", action="store_true", help="look at config, photos and one update, and neither train nor resume"
     )
@@ -33,22 +34,17 @@ def main() -> None:
     with errors_end_the_program():
         arguments, overrides = parser.parse_known_args()
         lang = language(arguments.lang)
-        launch, (run, config) = Launch.start(lambda: chosen(arguments.config, arguments.resume, overrides))
+        launch, (run, config, wanted) = Launch.start(lambda: asked_for(arguments, overrides))
         if arguments.check:
             from maskcls.reporting.check import check
 
             check(config, launch, run, lang=lang)
+        elif wanted:
+            from maskcls.reporting.folds import train_folds
+
+            train_folds(train, config, launch, wanted, lang=lang)
         else:
             train(config, run, launch, lang=lang)
-
-
-def chosen(config: str | None, resume: str | None, overrides: list[str]) -> tuple[RunFolder | None, Config]:
-    """Returns the run to resume, if any, and the config. Raises UserError when neither is given."""
-    if resume is not None:
-        return run_to_resume(resume, config, overrides)
-    if config is None:
-        raise UserError("give --config: a YAML of configs/, or --resume: a run folder")
-    return None, load_config(config, overrides)
 
 
 def train(config: Config, run: RunFolder | None = None, launch: Launch | None = None, *, lang: str = "en") -> None:

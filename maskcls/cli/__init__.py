@@ -11,7 +11,11 @@ from maskcls import __version__
 from maskcls.paths import top_level
 from maskcls.program import errors_end_the_program
 
-SCRIPTS = {"train": "train a config, as train.py does", "infer": "predict photos with a run's model, as infer.py does"}
+SCRIPTS = {
+    "train": "train a config, as train.py does",
+    "folds": "train every fold of a config and score all people out of fold, as train.py --folds all does",
+    "infer": "predict photos with the models of runs, as infer.py does",
+}
 COMMANDS = ("init", "sample-data", "schema", "check", "runs", "compare", "suspects", "report")
 
 
@@ -41,6 +45,6 @@ def main() -> None:
 
 def run_script(name: str) -> None:
     """Runs main of train.py or infer.py, from where it lies, on the rest of the command line; imports nothing heavy."""
-    script = runpy.run_path(str(top_level() / f"{name}.py"))
-    sys.argv[:2] = [f"maskcls {name}"]
+    script = runpy.run_path(str(top_level() / ("infer.py" if name == "infer" else "train.py")))
+    sys.argv[:2] = [f"maskcls {name}", *(["--folds", "all"] if name == "folds" else [])]
     script["main"]()

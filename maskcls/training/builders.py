@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from maskcls.machine import decoding_threads, process_number
 from maskcls.modeling import loss, optim, scheduler
 from maskcls.modeling.loss import HeadLosses
 from maskcls.modeling.model import attention_for
+from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
@@ -73,10 +75,18 @@ def open_pixels(
     if is_mapped and not only_looks:
         pixels = launch.on_each(cache.open)
     if not preprocessing.is_complete:
-        # Not the first ones: they are of a few people.
-        rows = data.train.rows[:: len(data.train) // LOOKED_AT + 1] if only_looks else data.train.rows
-        computed = launch.on_main(lambda: mean_and_std(pixels, rows, least_std=LEAST_STD))
-        preprocessing = preprocessing.with_statistics(*computed)
+        folds = FoldsFolder(Path(config.model_dir))
+
+        def statistics() -> tuple[Sequence[float], Sequence[float]]:
+            if folds.is_folds():  # the same in all: they share what they decode, and an ensemble of them what it sees
+                return folds.statistics(preprocessing) or mean_and_std(
+                    pixels, np.arange(len(data.table)), least_std=LEAST_STD
+                )
+            # Not the first ones: they are of a few people.
+            rows = data.train.rows[:: len(data.train) // LOOKED_AT + 1] if only_looks else data.train.rows
+            return mean_and_std(pixels, rows, least_std=LEAST_STD)
+
+        preprocessing = preprocessing.with_statistics(*launch.on_main(statistics))
     reader = on_device(pixels, launch.accelerator.device)
     return data.opened(reader, of_one_colour=() if only_looks else cache.of_one_colour), preprocessing
 

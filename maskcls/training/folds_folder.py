@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
@@ -18,6 +20,9 @@ from maskcls.evaluation.paired import joined_people, on_common_photos
 from maskcls.evaluation.predictions import Predictions
 from maskcls.paths import UNFINISHED, folder_problem, full_path
 from maskcls.training.run_folder import Entry, RunFolder
+
+if TYPE_CHECKING:
+    from maskcls.data.preprocessing import Preprocessing
 
 # Settings that a finished fold was trained with for good, although a single run may resume with others.
 FIXED = ("epochs", "early_stopping_patience")
@@ -90,6 +95,12 @@ class FoldsFolder:
             raise UserError(f"model_dir {parent} is not writable: {reason_of(error)}") from None
         raise AssertionError
 
+    def remove_if_empty(self) -> None:
+        """Removes the folder when no run has begun in it: a mistake was found first."""
+        if os.listdir(self.path) == [self.config.name]:
+            self.config.unlink()
+            self.path.rmdir()
+
     def is_folds(self) -> bool:
         """Returns whether folds were trained here."""
         return os.access(self.config, os.F_OK)
@@ -119,6 +130,15 @@ class FoldsFolder:
     def seeds(self) -> list[int]:
         """The seeds of the runs that are there, the config's own first."""
         return list(dict.fromkeys(seed for seed, _ in self.runs()))
+
+    def statistics(self, preprocessing: Preprocessing) -> tuple[Sequence[float], Sequence[float]] | None:
+        """Returns mean and std as the runs that are there have them, of the same stored pixels."""
+        for run in self.runs().values():
+            if run.preprocessing.exists():
+                known = run.read_preprocessing()
+                if known.stored_as == preprocessing.stored_as and known.mean and known.std:
+                    return known.mean, known.std
+        return None
 
     def finished_runs(self) -> dict[tuple[int, int], RunFolder]:
         """Returns `runs`. Raises UserError naming every fold of their seeds that is missing or not finished."""

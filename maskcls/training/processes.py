@@ -51,12 +51,13 @@ class Launch:
         _check_devices(num_devices)
         # Without cpu=True each of several processes on a CPU would believe that it is alone.
         is_free = "ACCELERATE_MIXED_PRECISION" not in os.environ and machine.is_quick_in(precision)
-        self.accelerator = Accelerator(
+        self._new_accelerator = lambda: Accelerator(
             cpu=num_devices == 0,
             mixed_precision=precision if is_free else None,
             gradient_accumulation_steps=1,
             kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],  # not a copy of the gradient
         )
+        self.accelerator = self._new_accelerator()
         machine.use_quick_kernels(self.accelerator.device)
         self.is_main, self.num_processes = self.accelerator.is_main_process, self.accelerator.num_processes
         if self.num_processes != (started := process_number("WORLD_SIZE", default=1)):
@@ -69,6 +70,11 @@ class Launch:
         self._group = distributed.new_group(backend="gloo", timeout=A_WAIT) if self.num_processes > 1 else None
         if not machine.is_accelerator(self.accelerator.device) and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(max(machine.num_cores() // process_number("LOCAL_WORLD_SIZE", default=1), 1))
+
+    def renew(self) -> None:
+        """Lets go of what was prepared, for another model; the scale of fp16 starts anew, too."""
+        self.accelerator.free_memory()
+        self.accelerator = self._new_accelerator()
 
     def say(self, text: str) -> None:
         """Prints on the main process: once in a launch, whatever the number of machines."""

@@ -1,13 +1,30 @@
-"""Which run resumes, and with which config."""
+"""What a command line asks for: which config, which run resumes, which folds are trained."""
 
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from collections.abc import Sequence
 
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.errors import UserError, joined
+from maskcls.training.folds import WantedFolds
 from maskcls.training.run_folder import RunFolder
+
+
+def asked_for(arguments: Namespace, overrides: Sequence[str]) -> tuple[RunFolder | None, Config, WantedFolds | None]:
+    """Returns the run to resume, if any, its config, and the folds to train, if any, of train.py's arguments.
+
+    Raises UserError when they do not fit together, and as `run_to_resume`, `load_config` and `WantedFolds.parse`.
+    """
+    if arguments.resume is not None:
+        if arguments.folds is not None:
+            raise UserError("give --folds or --resume: the command that trains folds goes on with them by itself")
+        return *run_to_resume(arguments.resume, arguments.config, overrides), None
+    if arguments.config is None:
+        raise UserError("give --config: a YAML of configs/, or --resume: a run folder")
+    config = load_config(arguments.config, overrides)
+    return None, config, WantedFolds.parse(config, arguments.folds, arguments.seeds)
 
 
 def run_to_resume(folder: str, config_path: str | None, overrides: Sequence[str]) -> tuple[RunFolder | None, Config]:

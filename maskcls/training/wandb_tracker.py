@@ -21,6 +21,7 @@ from accelerate.tracking import WandBTracker
 
 from maskcls.config import Config
 from maskcls.errors import Fault, in_a_line
+from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 
@@ -113,7 +114,7 @@ def _started_tracker(config: Config, run: RunFolder, mode: str) -> Any:
     tracker = WandBTracker(
         config.wandb_project,
         name=run.path.name,
-        group=config.name,
+        group=folds.path.name if (folds := FoldsFolder.of(run)) else config.name,
         tags=[config.output, config.model, *fold],
         id=run.name_on_server(),
         dir=str(run.path),

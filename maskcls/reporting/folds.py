@@ -1,0 +1,78 @@
+"""`--folds`: the runs of a cross-validation one after the other, and what their models say together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from maskcls.config import Config
+from maskcls.errors import Stopped, UserError
+from maskcls.evaluation.findings import Findings
+from maskcls.paths import command, read_json, write_json
+from maskcls.training.folds import WantedFolds, chosen_epoch, mean_scores, run_to_train
+from maskcls.training.folds_folder import FoldsFolder
+from maskcls.training.processes import Launch
+from maskcls.training.run_folder import check_outputs
+from maskcls.words import Words
+
+
+def train_folds(
+    train: Callable[..., None], config: Config, launch: Launch, wanted: WantedFolds, *, lang: str = "en"
+) -> None:
+    """Trains the wanted folds that are not trained yet, resumes one that was stopped, and scores all together.
+
+    train: that of train.py. Collective. A folds folder of the same config is gone on with; otherwise a new one is made.
+    """
+    word, config = Words(lang), config.model_copy(update={"fold": 0})
+    launch.on_main(lambda: check_outputs(config, None))
+    folds = launch.on_main(lambda: FoldsFolder.of_config(config) or FoldsFolder.create(config))
+    launch.say(word("folds_folder", path=folds.path))
+    try:
+        for seed, fold in wanted:
+            wish = launch.on_main(partial(run_to_train, folds, config, seed, fold))
+            text = "fold_starts" if wish else "fold_is_trained"
+            launch.say(word(text, fold=fold, folds=config.num_folds, seed=seed))
+            if wish:
+                launch.renew()
+                train(*wish, launch, lang=lang)
+    except Stopped as stopped:
+        raise Stopped(f"{stopped}\n{word('folds_go_on')}") from None
+    finally:
+        launch.on_main(folds.remove_if_empty)
+    if launch.is_main:
+        try:
+            folds.finished_runs()
+        except UserError as error:  # `--folds 0,2` was asked for
+            print(error)
+        else:
+            print(summary(folds, config, word, lang=lang))
+    launch.wait()
+
+
+def summary(folds: FoldsFolder, config: Config, word: Words, *, lang: str) -> str:
+    """Writes what all folds say together, and returns it for the console."""
+    predictions = folds.out_of_fold()
+    predictions.save(folds.predictions)
+    findings = Findings(predictions)
+    epochs = mean_scores(folds)
+    epoch, runs = chosen_epoch(folds, epochs), folds.finished_runs()
+    scores = {name: asdict(interval) for name, interval in findings.named_scores.items()}
+    own: list[dict[str, Any]] = []
+    for (seed, fold), run in runs.items():
+        of_run = read_json(run.finished)
+        own.append({"seed": seed, "fold": fold, "epoch": of_run["epoch"], config.best_criterion: of_run["value"]})
+    write_json(folds.finished, {"scores": scores, "epoch": epoch, "runs": own})
+    width = max(map(len, scores))
+    people = len(set(predictions.people.tolist()))
+    single = ", ".join(f"{run[config.best_criterion]:.3f}" for run in own)
+    lines = [
+        word("folds_scores", runs=len(own), people=people),
+        *(f"  {name:<{width}}  {interval}" for name, interval in findings.named_scores.items()),
+        f"  {word('in_brackets')}",
+        word("folds_single", criterion=f"valid/{config.best_criterion}", values=single),
+        word("folds_epoch", epoch=epoch, epochs=config.epochs),
+        word("next_command", command=command("infer", "--model_dir", folds.path)),
+    ]
+    return "\n".join(lines)
