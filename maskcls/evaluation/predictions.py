@@ -42,7 +42,7 @@ class Predictions:
     @property
     def headline(self) -> str:
         """The head that the main score is about: the classes when the model speaks about all attributes."""
-        return next(iter(self.probabilities)) if len(self.probabilities) == 1 else "class"
+        return headline_of(self.probabilities)
 
     @property
     def attributes(self) -> list[str]:
@@ -111,6 +111,11 @@ class Predictions:
             raise UserError(f"{path} does not exist: {why}") from None
         except (OSError, ArrowException, KeyError, ValueError) as error:
             raise UserError(f"{path} is not a table of predictions: {error}") from None
+
+
+def headline_of(probabilities: Mapping[str, np.ndarray]) -> str:
+    """Returns the head that the main score is about: the classes when there is more than one head."""
+    return next(iter(probabilities)) if len(probabilities) == 1 else "class"
 
 
 def write_probabilities(path: Path, facts: Mapping[str, Any], probabilities: Mapping[str, np.ndarray]) -> None:
