@@ -16,11 +16,9 @@ import numpy as np
 from maskcls.errors import UserError, reason_of
 from maskcls.evaluation.calibration import fit_temperature, with_temperature
 from maskcls.evaluation.intervals import Draws, Interval, resampled_mean
-from maskcls.evaluation.predictions import Predictions
+from maskcls.evaluation.predictions import Predictions, parts_of_people
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OUTPUT_HEADS, class_of, joint, labels_of, likeliest, marginals
 from maskcls.paths import write_json
-
-NUM_PARTS = 5  # of the people: what is fitted on four of them is judged on the fifth
 
 
 @dataclass(frozen=True)
@@ -137,17 +135,6 @@ def offsets_of(head: str, values: Mapping[str, Any]) -> np.ndarray:
         return np.asarray(values[head], np.float64)
     labels = labels_of(np.arange(len(HEAD_CLASSES[head])))
     return sum((np.asarray(values[name], np.float64)[labels[name]] for name in ATTRIBUTES), np.zeros(()))
-
-
-def parts_of_people(predictions: Predictions, *, num_parts: int = NUM_PARTS, seed: int = 0) -> np.ndarray:
-    """Returns the part (N,) that each photo's person is in: seeded, and with as many people of each kind in each."""
-    _, first, person = np.unique(predictions.people, return_index=True, return_inverse=True)
-    kinds = predictions.truth("class")[first]
-    order = np.random.default_rng(seed).permutation(len(first))
-    order = order[np.argsort(kinds[order], kind="stable")]
-    parts = np.empty(len(first), np.int64)
-    parts[order] = np.arange(len(first)) % num_parts
-    return parts[person]
 
 
 def _logs(probabilities: np.ndarray) -> np.ndarray:

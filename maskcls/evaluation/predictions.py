@@ -22,6 +22,7 @@ from maskcls.paths import replacing
 LABEL_COLUMNS = tuple(attribute.column for attribute in ATTRIBUTES.values())
 COLUMNS = {"people": "profile", "files": "file", "paths": "path", "ages": "age", "races": "race"}  # of the file
 FACTS = (*COLUMNS, "labels")  # of each photo, beside the probabilities
+NUM_PARTS = 5  # of the people: what is fitted on four of them is judged on the fifth
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,17 @@ class Predictions:
 def headline_of(probabilities: Mapping[str, np.ndarray]) -> str:
     """Returns the head that the main score is about: the classes when there is more than one head."""
     return next(iter(probabilities)) if len(probabilities) == 1 else "class"
+
+
+def parts_of_people(predictions: Predictions, *, num_parts: int = NUM_PARTS, seed: int = 0) -> np.ndarray:
+    """Returns the part (N,) that each photo's person is in: seeded, and with as many people of each kind in each."""
+    _, first, person = np.unique(predictions.people, return_index=True, return_inverse=True)
+    kinds = predictions.truth("class")[first]
+    order = np.random.default_rng(seed).permutation(len(first))
+    order = order[np.argsort(kinds[order], kind="stable")]
+    parts = np.empty(len(first), np.int64)
+    parts[order] = np.arange(len(first)) % num_parts
+    return parts[person]
 
 
 def write_probabilities(path: Path, facts: Mapping[str, Any], probabilities: Mapping[str, np.ndarray]) -> None:

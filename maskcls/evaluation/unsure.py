@@ -21,13 +21,12 @@ import numpy as np
 from maskcls.errors import UserError
 from maskcls.evaluation.intervals import Draws, Interval, Resampled
 from maskcls.evaluation.pooling import pooled_people
-from maskcls.evaluation.predictions import Predictions, headline_of
+from maskcls.evaluation.predictions import NUM_PARTS, Predictions, headline_of, parts_of_people
 from maskcls.labels import OF_PERSON, likeliest
 
 # The share of photos whose set may miss the truth. What lies between two is answered as the stricter, which is safe.
 RISKS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5]
 SHOWN_RISKS = (0.1, 0.05, 0.01)
-NUM_PARTS = 5  # of the people: the sets of each are fitted on the others
 ROUNDING = 1e-9  # of sums of weights
 
 
@@ -110,24 +109,18 @@ class Coverage:
 
 def coverage(predictions: Predictions, draws: Draws) -> list[Coverage]:
     """Returns what each head's sets of SHOWN_RISKS are worth, but for risks that so few people cannot promise."""
-    num_people = draws.weights.shape[1]
-    if num_people < NUM_PARTS:
+    if draws.weights.shape[1] < NUM_PARTS:
         return []
-    parts = np.random.default_rng(0).permutation(num_people)[draws.rows] % NUM_PARTS  # of each photo
-    tables = [predictions.rows(parts == part).probabilities for part in range(NUM_PARTS)]
+    parts = parts_of_people(predictions)
     fitted = [Conformal.fit(predictions.rows(parts != part)) for part in range(NUM_PARTS)]
-    finest = max(conformal.finest for conformal in fitted)
-    sets = {
-        risk: [conformal.sets(table, risk) for conformal, table in zip(fitted, tables, strict=True)]
-        for risk in SHOWN_RISKS
-        if risk >= finest
-    }
-    order = np.argsort(parts, kind="stable")
     found = []
-    for head in predictions.probabilities:
-        for risk, of_parts in sets.items():
-            possible = np.concatenate([of_heads[head] for of_heads in of_parts])[np.argsort(order)]
-            found.append(_coverage(head, risk, possible, predictions.truth(head), draws))
+    for head, probabilities in predictions.probabilities.items():
+        for risk in SHOWN_RISKS:
+            if risk >= max(conformal.finest for conformal in fitted):
+                possible = np.zeros(probabilities.shape, bool)
+                for part, conformal in enumerate(fitted):
+                    possible[parts == part] = conformal.sets({head: probabilities[parts == part]}, risk)[head]
+                found.append(_coverage(head, risk, possible, predictions.truth(head), draws))
     return found
 
 
