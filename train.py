@@ -11,7 +11,7 @@ import argparse
 from maskcls.config import Config
 from maskcls.program import errors_end_the_program
 from maskcls.training.processes import Launch
-from maskcls.training.resume import asked_for
+from maskcls.training.request import asked_for
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words, language
 

@@ -199,7 +199,7 @@ def test_files_that_use_annotations_do_not_evaluate_them_at_import() -> None:
 
 def test_what_answers_at_once_is_imported_without_torch() -> None:
     heavy = ("torch", "transformers", "accelerate", "datasets", "evaluate", "wandb", "vl_convert")
-    names = ("config", "cli", "labels", "registry", "training.resume", "reporting.runs", "reporting.comparison")
+    names = ("config", "cli", "labels", "registry", "training.request", "reporting.runs", "reporting.comparison")
     modules = [f"maskcls.{name}" for name in names]
     code = (
         f"import importlib, sys\nfor name in {modules}: importlib.import_module(name)\n"

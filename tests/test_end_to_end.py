@@ -18,7 +18,7 @@ from maskcls.config import load_config
 from maskcls.data.profiles import parse_profile
 from maskcls.errors import UserError
 from maskcls.labels import STEMS
-from maskcls.training.resume import run_to_resume
+from maskcls.training.request import run_to_resume
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, TINY, files_of_at_most, json_lines, overrides, rows, run
 from train import train

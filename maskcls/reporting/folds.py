@@ -11,9 +11,10 @@ from maskcls.config import Config
 from maskcls.errors import Stopped, UserError
 from maskcls.evaluation.findings import Findings
 from maskcls.paths import command, read_json, write_json
-from maskcls.training.folds import WantedFolds, chosen_epoch, mean_scores, run_to_train
+from maskcls.training.folds import chosen_epoch, mean_scores, run_to_train
 from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.processes import Launch
+from maskcls.training.request import WantedFolds
 from maskcls.training.run_folder import check_outputs
 from maskcls.words import Words
 

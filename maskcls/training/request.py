@@ -4,12 +4,52 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.errors import UserError, joined
-from maskcls.training.folds import WantedFolds
 from maskcls.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class WantedFolds:
+    """The folds and the seeds that a command names."""
+
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, config: Config, folds: str | None, seeds: str | None) -> WantedFolds | None:
+        """Returns what `--folds` (all, or 0,2) and `--seeds` (42,43) mean for a config; None: no folds are asked for.
+
+        Raises UserError when they mean nothing, or when the config has no folds because it names who validates.
+        """
+        if folds is None:
+            if seeds is not None:
+                raise UserError("--seeds belongs to --folds; the seed of one run is seed=43")
+            return None
+        if config.valid_profile is not None:
+            raise UserError(
+                f"valid_profile is {config.valid_profile}: people are dealt to folds when nobody is named to validate. "
+                "Set valid_profile=null (and train_profile=null for everybody in data_dir)"
+            )
+        every = range(config.num_folds)
+        chosen = tuple(every) if folds == "all" else _numbers("--folds", folds, "all, none, or numbers as 0,2")
+        if others := [fold for fold in chosen if fold not in every]:
+            raise UserError(f"--folds {folds}: there is no fold {others[0]}; num_folds is {config.num_folds}, from 0")
+        return cls(chosen, (config.seed,) if seeds is None else _numbers("--seeds", seeds, "numbers as 42,43"))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yields (seed, fold), one seed after the other."""
+        return ((seed, fold) for seed in self.seeds for fold in self.folds)
+
+
+def _numbers(option: str, text: str, form: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts) or len(set(parts)) < len(parts):
+        raise UserError(f"{option} is {text!r}; it is {form}, each once")
+    return tuple(map(int, parts))
 
 
 def asked_for(arguments: Namespace, overrides: Sequence[str]) -> tuple[RunFolder | None, Config, WantedFolds | None]:

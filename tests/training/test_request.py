@@ -11,7 +11,7 @@ import pytest
 
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.errors import UserError
-from maskcls.training.resume import run_to_resume
+from maskcls.training.request import run_to_resume
 from maskcls.training.run_folder import RunFolder
 
 CONFIG = """
