@@ -18,6 +18,7 @@ from maskcls.data.dataset import Photos
 from maskcls.data.loader import map_ahead, split_evenly
 from maskcls.data.photo import BadPhotos
 from maskcls.data.preprocessing import Preprocessing
+from maskcls.data.views import VIEWS, View, mean_of_views
 from maskcls.evaluation.metrics import Score, measure
 from maskcls.labels import head_predictions, head_probabilities, headline, targets_of
 from maskcls.machine import threads_ahead
@@ -153,10 +154,12 @@ def predict(
     preprocessing: Preprocessing,
     *,
     batch_size: int,
+    views: Sequence[View] = VIEWS["none"],
     progress: Callable[[int], object] = lambda num_photos: None,
 ) -> Tensor:
     """Returns the logits (N, C) float32 on the CPU, in the order of the photos, the same on every process. Collective.
 
+    views: what the model is shown of each photo, one after the other; the logits are those of all of them.
     Raises BadPhotos, on every process, naming all photos that cannot be read.
     """
     model.eval()
@@ -180,9 +183,10 @@ def predict(
     logits = []
     loading = map_ahead(load, batches, num_threads=threads_ahead(accelerator.device), ahead=2)
     for batch, loaded in zip(batches, loading, strict=True):
-        x = preprocessing.seen((black if loaded is None else loaded).to(accelerator.device, non_blocking=True))
-        own_logits = model(pixel_values=x).logits[: 0 if loaded is None else None]
-        logits.append(own_logits.to(torch.float32, copy=True))  # CUDA graphs overwrite theirs
+        pixels = (black if loaded is None else loaded).to(accelerator.device, non_blocking=True)
+        each = (model(pixel_values=view.seen(preprocessing, pixels)).logits for view in views)
+        said = [own.to(torch.float32, copy=True) for own in each]  # CUDA graphs overwrite theirs
+        logits.append(mean_of_views(said)[: 0 if loaded is None else None])
         progress(len(batch))
     if problems := gather_object(problems):
         raise BadPhotos(*problems).of_launch()

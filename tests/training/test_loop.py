@@ -21,6 +21,7 @@ from maskcls.data.dataset import Photos
 from maskcls.data.loader import BatchPlan
 from maskcls.data.photo import BadPhotos
 from maskcls.data.preprocessing import Preprocessing
+from maskcls.data.views import VIEWS
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, head_predictions, head_probabilities, num_outputs, targets_of
 from maskcls.modeling.loss import build_losses, cross_entropy
 from maskcls.modeling.model import MODELS
@@ -138,6 +139,23 @@ def test_predict_keeps_its_own_copy_of_logits_that_the_model_writes_again(accele
     torch.manual_seed(0)
     logits = predict(accelerator, Replayed(3), photos_of(pixels, rows), PREPROCESSING, batch_size=4)
     torch.testing.assert_close(logits, reference_logits(toy(3), pixels, rows), rtol=0, atol=1e-6)
+
+
+def test_predict_means_what_the_model_says_of_every_view_and_reads_each_photo_once(accelerator: Accelerator) -> None:
+    model, pixels, rows = toy(), MemoryPixels(9), np.array([8, 2, 5, 0, 7])
+    plain = predict(accelerator, model, photos_of(pixels, rows), PREPROCESSING, batch_size=2)
+    mirrored = MemoryPixels(9)
+    mirrored.table = pixels.table.flip(2)
+    pixels.read.clear()
+    model.batch_sizes.clear()
+    logits = predict(accelerator, model, photos_of(pixels, rows), PREPROCESSING, batch_size=2, views=VIEWS["flip"])
+    assert pixels.read == rows.tolist() and model.batch_sizes == [2, 2, 2, 2, 1, 1]
+    expected = (plain + reference_logits(model, mirrored, rows)) / 2
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-6)
+    assert (logits - plain).abs().max() > 0.01
+    with pytest.raises(BadPhotos):
+        bad = photos_of(MemoryPixels(5, bad=[3]), np.arange(5))
+        predict(accelerator, model, bad, PREPROCESSING, batch_size=2, views=VIEWS["5"])
 
 
 def test_predict_of_no_photos_has_no_rows_but_the_width(accelerator: Accelerator) -> None:

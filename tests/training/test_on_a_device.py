@@ -18,6 +18,7 @@ from maskcls.data.augmentation import AUGMENTATIONS, Augmentation
 from maskcls.data.augmenter import Augmenter
 from maskcls.data.pixels import DecodedPixels, DevicePixels, MappedPixels
 from maskcls.data.preprocessing import Preprocessing
+from maskcls.data.views import VIEWS
 from maskcls.labels import HEAD_CLASSES, OUTPUT_HEADS, num_outputs
 from maskcls.modeling.loss import CRITERIA, build_losses
 from maskcls.reporting.check import estimate_lines
@@ -58,6 +59,13 @@ def test_an_update_and_a_prediction_of_every_shipped_config_stay_on_the_device(
         with Watch() as watch:
             logits = predict(launch.accelerator, learner.model, faces.data.valid, faces.preprocessing, batch_size=5)
         assert watch.waits == READS and logits.shape[0] == len(faces.data.valid) > 5
+        once = watch.launches["aten.convolution.default"]
+        with Watch() as watch:
+            predict(
+                launch.accelerator, learner.model, faces.data.valid, faces.preprocessing, batch_size=5,
+                views=VIEWS["5"],
+            )  # fmt: skip
+        assert watch.waits == READS and watch.launches["aten.convolution.default"] == 5 * once > 0
 
 
 @pytest.mark.slow
@@ -143,6 +151,18 @@ def test_every_strength_of_the_augmentation_stays_on_the_device(name: str) -> No
     assert watch.waits == [] and watch.launches.total() > 1 and not watch.on_cpu
     assert (x.shape, x.dtype, x.device) == ((6, 3, 24, 18), torch.float32, META)
     assert {target.device for target in targets.values()} == {META}
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2])
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_view_is_cut_on_the_device(name: str, margin: float) -> None:
+    preprocessing = Preprocessing((24, 18), margin=margin, mean=(0.5,) * 3, std=(0.25,) * 3)
+    pixels = torch.empty(6, *preprocessing.stored_size, 3, dtype=torch.uint8, device=META)
+    preprocessing.seen(pixels)  # makes the constants
+    with Watch() as watch:
+        seen = [view.seen(preprocessing, pixels) for view in VIEWS[name]]
+    assert watch.waits == [] and watch.launches.total() > 1 and not watch.on_cpu
+    assert {(x.shape, x.dtype, x.device) for x in seen} == {((6, 3, 24, 18), torch.float32, META)}
 
 
 @pytest.mark.parametrize("name", RECIPES)
