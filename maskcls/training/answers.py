@@ -6,14 +6,23 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import numpy as np
 
 from maskcls.errors import UserError, reason_of
 from maskcls.evaluation.predictions import write_probabilities
+from maskcls.labels import HEAD_CLASSES
 from maskcls.paths import check_writable, write_json, written_whole
 from maskcls.training.run_folder import Entry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Integers = Tensor | np.ndarray  # (N,) int64
+
+COLUMNS = ("ImageID", "ans")  # of every table of answers
 
 
 @dataclass(frozen=True)
@@ -22,10 +31,11 @@ class Answers:
 
     path: Path
 
-    table = Entry("output.csv")  # ImageID, ans
+    table = Entry("output.csv")  # ImageID, ans, and what was asked for besides
     probabilities = Entry("probabilities.parquet")  # ImageID, then {head}_{label} columns, float32
     scores = Entry("infer_metrics.json")
     confusion_matrix = Entry("infer_confusion_matrix.png")
+    page = Entry("answers.html")  # to look at
 
     @classmethod
     def into(cls, folder: Path) -> Answers:
@@ -37,21 +47,30 @@ class Answers:
         check_writable("output folder", folder)
         return cls(folder)
 
-    def save(self, image_ids: Sequence[str], answers: Tensor, probabilities: Mapping[str, Tensor]) -> None:
-        """Writes `table` and `probabilities`, both whole or not at all; what an earlier prediction scored goes.
+    def save(
+        self, image_ids: Sequence[str], answers: Integers, probabilities: Mapping[str, Any],
+        *, columns: Mapping[str, Sequence[object]] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        """Writes `table` and `probabilities`, both whole or not at all; what an earlier prediction left besides goes.
 
-        answers: (N,) the headline's labels; probabilities: head -> (N, K). Raises what `written_whole` does.
+        answers: (N,) the headline's labels; probabilities: head -> (N, K), tensors or arrays. columns: what stands in
+        the table behind them, name -> N cells. Raises what `written_whole` does.
         """
-        arrays = {head: values.numpy() for head, values in probabilities.items()}
+        arrays = {head: np.asarray(values) for head, values in probabilities.items()}
         with written_whole(self.table) as table, written_whole(self.probabilities) as unfinished:
             write_probabilities(unfinished, {"ImageID": list(image_ids)}, arrays)
-            rows = zip(image_ids, answers.tolist(), strict=True)
+            rows = zip(image_ids, answers.tolist(), *columns.values(), strict=True)
             with table.open("w", newline="", encoding="utf-8") as text:
-                csv.writer(text, lineterminator="\n").writerows([("ImageID", "ans"), *rows])
-            for former in (self.scores, self.confusion_matrix):
+                csv.writer(text, lineterminator="\n").writerows([(*COLUMNS, *columns), *rows])
+            for former in (self.scores, self.confusion_matrix, self.page):
                 former.unlink(missing_ok=True)
 
     def save_scores(self, scores: Mapping[str, Any]) -> None:
         """Writes `scores`. Raises what `written_whole` does."""
         with written_whole(self.scores) as unfinished:
             write_json(unfinished, scores)
+
+
+def names_of(head: str, labels: Integers) -> list[str]:
+    """Returns the labels (N,) of a head in words, the same in all languages: worn, female, 30-59."""
+    return [HEAD_CLASSES[head][label] for label in labels.tolist()]

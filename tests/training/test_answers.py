@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from maskcls.errors import UserError
 from maskcls.labels import HEAD_CLASSES, head_predictions, head_probabilities, headline
-from maskcls.training.answers import Answers
+from maskcls.training.answers import Answers, names_of
 
 
 def names(folder: Path) -> list[str]:
@@ -51,6 +51,33 @@ def test_answers_keep_their_order_and_probabilities_have_a_column_for_every_labe
         torch.testing.assert_close(stored, probabilities[head], rtol=0, atol=0)
         torch.testing.assert_close(stored.sum(1), torch.ones(4), rtol=0, atol=1e-5)
     assert {str(table.schema.field(column).type) for column in columns} == {"float"}  # Arrow's float32
+    assert names(tmp_path) == ["output.csv", "probabilities.parquet"]
+
+
+def test_columns_that_were_asked_for_stand_behind_the_answers(tmp_path: Path) -> None:
+    answers = torch.tensor([0, 17, 10])
+    columns = {"name": names_of("class", answers), "unsure": ["", "yes", ""]}
+    Answers(tmp_path).save(["a", "b", "c"], answers, {"class": torch.full((3, 18), 1 / 18)}, columns=columns)
+    assert (tmp_path / "output.csv").read_text() == (
+        "ImageID,ans,name,unsure\n"
+        'a,0,"worn, male, <30",\n'
+        'b,17,"not_worn, female, >=60",yes\n'
+        'c,10,"incorrect, female, 30-59",\n'
+    )
+    assert names_of("gender", torch.tensor([1, 0])) == ["female", "male"]
+
+
+def test_a_column_without_a_cell_for_every_photo_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        Answers(tmp_path).save(["a"], torch.tensor([1]), {"gender": torch.full((1, 2), 0.5)}, columns={"name": []})
+    assert names(tmp_path) == []
+
+
+def test_what_an_earlier_prediction_left_to_look_at_goes(tmp_path: Path) -> None:
+    answers = Answers(tmp_path)
+    for file in (answers.scores, answers.confusion_matrix, answers.page):
+        file.touch()
+    answers.save(["a"], torch.tensor([1]), {"gender": torch.full((1, 2), 0.5)})
     assert names(tmp_path) == ["output.csv", "probabilities.parquet"]
 
 
