@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -189,3 +190,26 @@ def as_nobody(work: Callable[[], object]) -> str:
     os.waitpid(child, 0)
     with open(read, encoding="utf-8") as file:
         return file.read()
+
+
+class Parsed(HTMLParser):
+    """The elements of a page: (tag, attributes), and the text outside of scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self._inside = tag
+        self.elements.append((tag, {name: value or "" for name, value in attributes}))
+
+    def handle_data(self, data: str) -> None:
+        if self._inside not in ("script", "style"):
+            self.text += data
+
+    def having(self, attribute: str) -> list[dict[str, str]]:
+        """Returns the attributes of the elements that have this one."""
+        return [attributes for _, attributes in self.elements if attribute in attributes]

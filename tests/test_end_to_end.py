@@ -41,9 +41,12 @@ def test_every_shipped_config_trains_an_epoch_and_predicts(name: str, sample: Pa
     folder = tmp_path / "runs" / "exp"
 
     assert {path.name for path in folder.iterdir()} == {
-        "best", "last", "config.yaml", "confusion_matrix.png", "curves.png", "environment.json", "finished.json", ".lock",
-        "metrics.jsonl", "preprocessing.json", "train_profiles.txt", "valid_predictions.parquet", "valid_profiles.txt",
+        "best", "class_counts.json", "config.yaml", "confusion_matrix.png", "curves.png", "environment.json",
+        "finished.json", "last", ".lock", "metrics.jsonl", "preprocessing.json", "train_profiles.txt",
+        "valid_predictions.parquet", "valid_profiles.txt",
     }  # fmt: skip
+    counts = json.loads((folder / "class_counts.json").read_text())
+    assert sum(counts["class"]) == sum(counts["gender"]) == len((folder / "train_profiles.txt").read_text().split()) * 7
     lines = json_lines(folder / "metrics.jsonl")
     num_updates = len((folder / "train_profiles.txt").read_text().split()) * 7 // 12
     assert [line["update"] for line in lines if "train/loss" in line][-1] == num_updates

@@ -5,7 +5,6 @@ What `maskcls compare` prints, saves and draws. Reads the files of a run without
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +19,7 @@ from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 from maskcls.paths import full_path
-from maskcls.reporting.text import aligned
+from maskcls.reporting.text import aligned, short_names
 from maskcls.training.run_folder import RunFolder
 from maskcls.yaml_file import read_values
 
@@ -82,9 +81,7 @@ def read_runs(texts: Sequence[str]) -> list[Run]:
             problems.append(str(error) if text in str(error) else f"{text}: {error}")
     if problems:
         raise UserError(joined(problems, "runs that cannot be compared"))
-    short = [re.sub(r"[^+,]*/(?=[^+,/])", "", text).rstrip("/") for text in texts]
-    names = short if len(set(short)) == len(short) else texts
-    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+    return [replace(run, name=name) for run, name in zip(runs, short_names(texts), strict=True)]
 
 
 def compare(runs: Sequence[Run], *, score: str = "f1", only_common: bool = False) -> Comparison:

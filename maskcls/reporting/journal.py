@@ -12,8 +12,8 @@ from maskcls.config import Config
 from maskcls.data.dataset import FaceData, Photos
 from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
-from maskcls.labels import HEAD_CLASSES, headline, targets_of
-from maskcls.paths import command
+from maskcls.labels import HEAD_CLASSES, class_counts, headline, targets_of
+from maskcls.paths import command, write_json
 from maskcls.progress import Progress
 from maskcls.reporting import charts, console
 from maskcls.reporting.drawing import drawn, pixels
@@ -54,7 +54,8 @@ class Journal:
         self._tracking.__exit__(kind)
 
     def started(self) -> None:
-        """Shows what is about to be learnt from which photos."""
+        """Shows what is about to be learnt from which photos, and writes how many of each class there are."""
+        write_json(self._run.class_counts, class_counts(self._data.train.labels))
         self._tracking.log_pictures(_batch_pictures(self._batches, self._data.valid), update=0)
         self._tracking.catch_up()
         print(console.start_lines(self._config, self._data, self._batches.plan, self._learner, self._word))

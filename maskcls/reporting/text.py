@@ -1,7 +1,8 @@
-"""Text in the terminal, where Hangul is twice as wide as a Latin letter."""
+"""Text in the terminal, where Hangul is twice as wide as a Latin letter, and names as short as they can be."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -22,3 +23,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Returns rows of cells as text with columns of equal width."""
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(padded, row, widths)).rstrip() for row in rows)
+
+
+def short_names(texts: Sequence[str]) -> list[str]:
+    """Returns runs (runs/a, or runs/a+runs/b) without the folders that they lie in, where that tells them apart."""
+    short = [re.sub(r"[^+,]*/(?=[^+,/])", "", text).rstrip("/") for text in texts]
+    return short if len(set(short)) == len(short) else list(texts)

@@ -48,6 +48,7 @@ class RunFolder:
     preprocessing = Entry("preprocessing.json")  # all that inference and pictures need of it
     train_profiles = Entry("train_profiles.txt")  # the split, in the form that the keys of these names read
     valid_profiles = Entry("valid_profiles.txt")
+    class_counts = Entry("class_counts.json")  # training photos per class of every head
     environment = Entry("environment.json")
     metrics = Entry("metrics.jsonl")  # the log, one JSON object a line
     best = Entry("best")  # the model of the best epoch, as transformers saves it

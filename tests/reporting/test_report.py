@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,31 +29,9 @@ from maskcls.reporting.thumbnails import jpeg
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 from tests import made
+from tests.helpers import Parsed
 
 SCRIPT_END = "000002_male_</script><script>alert(2)</script>_30"
-
-
-class Parsed(HTMLParser):
-    """The elements of a page: (tag, attributes), and the text outside of scripts and styles."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.text = ""
-        self._inside = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self._inside = tag
-        self.elements.append((tag, {name: value or "" for name, value in attributes}))
-
-    def handle_data(self, data: str) -> None:
-        if self._inside not in ("script", "style"):
-            self.text += data
-
-    def having(self, attribute: str) -> list[dict[str, str]]:
-        """Returns the attributes of the elements that have this one."""
-        return [attributes for _, attributes in self.elements if attribute in attributes]
 
 
 @pytest.fixture(scope="module")
