@@ -6,7 +6,7 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,11 @@ from datasets import Dataset, Features, Image, Value
 
 from maskcls.data import profiles
 from maskcls.data.dataset import Photos, build_table
-from maskcls.errors import UserError, joined, listed
+from maskcls.errors import UserError, did_you_mean, joined, listed
 from maskcls.paths import encoding_problem, file_problem, folder_problem
+
+PROFILE = "profile"  # what photos are grouped by where folders say it
+NOT_OF_PERSON = {"ImageID", "ans"}  # columns of info.csv
 
 
 @dataclass(frozen=True)
@@ -25,20 +28,23 @@ class InferenceData:
     photos: Photos  # with labels when the folder holds profiles, whose names are the truth
     image_ids: list[str]  # the rows of output.csv
     ignored: Counter[str]  # as of FaceData, folders and photos beside images/ too; empty when info.csv says which
+    groups: np.ndarray | None = None  # (N,) str: whose photo each is, where that was asked for
 
 
-def inference_data(folder: str | Path) -> InferenceData:
+def inference_data(folder: str | Path, group_by: str | None = None) -> InferenceData:
     """Returns the photos of `folder`: images/ in the order of info.csv (or sorted without one), or profile folders.
 
-    Raises UserError when there is nothing to predict, when it is not clear what, or info.csv is not what it should be.
+    group_by: what says whose photo each is, a column of info.csv or "profile", the folders. Raises UserError when there
+    is nothing to predict, when it is not clear what or whose, or info.csv is not what it should be.
     """
     folder = Path(folder)
     if problem := folder_problem(folder) or encoding_problem(str(folder)):
         raise UserError(f"infer_data_dir {folder} {problem}")
     images, info = folder / "images" if (folder / "images").is_dir() else folder, folder / "info.csv"
     if info.exists():
-        names = _image_ids(info, images)
-        return InferenceData(_without_labels([images / name for name in names]), names, Counter())
+        groups = _read_info(info, images, group_by)
+        data = InferenceData(_without_labels([images / name for name in groups]), list(groups), Counter())
+        return data if group_by is None else replace(data, groups=np.array([*groups.values()]))
     names, folders = _entries(images)
     photos, people = list(filter(profiles.is_image, names)), list(filter(profiles.is_profile, folders))
     others = profiles.ignored(names)
@@ -54,6 +60,8 @@ def inference_data(folder: str | Path) -> InferenceData:
         others += Counter({"folder": len(folders)})
         if images != folder:
             others += Counter({"beside": sum(map(profiles.is_image, _entries(folder)[0]))})
+        if group_by is not None:
+            raise UserError(f"--group_by {group_by}: {folder} holds neither info.csv nor profile folders to say it")
         return InferenceData(_without_labels([images / name for name in photos]), photos, others)
     if images != folder:
         where = f" but profile folders: give --infer_data_dir {images}" if people else ""
@@ -61,9 +69,12 @@ def inference_data(folder: str | Path) -> InferenceData:
     if not folders:
         what = f"no images/, no photos and no profile folders{profiles.unread_hint(others)}"
         raise UserError(f"infer_data_dir {folder} holds {what}")
+    if group_by not in (None, PROFILE):
+        raise UserError(f"--group_by {group_by}: {folder} holds profile folders and no info.csv: --group_by {PROFILE}")
     found, others_inside = profiles.find_photos(folder, folders)
     ids = [f"{photo.profile}/{photo.file}" for photo in found]
-    return InferenceData(_all_of(build_table(found, folder)), ids, others_inside + others)
+    data = InferenceData(_all_of(build_table(found, folder)), ids, others_inside + others)
+    return data if group_by is None else replace(data, groups=data.photos.column(PROFILE))
 
 
 def _without_labels(paths: Sequence[Path]) -> Photos:
@@ -84,15 +95,15 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     return files, [name for name in folders if not name.startswith(".")]
 
 
-def _image_ids(info: Path, images: Path) -> list[str]:
-    """Returns the ImageID column of info.csv. Raises UserError with every bad row."""
+def _read_info(info: Path, images: Path, group_by: str | None) -> dict[str, str]:
+    """Returns the ImageID column of info.csv -> the column `group_by`, if any. Raises UserError with every bad row."""
     if problem := file_problem(info):
         raise UserError(f"{info} {problem}")
     try:
         with info.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             header = list(reader.fieldnames or [])
-            lines = [(reader.line_num, row.get("ImageID")) for row in reader]
+            lines = [(reader.line_num, row) for row in reader]
     except ValueError as error:  # not UTF-8
         raise UserError(f"{info} cannot be read as UTF-8 CSV: {error}. Save it as UTF-8") from None
     except csv.Error as error:
@@ -103,10 +114,17 @@ def _image_ids(info: Path, images: Path) -> list[str]:
         raise UserError(f"{info} has no column ImageID; its columns are {listed(map(repr, header)) or 'none'}{commas}")
     if not lines:
         raise UserError(f"{info} has no rows")
-    problems = []
+    if group_by is not None and group_by not in (known := [name for name in header if name not in NOT_OF_PERSON]):
+        near = did_you_mean(group_by, known)
+        raise UserError(
+            f"--group_by {group_by}: {info} has no such column to say whose photo it is.{near} It has: "
+            f"{listed(known) or 'none'}"
+        )
+    problems, groups = [], {}
     present = set(os.listdir(images))
     seen: dict[str, int] = {}
-    for line, name in lines:
+    for line, row in lines:
+        name, group = row.get("ImageID"), (row.get(group_by or "") or "").strip()
         if not name or Path(name).name != name or name in (".", ".."):
             problems.append(f"line {line}: {name!r} is not the name of a file in images/")
             continue
@@ -114,10 +132,13 @@ def _image_ids(info: Path, images: Path) -> list[str]:
             problems.append(f"line {line}: duplicate {name}, first in line {seen[name]}")
         elif name not in present:
             problems.append(f"line {line}: images/ has no {name!r}{_likest(name, present)}")
+        elif group_by is not None and not group:
+            problems.append(f"line {line}: {name} has no {group_by}: who is on it?")
         seen.setdefault(name, line)
+        groups[name] = group
     if problems:
         raise UserError(joined([f"{info}, {problem}" for problem in problems], f"problems in {info}"))
-    return list(seen)
+    return groups
 
 
 def _likest(name: str, present: set[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -210,3 +211,48 @@ def test_a_folder_with_nothing_to_predict_is_refused(tmp_path: Path) -> None:
     (tmp_path / "eval" / "images").mkdir()
     with pytest.raises(UserError, match=r"eval/images holds no images$"):
         inference_data(tmp_path / "eval")
+
+
+def test_a_column_of_info_says_whose_photo_each_is(evaluation: Path) -> None:
+    info(evaluation, "ImageID,person,ans\nb.jpeg, anna ,0\nc.jpg,bert,0\na.PNG,anna,0\n")
+    data = inference_data(evaluation, "person")
+    assert data.groups is not None and data.groups.tolist() == ["anna", "bert", "anna"]
+    assert data.image_ids == ["b.jpeg", "c.jpg", "a.PNG"]
+    assert inference_data(evaluation).groups is None
+
+
+def test_profile_folders_say_whose_photo_each_is(images: Path) -> None:
+    data = inference_data(images, "profile")
+    assert data.groups is not None and data.groups.tolist() == [ANNA, ANNA, BERT]
+
+
+def test_every_photo_without_a_person_is_named(evaluation: Path) -> None:
+    info(evaluation, "ImageID,person\nb.jpeg,anna\nc.jpg,  \na.PNG\n")
+    with pytest.raises(UserError) as error:
+        inference_data(evaluation, "person")
+    assert str(error.value).splitlines() == [
+        f"2 problems in {evaluation}/info.csv:",
+        f"  - {evaluation}/info.csv, line 3: c.jpg has no person: who is on it?",
+        f"  - {evaluation}/info.csv, line 4: a.PNG has no person: who is on it?",
+    ]
+
+
+@pytest.mark.parametrize(("group_by", "says"), [
+    ("persn", "no such column to say whose photo it is. Did you mean 'person'? It has: person, camera"),
+    ("profile", "no such column to say whose photo it is. It has: person, camera"),
+    ("ans", "no such column to say whose photo it is. It has: person, camera"),
+    ("", "no such column to say whose photo it is. It has: person, camera"),
+])  # fmt: skip
+def test_a_column_that_says_no_person_is_refused(group_by: str, says: str, evaluation: Path) -> None:
+    info(evaluation, "ImageID,person,camera,ans\nb.jpeg,anna,1,0\n")
+    with pytest.raises(UserError, match=re.escape(f"--group_by {group_by}: {evaluation}/info.csv has {says}") + "$"):
+        inference_data(evaluation, group_by)
+
+
+def test_photos_that_nobody_says_the_people_of_cannot_be_grouped(evaluation: Path, images: Path) -> None:
+    for group_by in ("profile", "person"):
+        says = f"^--group_by {group_by}: {evaluation} holds neither info.csv nor profile folders to say it$"
+        with pytest.raises(UserError, match=says):
+            inference_data(evaluation, group_by)
+    with pytest.raises(UserError, match=f"^--group_by person: {images} holds .* no info.csv: --group_by profile$"):
+        inference_data(images, "person")
