@@ -11,7 +11,8 @@ Source: Efron 1987, Better Bootstrap Confidence Intervals; Field and Welsh 2007,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -62,6 +63,17 @@ class Resampled:
     values: np.ndarray  # (R,) float64; NaN where a resample holds none of the photos
     left_out: np.ndarray  # (P,) float64; NaN where nothing is left
     num_people: int  # who have photos that count here
+
+    @classmethod
+    def mean(cls, scores: Sequence[Resampled]) -> Resampled:
+        """Returns the mean of scores of the same draws: of one recipe's trainings."""
+        values, left_out = (np.mean([getattr(s, name) for s in scores], axis=0) for name in ("values", "left_out"))
+        value, num_people = float(np.mean([score.value for score in scores])), min(s.num_people for s in scores)
+        return cls(value, values, left_out, num_people)
+
+    def plus(self, noise: np.ndarray) -> Resampled:
+        """Returns the score with noise (R,) of mean 0 in its resamples, which does not come from the people."""
+        return replace(self, values=self.values + noise)
 
     def minus(self, other: Resampled) -> Resampled:
         """Returns the difference of two scores of the same draws."""
