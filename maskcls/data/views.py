@@ -20,15 +20,13 @@ from maskcls.machine import is_accelerator
 
 @dataclass(frozen=True)
 class View:
-    """A part of the stored pixels, resized to what the model sees.
+    """The middle of the stored pixels, resized to what the model sees.
 
-    size: of the part, as a multiple of image_size. right, down: where its centre lies beside that of the photo, as
-    multiples of image_size. is_mirrored: left and right change places.
+    size: of that part, as a multiple of image_size: below 1 it is zoomed in, above 1 it shows more of the margin.
+    is_mirrored: left and right change places.
     """
 
     size: float = 1.0
-    right: float = 0.0
-    down: float = 0.0
     is_mirrored: bool = False
 
     def seen(self, preprocessing: Preprocessing, pixels: Tensor) -> Tensor:
@@ -37,20 +35,20 @@ class View:
         Beyond the stored pixels, of which a photo without a margin has none to spare, the outermost ones go on.
         """
         x = pixels.permute(0, 3, 1, 2)  # (B, 3, H', W')
-        for axis, length, moved in zip((2, 3), preprocessing.image_size, (self.down, self.right), strict=True):
-            x = _part(x, axis, length=round(length * self.size), moved=round(length * moved))
+        for axis, length in zip((2, 3), preprocessing.image_size, strict=True):
+            x = _middle(x, axis, round(length * self.size))
         if tuple(x.shape[2:]) != preprocessing.image_size:
             # A CPU has a quick kernel for bytes, other devices have one for numbers only.
             x = interpolate(x.float() if is_accelerator(x.device) else x, preprocessing.image_size, mode="bilinear")
         return preprocessing.normalised((x.flip(3) if self.is_mirrored else x).permute(0, 2, 3, 1))
 
 
-def _part(x: Tensor, axis: int, *, length: int, moved: int) -> Tensor:
-    """Returns `length` pixels of an axis, from its middle when they are not moved."""
-    first, last = (x.shape[axis] - length) // 2 + moved, x.shape[axis] - 1
-    if first >= 0 and first + length - 1 <= last:
+def _middle(x: Tensor, axis: int, length: int) -> Tensor:
+    """Returns the middle `length` pixels of an axis."""
+    first, num_pixels = (x.shape[axis] - length) // 2, x.shape[axis]
+    if length <= num_pixels:
         return x.narrow(axis, first, length)
-    return x.index_select(axis, torch.arange(first, first + length, device=x.device).clamp(0, last))
+    return x.index_select(axis, torch.arange(first, first + length, device=x.device).clamp(0, num_pixels - 1))
 
 
 def mean_of_views(logits: Sequence[Tensor]) -> Tensor:
