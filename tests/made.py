@@ -13,10 +13,11 @@ import torch
 import yaml
 from numpy.typing import ArrayLike
 
-from maskcls.config import TABLES, Config, load_config
+from maskcls.config import Config, load_config
 from maskcls.data.profiles import parse_profile, profile_folders
 from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, STEMS, id2label, joint, num_outputs
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, STEMS, joint
+from maskcls.training.builders import build_model
 from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, TINY
@@ -229,12 +230,8 @@ def folds(sample: Path, folder: Path, *, name: str = "exp", seeds: Sequence[int]
 
 
 def save_tiny_model(config: Config, run: RunFolder) -> None:
-    """Writes best/ with random weights."""
-    torch.manual_seed(0)
-    names = id2label(config.output, num_outputs(config.output))
-    build = TABLES["model"].builder(config.model)
-    size = config.height_width
-    build(**config.model_args, image_size=size, id2label=names, attention="eager").save_pretrained(run.best)
+    """Writes best/ with the random weights of the config's seed."""
+    build_model(config, torch.device("cpu")).save_pretrained(run.best)
 
 
 def embedded(page: str) -> dict[str, object]:

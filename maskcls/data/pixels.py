@@ -63,6 +63,26 @@ class DecodedPixels:
         return torch.from_numpy(np.stack(decoded))
 
 
+class KeptPixels:
+    """Pixels that are read once and kept for whoever asks for the same photos, until they are forgotten."""
+
+    def __init__(self, reader: DecodedPixels) -> None:
+        self.shape = reader.shape
+        self._reader = reader
+        self._kept: dict[int, torch.Tensor] = {}
+
+    def __call__(self, rows: np.ndarray) -> torch.Tensor:
+        """Returns (B, H', W', 3) uint8. Raises BadPhotos when any of them is not a whole image."""
+        missing = [row for row in rows.tolist() if row not in self._kept]
+        if missing:
+            self._kept.update(zip(missing, self._reader(np.array(missing)), strict=True))
+        return torch.stack([self._kept[row] for row in rows.tolist()])
+
+    def forget(self) -> None:
+        """Lets go of all pixels."""
+        self._kept.clear()
+
+
 class MappedPixels:
     """Pixels read from the memory-mapped shards of the cache; a process holds no copy of them.
 
@@ -112,7 +132,7 @@ class DevicePixels:
         return self._pixels[torch.from_numpy(rows).to(self._pixels.device, non_blocking=True)]
 
 
-Pixels = MappedPixels | DecodedPixels | DevicePixels
+Pixels = MappedPixels | DecodedPixels | KeptPixels | DevicePixels
 
 
 def on_device(pixels: MappedPixels | DecodedPixels, device: torch.device) -> Pixels:

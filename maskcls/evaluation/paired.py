@@ -143,6 +143,25 @@ def joined_people(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(**facts, probabilities=probabilities)
 
 
+def averaged(parts: Sequence[Predictions], weights: Sequence[float]) -> Predictions:
+    """Returns several models' predictions of the same photos as those of one: the weighted mean, head by head.
+
+    Raises UserError when the models speak about different heads or photos, or the photos carry different labels.
+    """
+    heads = [sorted(part.probabilities) for part in parts]
+    if any(other != heads[0] for other in heads):
+        raise UserError(f"the runs predict different things: {' and '.join(map(', '.join, heads))}")
+    tables = on_common_photos(parts) if len(parts) > 1 else parts
+    if any(len(table) < len(part) for table, part in zip(tables, parts, strict=True)):
+        raise UserError("the runs to be averaged validated different photos")
+    if num_others := max(int((table.labels != tables[0].labels).any(1).sum()) for table in tables):
+        raise UserError(f"the runs to be averaged give {num_others:,} photos different labels: correct them for all")
+    probabilities = {
+        head: np.average([table.probabilities[head] for table in tables], axis=0, weights=weights) for head in heads[0]
+    }
+    return replace(tables[0], probabilities=probabilities)
+
+
 def combined_attributes(parts: Sequence[Predictions]) -> Predictions:
     """Returns single-attribute models' predictions of the same photos as those of one: attributes and the classes.
 

@@ -18,9 +18,8 @@ from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
-from maskcls.paths import full_path
 from maskcls.reporting.text import aligned, short_names
-from maskcls.training.run_folder import RunFolder
+from maskcls.training.ensemble import read_ensemble
 from maskcls.yaml_file import read_values
 
 WIDEST_CELL = 40  # characters of a config value in the printed table
@@ -51,19 +50,15 @@ class Comparison:
 def read_run(text: str) -> Run:
     """Returns the run that an argument of `maskcls compare` names.
 
-    `runs/a`; three single-attribute runs as `runs/mask+runs/gender+runs/age`; folds of one recipe as
-    `runs/f0,runs/f1,...`. Raises UserError when a folder is not a finished run or when the parts do not fit together.
+    As --model_dir of infer.py; of several runs that is what they say together, on their own validation photos. Raises
+    UserError when a folder is not a run with predictions or when the parts do not fit together.
     """
-    folds = [[full_path(part) for part in _split(fold, "+")] for fold in _split(text, ",")]
-    configs, tables = [], []
-    for folders in folds:
-        configs += [flat(read_values(RunFolder(folder).config)) for folder in folders]
-        parts = [Predictions.load(RunFolder(folder).predictions) for folder in folders]
-        tables.append(paired.combined_attributes(parts) if len(parts) > 1 else parts[0])
+    answerer = read_ensemble(text)
+    configs = [flat(read_values(run.config)) for run in answerer.runs]
     keys = dict.fromkeys(key for config in configs for key in config)
     values = {key: dict.fromkeys(config.get(key, "-") for config in configs) for key in keys}
     config = {key: " | ".join(texts) for key, texts in values.items() if key not in RUNTIME_KEYS}
-    return Run(text, config, paired.joined_people(tables) if len(tables) > 1 else tables[0])
+    return Run(text, config, answerer.predictions())
 
 
 def read_runs(texts: Sequence[str]) -> list[Run]:
@@ -198,11 +193,6 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def signed(interval: Interval) -> str:
     """Returns a difference as +0.012 [-0.004, +0.028]."""
     return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """Returns the parts of an argument; a folder whose own name holds the separator stays whole."""
-    return [text] if full_path(text).is_dir() else text.split(separator)
 
 
 def _percent(share: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -19,6 +20,7 @@ from maskcls.evaluation.selection import BestScore
 from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
 from maskcls.reporting.text import padded, width
+from maskcls.training.ensemble import Answerer, precisions_of
 from maskcls.training.loop import Learner
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
@@ -85,6 +87,25 @@ def ignored_lines(others: Counter[str], word: Words) -> list[str]:
     lines = [word("ignored", count=others.total(), kinds=kinds)] if others else []
     unread = unread_kinds(others)
     return [*lines, *([word("unread_kinds", kinds=unread)] if unread else [])]
+
+
+def ensemble_lines(answerer: Answerer, precision: str, word: Words) -> list[str]:
+    """Returns what a person should know of several runs that answer together; nothing of one."""
+    if len(answerer.runs) == 1:
+        return []
+    lines = [word("answer_together", count=len(answerer.runs), name=answerer.name)]
+    if len(precisions := precisions_of(answerer)) > 1:
+        lines.append(word("other_precisions", precisions=listed(precisions), precision=precision))
+    return lines
+
+
+def answer_lines(scores: Mapping[str, Any], word: Words) -> list[str]:
+    """Returns the scores of a prediction of labelled photos, and a warning of people that were learnt from."""
+    lines = []
+    if seen := scores["people_trained_on"]:
+        lines.append(word("trained_on", seen=seen, people=scores["people"]))
+    measured = {name: value for name, value in scores.items() if isinstance(value, float)}
+    return [*lines, "  ".join(f"{name} {value:.4f}" for name, value in measured.items())]
 
 
 def _absent_lines(data: FaceData, output: str, word: Words) -> list[str]:

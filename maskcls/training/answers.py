@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskcls.errors import UserError, reason_of
+from maskcls.evaluation.metrics import measure, values_of
 from maskcls.evaluation.predictions import write_probabilities
-from maskcls.labels import HEAD_CLASSES
+from maskcls.labels import HEAD_CLASSES, targets_of
 from maskcls.paths import check_writable, write_json, written_whole
 from maskcls.training.run_folder import Entry
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from maskcls.data.dataset import Photos
 
     Integers = Tensor | np.ndarray  # (N,) int64
 
@@ -56,7 +59,7 @@ class Answers:
         answers: (N,) the headline's labels; probabilities: head -> (N, K), tensors or arrays. columns: what stands in
         the table behind them, name -> N cells. Raises what `written_whole` does.
         """
-        arrays = {head: np.asarray(values) for head, values in probabilities.items()}
+        arrays = {head: np.asarray(values, np.float32) for head, values in probabilities.items()}
         with written_whole(self.table) as table, written_whole(self.probabilities) as unfinished:
             write_probabilities(unfinished, {"ImageID": list(image_ids)}, arrays)
             rows = zip(image_ids, answers.tolist(), *columns.values(), strict=True)
@@ -74,3 +77,18 @@ class Answers:
 def names_of(head: str, labels: Integers) -> list[str]:
     """Returns the labels (N,) of a head in words, the same in all languages: worn, female, 30-59."""
     return [HEAD_CLASSES[head][label] for label in labels.tolist()]
+
+
+def answer_scores(
+    answers: Mapping[str, np.ndarray], photos: Photos, trained_people: set[str]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns (what infer_metrics.json holds, head -> confusion counts) of answers (N,) by head, the headline first.
+
+    trained_people: those that any of the models has learnt from.
+    """
+    headline = next(iter(answers))
+    scores, matrices = measure(answers, targets_of(photos.labels, headline), output=headline)
+    per_class = dict(zip(HEAD_CLASSES[headline], values_of("f1", matrices[headline]).tolist(), strict=True))
+    seen = trained_people.intersection(photos.people)
+    counts = {"photos": len(photos), "people": len(photos.people), "people_trained_on": len(seen)}
+    return {**counts, **scores, "f1_per_class": per_class}, matrices

@@ -146,8 +146,9 @@ def test_folds_are_read_as_one_run_of_all_their_people(tmp_path: Path) -> None:
     assert joined.predictions.people.tolist() == whole.people.tolist()
     assert joined.config["fold"] == "0 | 1"
     assert "name" not in joined.config
-    with pytest.raises(UserError, match="some of the same photos"):
-        read_runs([f"{folds[0]},{folds[0]}", str(folds[1])])
+    half = made.run_folder(tmp_path / "half", whole.rows(np.arange(105)))
+    with pytest.raises(UserError, match="half: the runs validated some of the same people: to be averaged they"):
+        read_runs([f"{folds[0]},{half}", str(folds[1])])
 
 
 def test_a_folder_named_with_a_plus_stays_whole(tmp_path: Path) -> None:
