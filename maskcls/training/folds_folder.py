@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from maskcls.data.preprocessing import Preprocessing
 
 # Settings that a finished fold was trained with for good, although a single run may resume with others.
-FIXED = ("epochs", "early_stopping_patience")
+FIXED = ("epochs", "stop_after_epoch", "early_stopping_patience")
 FOLD = re.compile(r"fold(\d+)(?:_seed(\d+))?")
 
 

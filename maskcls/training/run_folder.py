@@ -21,8 +21,10 @@ from maskcls.yaml_file import read_values
 if TYPE_CHECKING:
     from maskcls.data.preprocessing import Preprocessing
     from maskcls.evaluation.findings import Findings
+    from maskcls.evaluation.predictions import Predictions
     from maskcls.evaluation.selection import BestScore
 
+NO_VALIDATION = "nobody validated it (valid_profile: none)"
 KEYS_OF_EVERY_VERSION = {"data_dir", "dataset_args", "model"}  # of a run's config.yaml
 
 
@@ -144,8 +146,15 @@ class RunFolder:
             warning = f"{self.path} lies on a disk without file locks: do not train in it twice at once"  # as some NFS
             yield None if has_locks else warning
 
-    def finish(self, best: BestScore, findings: Findings, *, seconds: float) -> None:
-        """Writes that the run has come to its end, with the scores and the temperatures of its best epoch."""
+    def finish(self, best: BestScore, findings: Findings | None, *, seconds: float) -> None:
+        """Writes that the run has come to its end, with the scores and the temperatures of its best epoch.
+
+        findings: None where nobody validated; then it says why there are no scores.
+        """
+        if findings is None:
+            values: dict[str, Any] = {"criterion": None, "value": None, "epoch": best.epoch, "seconds": seconds}
+            write_json(self.finished, {**values, "scores": {}, "temperatures": {}, "no_scores": NO_VALIDATION})
+            return
         scores = {name: asdict(interval) for name, interval in findings.named_scores.items()}
         # Read by whoever weighs this model's answers against those of others: the decision of an ensemble.
         temperatures = {head: calibration.temperature for head, calibration in findings.calibration.items()}
@@ -170,6 +179,21 @@ class RunFolder:
             missing = f"{self.preprocessing} does not exist, and {self.config} has no mean and std"
             raise UserError(f"{missing}: copy the file from where the run was trained, or train it again")
         return preprocessing
+
+    def read_predictions(self) -> Predictions:
+        """Returns what the best model said about the validation photos. Raises UserError when nobody knows."""
+        from maskcls.evaluation.predictions import Predictions
+
+        if not self.predictions.exists() and not self.has_validation():
+            raise UserError(f"{self.path} has no predictions of people that it had not trained on: {NO_VALIDATION}")
+        return Predictions.load(self.predictions)
+
+    def has_validation(self) -> bool:
+        """Returns whether anybody validates the run, by its config; a damaged one does not deny it."""
+        try:
+            return read_values(self.config).get("valid_profile") != "none"
+        except UserError:
+            return True
 
     def trained_people(self) -> set[str]:
         """Returns the profiles that the run learnt from; none when its list is missing."""
