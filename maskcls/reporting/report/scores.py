@@ -156,10 +156,10 @@ def groups(material: Material) -> dict[str, Any]:
 
 
 def calibration(material: Material) -> dict[str, Any]:
-    """Returns the reliability curve, ECE and temperature of every head."""
+    """Returns the reliability curve, ECE and temperature of every head, and what --unsure keeps of what it promises."""
     word, heads = material.word, material.findings.calibration
     drawn = {f"reliability_{head}": charts.reliability(head, found, word) for head, found in heads.items()}
-    return {"heads": heads, "charts": drawn}
+    return {"heads": heads, "coverage": material.findings.coverage, "charts": drawn}
 
 
 def consistency(material: Material) -> dict[str, Any]:
