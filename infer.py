@@ -26,6 +26,15 @@ def main() -> None:
         "--infer_data_dir", help="images/ with info.csv, images alone, or profile folders; default: the config's"
     )
     parser.add_argument("--batch_size", type=int, help="photos that a process takes at once; default: valid_batch_size")
+    parser.add_argument(
+        "--tta",
+        nargs="?",
+        const="flip",
+        default="none",
+        metavar="VIEWS",
+        help="views of each photo whose mean answers: none, flip (the mirror image too; --tta alone means it) or 5 "
+        "(zoomed in and out too); default: %(default)s",
+    )
     parser.add_argument("--output_dir", help="folder for the results; default: the run folder")
     parser.add_argument("--lang", help="en or ko: language of the console; default: as MASKCLS_LANG or LANG says")
     with errors_end_the_program():
@@ -36,6 +45,7 @@ def main() -> None:
             batch_size=arguments.batch_size,
             output_dir=arguments.output_dir,
             weights=arguments.weights,
+            tta=arguments.tta,
             lang=language(arguments.lang),
         )
 
@@ -47,12 +57,14 @@ def infer(
     batch_size: int | None,
     output_dir: str | None,
     weights: str | None = None,
+    tta: str = "none",
     lang: str = "en",
 ) -> None:
     """Predicts every photo and writes the answers in their order."""
     import time
 
     from maskcls.data.inference import inference_data
+    from maskcls.data.views import views_of
     from maskcls.errors import listed
     from maskcls.progress import Progress
     from maskcls.reporting import charts, console
@@ -69,6 +81,7 @@ def infer(
     ensemble = launch.on_each(lambda: open_ensemble(model_dir, weights))
     folder = launch.on_each(lambda: photos_folder(ensemble, infer_data_dir))
     launch.on_each(lambda: check_batch_size(batch_size))
+    views = launch.on_each(lambda: views_of(tta))
     answers = launch.on_main(lambda: Answers.into(output_folder(ensemble, output_dir)))
     for line in console.ensemble_lines(ensemble, precision, word):
         launch.say(line)
@@ -80,7 +93,7 @@ def infer(
     runs, photos = load_runs(launch, ensemble.runs), data.photos
     own_photos = -(-len(photos) // launch.num_processes)
     with Progress(word("predicting"), word("photo_unit"), own_photos * len(runs), is_shown=launch.is_main) as bar:
-        answered = ask(launch, runs, photos, batch_size=batch_size, progress=bar.update)
+        answered = ask(launch, runs, photos, batch_size=batch_size, views=views, progress=bar.update)
     if answered.of_one_colour:
         paths = [data.image_ids[row] for row in answered.of_one_colour]
         launch.say(word("one_colour", count=len(paths), paths=listed(paths)))
