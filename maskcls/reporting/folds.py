@@ -16,6 +16,7 @@ from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.processes import Launch
 from maskcls.training.request import WantedFolds
 from maskcls.training.run_folder import check_outputs
+from maskcls.training.side_by_side import train_side_by_side
 from maskcls.words import Words
 
 
@@ -31,6 +32,10 @@ def train_folds(
     folds = launch.on_main(lambda: FoldsFolder.of_config(config) or FoldsFolder.create(config))
     launch.say(word("folds_folder", path=folds.path))
     try:
+        if wanted.at_once > 1:
+            runs = {f"fold {fold}, seed {seed}": [str(fold), "--seeds", str(seed)] for seed, fold in wanted}
+            common = ["--lang", lang, "--config", str(folds.config), "--folds"]
+            train_side_by_side({title: [*common, *own] for title, own in runs.items()}, at_once=wanted.at_once)
         for seed, fold in wanted:
             wish = launch.on_main(partial(run_to_train, folds, config, seed, fold))
             text = "fold_starts" if wish else "fold_is_trained"
