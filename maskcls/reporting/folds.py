@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from maskcls.config import Config
-from maskcls.errors import Stopped, UserError
+from maskcls.errors import Stopped
 from maskcls.evaluation.findings import Findings
 from maskcls.paths import command, read_json, write_json
 from maskcls.training.folds import chosen_epoch, mean_scores, run_to_train
@@ -48,16 +48,12 @@ def train_folds(
     finally:
         launch.on_main(folds.remove_if_empty)
     if launch.is_main:
-        try:
-            folds.finished_runs()
-        except UserError as error:  # `--folds 0,2` was asked for
-            print(error)
-        else:
-            print(summary(folds, config, word, lang=lang))
+        is_whole = len(wanted.folds) == config.num_folds
+        print(summary(folds, config, word) if is_whole else word("folds_are_some", folds=config.num_folds))
     launch.wait()
 
 
-def summary(folds: FoldsFolder, config: Config, word: Words, *, lang: str) -> str:
+def summary(folds: FoldsFolder, config: Config, word: Words) -> str:
     """Writes what all folds say together, and returns it for the console."""
     predictions = folds.out_of_fold()
     predictions.save(folds.predictions)

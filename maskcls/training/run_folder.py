@@ -197,8 +197,11 @@ class RunFolder:
 
     def trained_people(self) -> set[str]:
         """Returns the profiles that the run learnt from; none when its list is missing."""
-        path = self.train_profiles
-        return set(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else set()
+        return read_lines(self.train_profiles)
+
+    def validated_people(self) -> set[str]:
+        """Returns the profiles that the run was scored on; none when its list is missing."""
+        return read_lines(self.valid_profiles)
 
     def save_environment(self, **facts: Any) -> None:
         """Writes what it runs on, and the given facts."""
@@ -292,3 +295,8 @@ def check_outputs(config: Config, run: RunFolder | None) -> None:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes a text file whole, or raises OSError and leaves what was there."""
     write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def read_lines(path: Path) -> set[str]:
+    """Returns the lines of a text file; none when it is missing."""
+    return set(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else set()
