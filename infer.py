@@ -25,6 +25,11 @@ def main() -> None:
     parser.add_argument(
         "--infer_data_dir", help="images/ with info.csv, images alone, or profile folders; default: the config's"
     )
+    parser.add_argument(
+        "--group_by", metavar="COLUMN",
+        help="what says whose photo each is, so that gender and age are decided once per person from all photos: "
+        "profile (the folders), or a column of info.csv",
+    )  # fmt: skip
     parser.add_argument("--batch_size", type=int, help="photos that a process takes at once; default: valid_batch_size")
     parser.add_argument(
         "--tta",
@@ -46,6 +51,7 @@ def main() -> None:
             output_dir=arguments.output_dir,
             weights=arguments.weights,
             tta=arguments.tta,
+            group_by=arguments.group_by,
             lang=language(arguments.lang),
         )
 
@@ -58,6 +64,7 @@ def infer(
     output_dir: str | None,
     weights: str | None = None,
     tta: str = "none",
+    group_by: str | None = None,
     lang: str = "en",
 ) -> None:
     """Predicts every photo and writes the answers in their order."""
@@ -66,6 +73,7 @@ def infer(
     from maskcls.data.inference import inference_data
     from maskcls.data.views import views_of
     from maskcls.errors import listed
+    from maskcls.evaluation.pooling import agreed, heads_of_people, pooled
     from maskcls.progress import Progress
     from maskcls.reporting import charts, console
     from maskcls.reporting.drawing import save_chart
@@ -81,12 +89,14 @@ def infer(
     ensemble = launch.on_each(lambda: open_ensemble(model_dir, weights))
     folder = launch.on_each(lambda: photos_folder(ensemble, infer_data_dir))
     launch.on_each(lambda: check_batch_size(batch_size))
+    if group_by is not None:
+        launch.on_each(lambda: heads_of_people(ensemble.output_heads))
     views = launch.on_each(lambda: views_of(tta))
     answers = launch.on_main(lambda: Answers.into(output_folder(ensemble, output_dir)))
     for line in console.ensemble_lines(ensemble, precision, word):
         launch.say(line)
 
-    data = launch.on_each_machine(lambda: inference_data(folder))
+    data = launch.on_each_machine(lambda: inference_data(folder, group_by))
     launch.agree_on(data.image_ids, f"{folder} holds other photos here than on the first machine")
     for line in console.ignored_lines(data.ignored, word):
         launch.say(line)
@@ -99,8 +109,8 @@ def infer(
         launch.say(word("one_colour", count=len(paths), paths=listed(paths)))
 
     if launch.is_main:
-        probabilities = ensemble.combined(answered.said)
-        labels = decided(probabilities)
+        probabilities = pooled(ensemble.combined(answered.said), data.groups)
+        labels = agreed(decided(probabilities), data.groups)
         answers.save(data.image_ids, next(iter(labels.values())), probabilities)
         if photos.has_labels:
             scores, matrices = answer_scores(labels, photos, ensemble.trained_people())
