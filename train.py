@@ -105,7 +105,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
             preprocessing.save(run.preprocessing)
             run.save_split(data.train.people, data.valid.people)
             run.save_environment(num_processes=launch.num_processes, mixed_precision=accelerator.mixed_precision)
-            run.finished.unlink(missing_ok=True)
+            run.reopen()
             journal = Journal(config, run, learner, data, batches, progress, language=lang)
 
         best = progress.best
@@ -131,7 +131,7 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
 
             if launch.is_main:
                 findings = Findings(run.read_predictions()) if config.has_validation else None
-                run.finish(best, findings, seconds=progress.seconds)
+                run.finish(best, findings, output=config.output, seconds=progress.seconds)
                 journal.finished(findings)
     launch.wait()
 

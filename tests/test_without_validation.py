@@ -73,7 +73,7 @@ def test_everybody_trains_and_the_folder_holds_the_last_model_and_no_scores(fina
     finished = json.loads(final.run.finished.read_text())
     assert finished.pop("seconds") > 0
     assert finished == {
-        "criterion": None, "value": None, "epoch": 2, "scores": {}, "temperatures": {},
+        "criterion": None, "value": None, "epoch": 2, "scores": {},
         "no_scores": "nobody validated it (valid_profile: none)",
     }  # fmt: skip
     best, last = (load_file(folder / "model.safetensors") for folder in (final.run.best, final.run.last))

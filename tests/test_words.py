@@ -79,7 +79,7 @@ def test_no_text_is_left_over() -> None:
         quoted |= set(re.findall(r"""["'](\w+)["']""", file.read_text(encoding="utf-8")))
     assert TEXTS["en"].keys() - quoted - made == set()
     assert {"count_mask_0", "one_error", "absent_train"} <= made
-    assert len(made & TEXTS["en"].keys()) < 30  # no pattern takes everything
+    assert len(made & TEXTS["en"].keys()) < 40  # no pattern takes everything
 
 
 def test_the_labels_of_lines_are_nine_places_wide_in_both_languages() -> None:

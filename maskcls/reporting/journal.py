@@ -11,6 +11,7 @@ import numpy as np
 from maskcls.config import Config
 from maskcls.data.dataset import FaceData, Photos
 from maskcls.errors import UserError
+from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.selection import NUM_VALIDATED
 from maskcls.labels import HEAD_CLASSES, class_counts, headline, targets_of
@@ -19,6 +20,7 @@ from maskcls.progress import Progress
 from maskcls.reporting import charts, console
 from maskcls.reporting.drawing import drawn, pixels
 from maskcls.reporting.report.page import write_report
+from maskcls.reporting.text import decision_line
 from maskcls.training.batches import NUM_SHOWN, Batches
 from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
@@ -127,6 +129,8 @@ class Journal:
         best, seconds, config = self._progress.best, self._progress.seconds, self._config
         if config.last_epoch < config.epochs and self._progress.epoch == config.last_epoch + 1:
             print(word("stopped_after", epoch=config.last_epoch, epochs=config.epochs))
+        if findings is not None:
+            notes.append(decision_line(Decision.load(run.decision), word))
         scores = None if findings is None else findings.named_scores
         print(console.end_lines(run, best, scores, word, seconds=seconds, notes=notes))
 

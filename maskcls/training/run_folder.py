@@ -59,7 +59,7 @@ class RunFolder:
     confusion_matrix = Entry("confusion_matrix.png")  # of these
     last = Entry("last")  # the newest state: its model, and what the run needs to resume
     previous = Entry("previous")  # the state before it, for when the newest is damaged
-    finished = Entry("finished.json")  # written at the end: best epoch, scores with intervals, temperatures, seconds
+    finished = Entry("finished.json")  # written at the end: best epoch, scores with intervals, seconds
     curves = Entry("curves.png")
     report = Entry("report.html")
     tensorboard = Entry("tensorboard")
@@ -146,19 +146,25 @@ class RunFolder:
             warning = f"{self.path} lies on a disk without file locks: do not train in it twice at once"  # as some NFS
             yield None if has_locks else warning
 
-    def finish(self, best: BestScore, findings: Findings | None, *, seconds: float) -> None:
-        """Writes that the run has come to its end, with the scores and the temperatures of its best epoch.
+    def reopen(self) -> None:
+        """Takes back what an earlier end of the training said of the best epoch: there may be a better one now."""
+        for of_the_end in (self.finished, self.decision):
+            of_the_end.unlink(missing_ok=True)
 
-        findings: None where nobody validated; then it says why there are no scores.
+    def finish(self, best: BestScore, findings: Findings | None, *, output: str, seconds: float) -> None:
+        """Writes how the best epoch's probabilities become answers, then that the run has come to its end.
+
+        findings: None where nobody validated; then it says why there are no scores. output: of the model.
         """
+        from maskcls.evaluation.decision import Decision
+
         if findings is None:
             values: dict[str, Any] = {"criterion": None, "value": None, "epoch": best.epoch, "seconds": seconds}
-            write_json(self.finished, {**values, "scores": {}, "temperatures": {}, "no_scores": NO_VALIDATION})
+            write_json(self.finished, {**values, "scores": {}, "no_scores": NO_VALIDATION})
             return
+        Decision.fit(findings.predictions, output, findings.draws).save(self.decision)
         scores = {name: asdict(interval) for name, interval in findings.named_scores.items()}
-        # Read by whoever weighs this model's answers against those of others: the decision of an ensemble.
-        temperatures = {head: calibration.temperature for head, calibration in findings.calibration.items()}
-        write_json(self.finished, {**asdict(best), "seconds": seconds, "scores": scores, "temperatures": temperatures})
+        write_json(self.finished, {**asdict(best), "seconds": seconds, "scores": scores})
 
     def save_split(self, train: Sequence[str], valid: Sequence[str]) -> None:
         """Writes the people of both splits."""

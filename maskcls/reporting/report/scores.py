@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.selection import epochs_done
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PHOTO
 from maskcls.reporting import charts
 from maskcls.reporting.report.material import NUM_SUSPECTS, Material
+from maskcls.reporting.text import decision_line
 
 # A mean confidence within this distance of the accuracy is called believable.
 BELIEVABLE = 0.03
@@ -159,7 +161,9 @@ def calibration(material: Material) -> dict[str, Any]:
     """Returns the reliability curve, ECE and temperature of every head, and what --unsure keeps of what it promises."""
     word, heads = material.word, material.findings.calibration
     drawn = {f"reliability_{head}": charts.reliability(head, found, word) for head, found in heads.items()}
-    return {"heads": heads, "coverage": material.findings.coverage, "charts": drawn}
+    file = material.run.decision  # a run of an older version has none
+    decision = decision_line(Decision.load(file), word) if file.exists() else ""
+    return {"heads": heads, "decision": decision, "coverage": material.findings.coverage, "charts": drawn}
 
 
 def consistency(material: Material) -> dict[str, Any]:
