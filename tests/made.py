@@ -99,6 +99,16 @@ def predictions(
     )
 
 
+def two_halves(num_people: int) -> list[Predictions]:
+    """Returns what two models say about age groups: each knows those of one half of the photos, and knows when."""
+    truth = predictions(num_people).truth("age")
+    knows = np.eye(3)[truth]
+    unsure = 1 / 3 + np.random.default_rng(0).uniform(0, 0.01, knows.shape)
+    is_first = (np.arange(len(truth)) < len(truth) // 2)[:, None]
+    tables = (np.where(half, knows, unsure) for half in (is_first, ~is_first))
+    return [predictions(num_people, probabilities={"age": table}) for table in tables]
+
+
 def _answers(head: str, truth: np.ndarray, accuracy: ArrayLike, random: np.random.Generator) -> np.ndarray:
     """Returns labels (P, F), so many of them wrong."""
     share, is_hard = 1 - np.asarray(accuracy), np.ones((len(truth), 1), bool)

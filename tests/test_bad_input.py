@@ -169,6 +169,11 @@ COMMANDS = """
     compare {empty}                                         | a comparison needs two runs or more
     compare {empty} {file}                                  | 2 runs that cannot be compared
     compare '' ,                                            | a path is empty
+    blend {empty}                                           | a blend needs two candidates or more
+    blend {empty} {file}                                    | 2 problems of candidates that cannot be blended
+    blend {empty} {file} -o {file}                          | {file} is there and is no blend.yaml
+    blend '' ,                                              | a path is empty
+    blend {empty} {file} --lang xx                          | unknown language 'xx'
     suspects {file}                                         | {file}/valid_predictions.parquet does not exist
     suspects {empty}/nothing                                | {empty}/nothing/valid_predictions.parquet does not exist
     suspects {empty} --top 0                                | --top is 0; it is at least 1

@@ -18,7 +18,7 @@ from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
-from maskcls.reporting.text import aligned, short_names, signed
+from maskcls.reporting.text import aligned, short_names
 from maskcls.training.ensemble import read_ensemble
 from maskcls.yaml_file import read_values
 
@@ -188,6 +188,11 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     for key, value in config.items():
         texts |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": _text(value)}
     return texts
+
+
+def signed(interval: Interval) -> str:
+    """Returns a difference as +0.012 [-0.004, +0.028]."""
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def _percent(share: float) -> str:

@@ -5,7 +5,6 @@ As typed: `runs/a,runs/b` (averaged), `runs/mask+runs/gender+runs/age` (their pr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,18 +14,17 @@ from typing import Any
 import numpy as np
 
 from maskcls.config import Config, load_config
-from maskcls.errors import UserError, did_you_mean, joined, listed
+from maskcls.errors import UserError, joined, listed
 from maskcls.evaluation.paired import averaged, combined_attributes, joined_people
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, joint, labels_of, likeliest
-from maskcls.paths import file_problem, full_path
+from maskcls.paths import full_path
+from maskcls.training.blend_file import BlendFile, is_blend_file, is_weight
 from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.run_folder import RunFolder
-from maskcls.yaml_file import YamlFile
 
 Probabilities = Mapping[str, np.ndarray]  # head -> (N, K)
 Said = Mapping[Path, Probabilities]  # folder of a run -> what its model says about N photos
-BLEND_KEYS = ("members", "decision", "scores")  # of a blend.yaml; the scores are for its reader
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,8 @@ class Single:
         return said[self.run.path]
 
     def predictions(self) -> Predictions:
-        """Returns what it said about its validation photos. Raises UserError as the run does."""
-        return self.run.read_predictions()
+        """Returns what it said about its validation photos. Raises UserError as Predictions.load."""
+        return Predictions.load(self.run.predictions)
 
     def trained_people(self) -> set[str]:
         """Returns the profiles that it learnt from."""
@@ -156,7 +154,7 @@ def read_ensemble(text: str, weights: Sequence[float] | None = None) -> Answerer
     if weights is not None and len(weights) != len(parts):
         numbers = ",".join(f"{weight:g}" for weight in weights)
         raise UserError(f"--weights {numbers} has {len(weights)} weights for {len(parts)} members: {listed(parts)}")
-    if bad := [weight for weight in weights or () if not _is_weight(weight)]:
+    if bad := [weight for weight in weights or () if not is_weight(weight)]:
         raise UserError(f"--weights holds {bad[0]:g}; a weight is a number above 0")
     return members[0] if len(members) == 1 else Mean(text, members, _shares(weights or [1] * len(members)))
 
@@ -248,7 +246,7 @@ def _member(text: str) -> Answerer:
 
 def _run_or_folds(text: str) -> Answerer:
     path = full_path(text)
-    if path.suffix in (".yaml", ".yml") and not path.is_dir():
+    if is_blend_file(text):
         return _blend(path)
     folds = FoldsFolder(path)
     if not folds.is_folds():
@@ -258,37 +256,10 @@ def _run_or_folds(text: str) -> Answerer:
 
 
 def _blend(path: Path) -> Answerer:
-    """Returns the members of a blend.yaml, whose paths begin where it lies. Raises UserError with all that is wrong."""
-    if problem := file_problem(path):
-        raise UserError(f"blend {path} {problem}")
-    file = YamlFile.read(path)
-    known = list(BLEND_KEYS)
-    problems = file.problems + [
-        f"{file.place(key)}: unknown key {key!r}.{did_you_mean(key, known)} Known: {', '.join(known)}"
-        for key in file.values.keys() - set(known)
-    ]
-    given, place = file.values.get("members"), file.place("members")
-    if not isinstance(given, dict) or not given:
-        problems.append(f"{place}: members is {given!r}; it names each member with its weight, as in runs/exp: 2")
-        given = {}
-    members = []
-    for text, weight in given.items():
-        if not _is_weight(weight):
-            problems.append(f"{place}: the weight of {text} is {weight!r}; it is a number above 0")
-        try:
-            if Path(str(text)).suffix in (".yaml", ".yml"):
-                raise UserError(f"{text} is a blend itself: name its members")
-            members.append(_member("+".join(_below(path.parent, part) for part in str(text).split("+"))))
-        except UserError as error:
-            problems.append(f"{place}: {error}")
-    if problems:
-        raise UserError(joined(problems, f"problems in {path}"))
-    return Mean(str(path), members, _shares(list(given.values())), folder=path.parent)
-
-
-def _below(folder: Path, text: str) -> str:
-    """Returns a path that is relative to a folder as one that is not; `~` stays the home folder."""
-    return str(folder / Path(text).expanduser())
+    """Returns the members of a blend.yaml as one. Raises UserError with all that is wrong."""
+    file = BlendFile.read(path)
+    members = _each(list(file.members), read_ensemble, f"problems in {path}")
+    return Mean(str(path), members, _shares(list(file.members.values())), folder=path.parent)
 
 
 def _split(text: str, separator: str) -> list[str]:
@@ -323,10 +294,6 @@ def _misfits(answerer: Answerer) -> list[str]:
         return [f"members answer different questions: {named}; {together}"] if len({*asked}) > 1 else []
     fits = sorted(asked) == sorted((head,) for head in ATTRIBUTES)
     return [] if fits else [f"to be combined, runs predict {', '.join(ATTRIBUTES)}, one each: {named}"]
-
-
-def _is_weight(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _shares(weights: Sequence[float]) -> tuple[float, ...]:

@@ -110,15 +110,7 @@ def test_of_noise_the_choice_gains_where_it_was_made_and_nothing_on_other_people
 
 
 def test_a_real_gain_is_clear() -> None:
-    """One knows the age group of one half of the people and the other that of the other, and both know when."""
-    truth = made.predictions(120).truth("age")
-    knows = np.eye(3)[truth]
-    unsure = np.full_like(knows, 1 / 3) + np.random.default_rng(0).uniform(0, 0.01, knows.shape)
-    is_first = np.arange(len(truth)) < len(truth) // 2
-    tables = [
-        made.predictions(120, probabilities={"age": np.where(half[:, None], knows, unsure)})
-        for half in (is_first, ~is_first)
-    ]
+    tables = made.two_halves(120)
     found = blend(tables)
     assert (found.counts > 0).all()
     assert found.scores[0].value == 1

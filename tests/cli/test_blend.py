@@ -1,0 +1,51 @@
+"""The command as a person types it: what it prints and writes, and what infer.py reads of that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskcls.training.ensemble import read_ensemble
+from tests import made
+from tests.helpers import maskcls
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    for name, said in zip("ab", made.two_halves(20), strict=True):
+        made.run_folder(tmp_path / "runs" / name, said, dataset_args={"output": "age"})
+    return ["runs/a", "runs/b"]
+
+
+def test_the_blend_is_printed_and_written_for_infer(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    maskcls("blend", *runs)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("20 people (140 photos) that all candidates validated")
+    path = Path("blend.yaml").absolute()
+    assert lines[-2:] == [f"blend {path}", f"next: maskcls infer --model_dir {path}"]
+    answerer = read_ensemble("blend.yaml")
+    assert [run.path.name for run in answerer.runs] == ["a", "b"]
+    said = answerer.predictions()
+    assert (said.predicted("age") == said.truth("age")).all()
+    maskcls("blend", *runs, "--lang", "ko")  # again, over its own file
+    assert "앙상블" in capsys.readouterr().out
+
+
+def test_another_file_of_that_name_is_kept(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("exp.yaml").write_text("seed: 1\n")
+    with pytest.raises(SystemExit) as ended:
+        maskcls("blend", *runs, "-o", "exp.yaml")
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert printed.err.startswith(f"error: {Path('exp.yaml').absolute()} is there and is no blend.yaml")
+    assert Path("exp.yaml").read_text() == "seed: 1\n"
+
+
+def test_blending_does_not_import_torch(runs: list[str]) -> None:
+    code = "import sys; from maskcls.cli import main; main(); print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, "blend", *runs], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False True"
