@@ -12,7 +12,8 @@ HELP = "compare runs on the people that all validated: configs, scores with inte
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command understands to its parser."""
     joined = "runs/mask+runs/gender+runs/age: three attribute runs as one; runs/f0,runs/f1: folds of one recipe as one"
-    each = f"run folder; each later one is compared with the first. {joined}"
+    seeds = "a folds folder alone: its seeds with each other"
+    each = f"run or folds folder; each later one is compared with the first. {joined}; {seeds}"
     parser.add_argument("runs", metavar="RUN", nargs="+", help=each)
     score = "score to compare, as in metrics.jsonl: f1 (default), age_acc, ..."
     parser.add_argument("--score", default="f1", help=score)
@@ -27,7 +28,8 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.tables import write_rows
 
     runs = comparison.read_runs(arguments.runs)
-    result = comparison.compare(runs, score=arguments.score, only_common=arguments.common)
+    is_one = len(arguments.runs) == 1
+    result = comparison.compare(runs, score=arguments.score, only_common=arguments.common, is_one_recipe=is_one)
     print(comparison.comparison_text(result))
     if arguments.output:
         drawing.save_chart(arguments.output, charts.comparison(result))

@@ -11,8 +11,9 @@ Source: Efron 1987, Better Bootstrap Confidence Intervals; Field and Welsh 2007,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -34,6 +35,15 @@ class Interval:
     def is_clear(self) -> bool:
         """Whether the interval of a difference leaves out 0."""
         return self.low > 0 or self.high < 0
+
+    def widened(self, reach: float) -> Interval:
+        """Returns the interval when noise that does not come from the people is within `reach` in 95 % of cases.
+
+        Source: Zou and Donner 2008, Construction of Confidence Limits About Effect Measures: each end's distances add
+        up as squares, so that neither interval needs to be symmetric.
+        """
+        low, high = (math.hypot(end - self.value, reach) for end in (self.low, self.high))
+        return Interval(self.value, self.value - low, self.value + high)
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
@@ -70,10 +80,6 @@ class Resampled:
         values, left_out = (np.mean([getattr(s, name) for s in scores], axis=0) for name in ("values", "left_out"))
         value, num_people = float(np.mean([score.value for score in scores])), min(s.num_people for s in scores)
         return cls(value, values, left_out, num_people)
-
-    def plus(self, noise: np.ndarray) -> Resampled:
-        """Returns the score with noise (R,) of mean 0 in its resamples, which does not come from the people."""
-        return replace(self, values=self.values + noise)
 
     def minus(self, other: Resampled) -> Resampled:
         """Returns the difference of two scores of the same draws."""

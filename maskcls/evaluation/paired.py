@@ -35,6 +35,12 @@ class TrainingNoise:
         variance, of_people = sum(part.value**2 for part in apart), sum(np.nanvar(part.values) for part in apart)
         return cls(math.sqrt(variance / degrees), degrees, float(of_people) / degrees)
 
+    @property
+    def widest(self) -> float:
+        """How far two trainings of one recipe are apart at most, in 95 % of cases."""
+        whole = replace(self, variance_of_people=0.0)
+        return float(np.quantile(np.abs(whole.draws(20_000, [1, 1])), 0.95))
+
     def draws(self, num_draws: int, num_trainings: Sequence[int]) -> np.ndarray:
         """Returns noise (num_draws,) of the difference between recipes, each the mean of so many trainings.
 
@@ -97,10 +103,12 @@ def recipe_difference(a: Sequence[Findings], b: Sequence[Findings], score: Score
             raise UserError(f"{differ}: compare on one truth")
     recipes = [[findings.resampled[score] for findings in trainings] for trainings in (a, b)]
     found, noise = Resampled.mean(recipes[1]).minus(Resampled.mean(recipes[0])), TrainingNoise.between(recipes)
+    interval, values = found.interval(lowest=-1), found.values
     if noise:
-        found = found.plus(noise.draws(len(found.values), [len(a), len(b)]))
-    better = np.mean(found.values > TIE) + np.mean(np.abs(found.values) <= TIE) / 2
-    return Difference(found.interval(lowest=-1), float(better), found.num_people, len(here), noise)
+        drawn = noise.draws(len(values), [len(a), len(b)])
+        interval, values = interval.widened(float(np.quantile(np.abs(drawn), 0.95))), values + drawn
+    better = np.mean(values > TIE) + np.mean(np.abs(values) <= TIE) / 2
+    return Difference(interval, float(better), found.num_people, len(here), noise)
 
 
 def verdicts(differences: Sequence[Difference]) -> list[str]:

@@ -204,7 +204,10 @@ def comparison(found: Comparison) -> Spec:
     differences = [Interval(0, 0, 0), *(difference.interval for difference in found.differences)]
     verdicts = ["", *found.verdicts]
     colours = [VERDICT_COLOURS.get(verdict, "var(--muted)") for verdict in verdicts]
-    changes = _runs(f"difference from {found.names[0]}", differences, colours, verdicts)
+    title = f"difference from {found.names[0]}"
+    if any(difference.noise for difference in found.differences):
+        title += ", with the noise between trainings"
+    changes = _runs(title, differences, colours, verdicts)
     zero = _layer("rule", {"x": {"datum": 0}}, color="var(--ink)")
     changes["layer"].insert(0, zero | {"data": {"values": [{}]}})
     return {"params": [{"name": "names", "value": found.names}], "hconcat": [scores, changes]}

@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 
 from maskcls.config import RUNTIME_KEYS
-from maskcls.errors import UserError, did_you_mean, joined
+from maskcls.errors import UserError, did_you_mean, joined, listed
 from maskcls.evaluation import paired
 from maskcls.evaluation.findings import Findings
-from maskcls.evaluation.intervals import Interval
+from maskcls.evaluation.intervals import Interval, Resampled
+from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
+from maskcls.paths import full_path
 from maskcls.reporting.text import aligned, short_names
 from maskcls.training.ensemble import read_ensemble
+from maskcls.training.folds_folder import FoldsFolder
 from maskcls.yaml_file import read_values
 
 WIDEST_CELL = 40  # characters of a config value in the printed table
@@ -27,11 +30,16 @@ WIDEST_CELL = 40  # characters of a config value in the printed table
 
 @dataclass(frozen=True)
 class Run:
-    """One entry of a comparison: a run, three attribute runs combined, or folds joined."""
+    """One entry of a comparison: a run, three attribute runs combined, folds joined, or a folds folder."""
 
     name: str
     config: Mapping[str, str]  # dotted key -> value as text, without RUNTIME_KEYS
-    predictions: Predictions
+    trainings: Sequence[Predictions]  # of the same photos: one, or of a folds folder one for each seed
+
+    @property
+    def predictions(self) -> Predictions:
+        """What the first training says; the photos and the heads are those of all."""
+        return self.trainings[0]
 
 
 @dataclass(frozen=True)
@@ -45,29 +53,44 @@ class Comparison:
     differences: list[paired.Difference]  # of each later run and the first
     verdicts: list[str]  # for each: better, worse or not distinguishable
     notes: list[str]  # which people, and what else a reader must know
+    noise: paired.TrainingNoise | None  # where the runs are the seeds of one recipe
 
 
 def read_run(text: str) -> Run:
     """Returns the run that an argument of `maskcls compare` names.
 
-    As --model_dir of infer.py; of several runs that is what they say together, on their own validation photos. Raises
-    UserError when a folder is not a run with predictions or when the parts do not fit together.
+    As --model_dir of infer.py; of several runs that is what they say together, on their own validation photos, but of a
+    folds folder what each seed's runs say. Raises UserError when a folder is not a run with predictions or when the
+    parts do not fit together.
     """
-    answerer = read_ensemble(text)
+    answerer, folds = read_ensemble(text), FoldsFolder(full_path(text))
     configs = [flat(read_values(run.config)) for run in answerer.runs]
     keys = dict.fromkeys(key for config in configs for key in config)
     values = {key: dict.fromkeys(config.get(key, "-") for config in configs) for key in keys}
     config = {key: " | ".join(texts) for key, texts in values.items() if key not in RUNTIME_KEYS}
-    return Run(text, config, answerer.predictions())
+    return Run(text, config, [*folds.tables().values()] if folds.is_folds() else [answerer.predictions()])
+
+
+def read_seeds(text: str) -> list[Run]:
+    """Returns the seeds of a folds folder as runs of their own. Raises UserError when it is none, or has one alone."""
+    run, folds = read_run(text), FoldsFolder(full_path(text))
+    if len(run.trainings) == 1:
+        few = f"{text} has one seed" if folds.is_folds() else f"{text} is one run"
+        raise UserError(
+            f"{few}: a comparison needs two runs or more, as in maskcls compare runs/exp runs/exp1, or a folds folder "
+            "of several seeds"
+        )
+    seeds = zip(folds.seeds, run.trainings, strict=True)
+    return [Run(f"seed {seed}", {**run.config, "seed": str(seed)}, [table]) for seed, table in seeds]
 
 
 def read_runs(texts: Sequence[str]) -> list[Run]:
-    """Returns the runs of a command line, named as shortly as tells them apart.
+    """Returns the runs of a command line, named as shortly as tells them apart; of one alone its seeds.
 
-    Raises UserError with the problems of all of them, or when there are fewer than two.
+    Raises UserError with the problems of all of them, or as `read_seeds`.
     """
-    if len(texts) < 2:
-        raise UserError("a comparison needs two runs or more, as in maskcls compare runs/exp runs/exp1")
+    if len(texts) == 1:
+        return read_seeds(texts[0])
     runs, problems = [], []
     for text in texts:
         try:
@@ -79,12 +102,15 @@ def read_runs(texts: Sequence[str]) -> list[Run]:
     return [replace(run, name=name) for run, name in zip(runs, short_names(texts), strict=True)]
 
 
-def compare(runs: Sequence[Run], *, score: str = "f1", only_common: bool = False) -> Comparison:
+def compare(
+    runs: Sequence[Run], *, score: str = "f1", only_common: bool = False, is_one_recipe: bool = False
+) -> Comparison:
     """Returns the runs side by side, and each later one against the first.
 
-    `score` is a name of metrics.jsonl; without a head it is about what all runs predict: the classes, or else the
-    attribute. Raises UserError when the runs validated different photos and `only_common` is not set, when none is in
-    common, when they predict different things, or when the score is unknown.
+    Of a run with several seeds the scores are means over them. is_one_recipe: the runs are the seeds of one. score: a
+    name of metrics.jsonl; without a head it is about what all runs predict: the classes, or else the attribute. Raises
+    UserError when the runs validated different photos and `only_common` is not set, when none is in common, when they
+    predict different things, or when the score is unknown.
     """
     heads = [head for head in HEAD_CLASSES if all(head in run.predictions.probabilities for run in runs)]
     if not heads:
@@ -93,28 +119,34 @@ def compare(runs: Sequence[Run], *, score: str = "f1", only_common: bool = False
             "Three attribute runs are compared with others as runs/mask+runs/gender+runs/age"
         )
     tables, notes = _on_the_same_photos(runs, only_common=only_common)
-    first = Findings(tables[0])
-    findings = [first, *(Findings(table, first.draws) for table in tables[1:])]
+    first = Findings(tables[0][0])
+    findings = [[Findings(table, first.draws) for table in trainings] for trainings in tables]
     known = {known.name(heads[0]): known for known in first.scores if known.head in heads}
     wanted = known.get(score.removeprefix(f"{heads[0]}_"))
     if wanted is None:
         raise UserError(f"unknown score {score!r}.{did_you_mean(score, list(known))} Known: {', '.join(known)}")
-    differences = [paired.paired_difference(first, other, wanted) for other in findings[1:]]
+    differences = [paired.recipe_difference(findings[0], other, wanted) for other in findings[1:]]
+    resampled = {known: [_mean(trainings, known) for trainings in findings] for known in known.values()}
     keys = dict.fromkeys(key for run in runs for key in run.config)
     config = {key: [run.config.get(key, "-") for run in runs] for key in keys}
     return Comparison(
         names=tuple(run.name for run in runs),
         config={key: values for key, values in config.items() if len({*values}) > 1},
         # Of single attributes with their heads, too: a lone f1 would be read as that of the classes.
-        scores={known.name("class"): [found.scores[known] for found in findings] for known in known.values()},
+        scores={kind.name("class"): [mean.interval() for mean in means] for kind, means in resampled.items()},
         score=wanted.name("class"),
         differences=differences,
         verdicts=paired.verdicts(differences),
         notes=notes,
+        noise=paired.TrainingNoise.between([resampled[wanted]]) if is_one_recipe else None,
     )
 
 
-def _on_the_same_photos(runs: Sequence[Run], *, only_common: bool) -> tuple[list[Predictions], list[str]]:
+def _mean(trainings: Sequence[Findings], score: Score) -> Resampled:
+    return Resampled.mean([findings.resampled[score] for findings in trainings])
+
+
+def _on_the_same_photos(runs: Sequence[Run], *, only_common: bool) -> tuple[list[list[Predictions]], list[str]]:
     """Returns each run's predictions of the photos that all validated, with the labels of the first, and the notes."""
     tables = paired.on_common_photos([run.predictions for run in runs])
     common = _counted(tables[0])
@@ -134,7 +166,8 @@ def _on_the_same_photos(runs: Sequence[Run], *, only_common: bool) -> tuple[list
         if num_other := int((table.labels != labels).any(1).sum()):
             others = f"{num_other:,} photos carry other labels in {run.name}"
             notes.append(f"{others}; those of {runs[0].name} count for all")
-    return [replace(table, labels=labels) for table in tables], notes
+    trainings = [[paired.on_common_photos([table, tables[0]])[0] for table in run.trainings] for run in runs]
+    return [[replace(table, labels=labels) for table in of_run] for of_run in trainings], notes
 
 
 def _counted(table: Predictions) -> str:
@@ -157,13 +190,33 @@ def comparison_text(comparison: Comparison) -> str:
         for name, difference, verdict in zip(others, comparison.differences, comparison.verdicts, strict=True)
     ]
     parts.append(aligned([[f"{comparison.score} against {first}", "difference", "probability", "verdict"], *rows]))
-    reading = [
-        "probability: that other people, drawn like these, would show a difference of the same sign.",
-        "All of this is about these weights: another seed of the same recipe moves a score as well.",
-    ]
+    reading = ["probability: that other people, drawn like these, would show a difference of the same sign."]
     if len(others) > 1:
-        reading.insert(1, f"Verdicts are corrected for {len(others)} runs being compared with {first} (Holm).")
-    return "\n\n".join([*parts, "\n".join(reading)])
+        reading.append(f"Verdicts are corrected for {len(others)} runs being compared with {first} (Holm).")
+    return "\n\n".join([*parts, "\n".join([*reading, *_noise_lines(comparison)])])
+
+
+def _noise_lines(comparison: Comparison) -> list[str]:
+    """Returns what is known about how far other seeds would move the scores, and where it is counted."""
+    if found := comparison.noise:
+        return [
+            f"All are trainings of one recipe: their differences are noise. Standard deviation of {comparison.score} "
+            f"between these {found.degrees + 1} seeds: {found.deviation:.4f};",
+            f"two trainings are less than {found.widest:.3f} apart in 95 % of cases, as far as so many seeds can tell.",
+        ]
+    first, *others = comparison.names
+    of_each = dict(zip(others, comparison.differences, strict=True))
+    known = {name: difference.noise for name, difference in of_each.items() if difference.noise}
+    if not known:
+        return ["All of this is about these weights: another seed of the same recipe moves a score as well."]
+    measured = (f"{noise.deviation:.4f} ({name}, {noise.degrees} degrees of freedom)" for name, noise in known.items())
+    lines = [
+        "Scores are means over seeds. The noise between trainings is in the differences, beside that of the people.",
+        f"Its standard deviation, of one training, is as {first} and the other show it: {', '.join(measured)}.",
+    ]
+    if unknown := [name for name in of_each if name not in known]:
+        lines.append(f"It is not in the difference of {listed(unknown)}, trained once as {first} is.")
+    return lines
 
 
 def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -178,6 +231,7 @@ def comparison_rows(comparison: Comparison) -> list[dict[str, Any]]:
     for run, difference, verdict in zip(comparison.names[1:], comparison.differences, comparison.verdicts, strict=True):
         row = {"what": "difference", "name": comparison.score, "run": run, **vars(difference.interval)}
         row |= {"probability": difference.sureness, "verdict": verdict}
+        row |= {"deviation_of_seeds": difference.noise.deviation} if difference.noise else {}
         rows.append(row | {"num_people": difference.num_people, "num_photos": difference.num_photos})
     return rows
 

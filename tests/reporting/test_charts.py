@@ -23,7 +23,7 @@ def comparison(first: str = "first", second: str = "second") -> Comparison:
     """Returns runs of which the second is better."""
     difference = Difference(Interval(0.1, 0.05, 0.2), 0.9, 10, 70)
     scores = [Interval(0.5, 0.4, 0.6), Interval(0.6, 0.5, 0.7)]
-    return Comparison((first, second), {}, {"f1": scores}, "f1", [difference], ["better"], [])
+    return Comparison((first, second), {}, {"f1": scores}, "f1", [difference], ["better"], [], None)
 
 
 def points(chart: charts.Spec) -> dict[str, list[tuple[float, float]]]:

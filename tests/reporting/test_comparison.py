@@ -12,7 +12,8 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from maskcls.errors import UserError
-from maskcls.evaluation.metrics import METRICS
+from maskcls.evaluation.findings import Findings
+from maskcls.evaluation.metrics import METRICS, Score
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 from maskcls.reporting.comparison import Run, compare, comparison_rows, comparison_text, flat, read_run, read_runs
@@ -27,7 +28,7 @@ def simulated(numbers: Sequence[int], *, error: float, seed: int, heads: Sequenc
 
 
 def a_run(name: str, predictions: Predictions, **config: str) -> Run:
-    return Run(name, config, predictions)
+    return Run(name, config, [predictions])
 
 
 def test_equal_models_are_not_distinguishable_and_a_clearly_better_one_is_better() -> None:
@@ -151,6 +152,66 @@ def test_folds_are_read_as_one_run_of_all_their_people(tmp_path: Path) -> None:
         read_runs([f"{folds[0]},{half}", str(folds[1])])
 
 
+def test_seeds_of_folds_folders_put_the_noise_between_trainings_into_the_difference(tmp_path: Path) -> None:
+    def folder(name: str, *tables: Predictions, **config: float) -> str:
+        return str(made.folds_folder(tmp_path / name, *tables, **config).path)
+
+    a = [simulated(range(60), error=error, seed=seed) for seed, error in enumerate((0.2, 0.3, 0.4))]
+    b = [simulated(range(60), error=error, seed=seed) for seed, error in enumerate((0.15, 0.25), start=5)]
+    once = simulated(range(60), error=0.2, seed=9)
+    texts = [folder("a", *a), folder("b", *b, lr=0.1), folder("once", once)]
+    result = compare(read_runs(texts))
+    f1 = [[Findings(table).scores[Score("class", "f1")].value for table in tables] for tables in (a, b)]
+    assert [score.value for score in result.scores["f1"][:2]] == pytest.approx([np.mean(f1[0]), np.mean(f1[1])])
+    assert result.differences[0].interval.value == pytest.approx(np.mean(f1[1]) - np.mean(f1[0]))
+    deviation = np.sqrt((2 * np.var(f1[0], ddof=1) + np.var(f1[1], ddof=1)) / 3)
+    assert result.differences[0].noise is not None
+    assert result.differences[0].noise.deviation == pytest.approx(deviation)
+    assert result.config == {"seed": ["42 | 43 | 44", "42 | 43", "42"], "lr": ["-", "0.1", "-"]}
+    assert result.notes == ["60 people (420 photos) that all runs validated"]
+
+    lines = comparison_text(result).splitlines()
+    assert lines[-2] == (
+        "Scores are means over seeds. The noise between trainings is in the differences, beside that of the people."
+    )
+    assert lines[-1].startswith(
+        "Its standard deviation, of one training, is as a and the other show it: "
+        f"{deviation:.4f} (b, 3 degrees of freedom), {np.std(f1[0], ddof=1):.4f} (once, 2 degrees of freedom)."
+    )
+    rows = [row for row in comparison_rows(result) if row["what"] == "difference"]
+    assert rows[0]["deviation_of_seeds"] == pytest.approx(deviation)
+    lines = comparison_text(compare(read_runs([texts[2], folder("again", once), texts[0]]))).splitlines()
+    assert lines[-1] == "It is not in the difference of again, trained once as once is."
+    alone = comparison_text(compare(read_runs([texts[2], f"{tmp_path}/again"]))).splitlines()
+    assert alone[-1] == "All of this is about these weights: another seed of the same recipe moves a score as well."
+
+
+def test_a_folds_folder_alone_is_compared_with_itself_by_its_seeds(tmp_path: Path) -> None:
+    tables = [simulated(range(60), error=0.3, seed=seed) for seed in range(3)]
+    folds = made.folds_folder(tmp_path / "exp", *tables, seeds=(7, 8, 9))
+    seeds = read_runs([str(folds.path)])
+    result = compare(seeds, is_one_recipe=True)
+    assert result.names == ("seed 7", "seed 8", "seed 9")
+    assert result.config == {"seed": ["7", "8", "9"]}
+    f1 = [Findings(table).scores[Score("class", "f1")].value for table in tables]
+    apart = 4.303 * np.sqrt(2) * np.std(f1, ddof=1)  # Student's t of 2 degrees
+    assert result.noise is not None
+    assert result.noise.widest == pytest.approx(apart, rel=0.05)
+    assert comparison_text(result).splitlines()[-2:] == [
+        f"All are trainings of one recipe: their differences are noise. Standard deviation of f1 between these 3 seeds: "
+        f"{np.std(f1, ddof=1):.4f};",
+        f"two trainings are less than {result.noise.widest:.3f} apart in 95 % of cases, as far as so many seeds can tell.",
+    ]
+    once = made.folds_folder(tmp_path / "once", tables[0])
+    needs = (
+        "a comparison needs two runs or more, as in maskcls compare runs/exp runs/exp1, or a folds folder of several"
+    )
+    with pytest.raises(UserError, match=f"once has one seed: {needs} seeds"):
+        read_runs([str(once.path)])
+    with pytest.raises(UserError, match=f"once/fold0 is one run: {needs} seeds"):
+        read_runs([str(once.path / "fold0")])
+
+
 def test_a_folder_named_with_a_plus_stays_whole(tmp_path: Path) -> None:
     table = simulated(range(5), error=0.3, seed=0)
     texts = [f"{made.run_folder(tmp_path / 'mask+gender', table)}/", str(made.run_folder(tmp_path / "lr1,5", table))]
@@ -164,8 +225,6 @@ def test_runs_of_the_same_name_keep_their_folders(tmp_path: Path) -> None:
 
 
 def test_all_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="needs two runs or more"):
-        read_runs(["runs/a"])
     broken = made.run_folder(tmp_path / "broken")
     (broken / "config.yaml").write_text("a: [")
     listed = made.run_folder(tmp_path / "listed")
