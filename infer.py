@@ -25,7 +25,21 @@ def main() -> None:
     parser.add_argument(
         "--infer_data_dir", help="images/ with info.csv, images alone, or profile folders; default: the config's"
     )
+    parser.add_argument(
+        "--group_by", metavar="COLUMN",
+        help="what says whose photo each is, so that gender and age are decided once per person from all photos: "
+        "profile (the folders), or a column of info.csv",
+    )  # fmt: skip
     parser.add_argument("--batch_size", type=int, help="photos that a process takes at once; default: valid_batch_size")
+    parser.add_argument(
+        "--tta",
+        nargs="?",
+        const="flip",
+        default="none",
+        metavar="VIEWS",
+        help="views of each photo whose mean answers: none, flip (the mirror image too; --tta alone means it) or 5 "
+        "(zoomed in and out too); default: %(default)s",
+    )
     parser.add_argument("--output_dir", help="folder for the results; default: the run folder")
     parser.add_argument("--lang", help="en or ko: language of the console; default: as MASKCLS_LANG or LANG says")
     with errors_end_the_program():
@@ -36,6 +50,8 @@ def main() -> None:
             batch_size=arguments.batch_size,
             output_dir=arguments.output_dir,
             weights=arguments.weights,
+            tta=arguments.tta,
+            group_by=arguments.group_by,
             lang=language(arguments.lang),
         )
 
@@ -47,13 +63,17 @@ def infer(
     batch_size: int | None,
     output_dir: str | None,
     weights: str | None = None,
+    tta: str = "none",
+    group_by: str | None = None,
     lang: str = "en",
 ) -> None:
     """Predicts every photo and writes the answers in their order."""
     import time
 
     from maskcls.data.inference import inference_data
+    from maskcls.data.views import views_of
     from maskcls.errors import listed
+    from maskcls.evaluation.pooling import agreed, heads_of_people, pooled
     from maskcls.progress import Progress
     from maskcls.reporting import charts, console
     from maskcls.reporting.drawing import save_chart
@@ -69,25 +89,28 @@ def infer(
     ensemble = launch.on_each(lambda: open_ensemble(model_dir, weights))
     folder = launch.on_each(lambda: photos_folder(ensemble, infer_data_dir))
     launch.on_each(lambda: check_batch_size(batch_size))
+    if group_by is not None:
+        launch.on_each(lambda: heads_of_people(ensemble.output_heads))
+    views = launch.on_each(lambda: views_of(tta))
     answers = launch.on_main(lambda: Answers.into(output_folder(ensemble, output_dir)))
     for line in console.ensemble_lines(ensemble, precision, word):
         launch.say(line)
 
-    data = launch.on_each_machine(lambda: inference_data(folder))
+    data = launch.on_each_machine(lambda: inference_data(folder, group_by))
     launch.agree_on(data.image_ids, f"{folder} holds other photos here than on the first machine")
     for line in console.ignored_lines(data.ignored, word):
         launch.say(line)
     runs, photos = load_runs(launch, ensemble.runs), data.photos
     own_photos = -(-len(photos) // launch.num_processes)
     with Progress(word("predicting"), word("photo_unit"), own_photos * len(runs), is_shown=launch.is_main) as bar:
-        answered = ask(launch, runs, photos, batch_size=batch_size, progress=bar.update)
+        answered = ask(launch, runs, photos, batch_size=batch_size, views=views, progress=bar.update)
     if answered.of_one_colour:
         paths = [data.image_ids[row] for row in answered.of_one_colour]
         launch.say(word("one_colour", count=len(paths), paths=listed(paths)))
 
     if launch.is_main:
-        probabilities = ensemble.combined(answered.said)
-        labels = decided(probabilities)
+        probabilities = pooled(ensemble.combined(answered.said), data.groups)
+        labels = agreed(decided(probabilities), data.groups)
         answers.save(data.image_ids, next(iter(labels.values())), probabilities)
         if photos.has_labels:
             scores, matrices = answer_scores(labels, photos, ensemble.trained_people())

@@ -25,6 +25,7 @@ def main() -> None:
     )
     parser.add_argument("--folds", help="all, or 0,2: the folds of the config, those that are trained already left out")
     parser.add_argument("--seeds", help="42,43: every fold once with each of them; default: the config's")
+    parser.add_argument("--at_once", type=int, help="so many folds at the same time, each on its own GPU; default: 1")
     parser.add_argument(
         "--check", action="store_true", help="look at config, photos and one update, and neither train nor resume"
     )
@@ -50,7 +51,6 @@ def main() -> None:
 def train(config: Config, run: RunFolder | None = None, launch: Launch | None = None, *, lang: str = "en") -> None:
     """Trains a config to a finished run folder: a new one, or one that resumes where it stopped."""
     from maskcls.evaluation.findings import Findings
-    from maskcls.evaluation.predictions import Predictions
     from maskcls.evaluation.selection import BestScore
     from maskcls.reporting.journal import Journal, NoJournal, state_to_resume
     from maskcls.training.batches import Batches
@@ -63,14 +63,14 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
         build_scheduler,
         open_data,
         open_pixels,
-        predictions_of,
     )  # fmt: skip
     from maskcls.training.faults import faults_as_messages
-    from maskcls.training.loop import Learner, predict, score, train_one_epoch
+    from maskcls.training.loop import Learner, train_one_epoch
     from maskcls.training.run_folder import check_outputs
     from maskcls.training.saver import Saver
     from maskcls.training.sharding import prepare
     from maskcls.training.state import RunProgress, restore
+    from maskcls.training.validation import validate
 
     launch = launch or Launch()
     accelerator, device, word = launch.accelerator, launch.accelerator.device, Words(lang)
@@ -98,8 +98,6 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
         progress = RunProgress(BestScore(config.best_criterion))
         if state:
             progress = restore(launch, learner, state, data_key=data.key)
-            if progress.epoch > config.epochs:
-                launch.say(word("all_trained", epochs=config.epochs, more=config.epochs + 1))
         saver = Saver(launch, learner, run, progress, config=config, data_key=data.key)
         journal: Journal | NoJournal = NoJournal()
         if launch.is_main:
@@ -107,13 +105,13 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
             preprocessing.save(run.preprocessing)
             run.save_split(data.train.people, data.valid.people)
             run.save_environment(num_processes=launch.num_processes, mixed_precision=accelerator.mixed_precision)
-            run.finished.unlink(missing_ok=True)
+            run.reopen()
             journal = Journal(config, run, learner, data, batches, progress, language=lang)
 
         best = progress.best
         with faults_as_messages(config, learner, data, batches, run), journal, saver:
             journal.started()
-            for epoch in range(progress.epoch, config.epochs + 1):
+            for epoch in range(progress.epoch, config.last_epoch + 1):
                 if best.is_far_back(epoch, config.early_stopping_patience):
                     journal.stopped_early()
                     break
@@ -124,19 +122,16 @@ def train(config: Config, run: RunFolder | None = None, launch: Launch | None = 
                     journal.update(values)
                     saver.update_done()
 
-                # Every process holds the same gathered logits, so every process takes the same decisions below.
-                with learner.averaged():
-                    logits = predict(accelerator, model, data.valid, preprocessing, batch_size=config.valid_batch_size)
-                scores, matrices = score(logits, data.valid.labels, losses, output=config.output)
-                learner.validated(scores["loss"])
-                if is_best := best.update(scores, epoch):
-                    saver.save_best(predictions_of(data.valid, logits, config.output))
-                journal.epoch(scores, matrices, is_best=is_best)
+                # Every process has the same scores, so every process takes the same decisions below.
+                validation = validate(learner, data.valid, preprocessing, batch_size=config.valid_batch_size)
+                if is_best := best.update(validation.scores, epoch):
+                    saver.save_best(validation.predictions)
+                journal.epoch(validation.scores, validation.matrices, is_best=is_best)
                 saver.epoch_done()
 
             if launch.is_main:
-                findings = Findings(Predictions.load(run.predictions))
-                run.finish(best, findings, seconds=progress.seconds)
+                findings = Findings(run.read_predictions()) if config.has_validation else None
+                run.finish(best, findings, output=config.output, seconds=progress.seconds)
                 journal.finished(findings)
     launch.wait()
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from measure import machine, parser
+from measure import folder, machine, parser
 
 if TYPE_CHECKING:
     from maskcls.evaluation.predictions import Predictions
@@ -23,7 +23,7 @@ MEASURES = ("f1", "acc")
 def main() -> None:
     """Predicts with every row of views, and compares."""
     arguments = parser(__doc__)
-    arguments.add_argument("runs", nargs="+", metavar="RUN", help="run folder")
+    arguments.add_argument("runs", nargs="+", type=folder, metavar="RUN", help="run folder")
     runs = arguments.parse_args().runs
     from maskcls.data.views import VIEWS
     from maskcls.evaluation.findings import Findings
@@ -55,7 +55,7 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} | {rate:,.0f} | {ratio:.2f} |")
 
 
-def predictions_by_views(folder: str | Path) -> dict[str, tuple[Predictions, float]]:
+def predictions_by_views(run_folder: str | Path) -> dict[str, tuple[Predictions, float]]:
     """Returns what a run says about its validation photos by each row of VIEWS, and the seconds it took."""
     from dataclasses import replace
 
@@ -69,7 +69,7 @@ def predictions_by_views(folder: str | Path) -> dict[str, tuple[Predictions, flo
     from maskcls.training.run_folder import RunFolder
     from maskcls.training.sharding import prepare_to_predict
 
-    run, config = RunFolder.open(folder)
+    run, config = RunFolder.open(run_folder)
     accelerator = Launch(precision=run.precision()).accelerator
     preprocessing, valid = run.read_preprocessing(), read_data(config).valid
     cache = PixelCache(valid.table, preprocessing, config.cache_dir)

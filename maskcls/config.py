@@ -21,6 +21,7 @@ from maskcls.setting import (
     CachePath,
     CheckpointInterval,
     FilePath,
+    FilePathOrNobody,
     ModelArguments,
     Positive,
     keys_with,
@@ -72,9 +73,11 @@ class Config(BaseModel):
     train_profile: FilePath | None = setting(None, may_change=True)
     """text file with the training profiles, one folder name a line; null: every profile
     학습 프로필 목록 텍스트 파일, 한 줄에 폴더 이름 하나. null: 모든 프로필"""
-    valid_profile: FilePath | None = setting(None, may_change=True)
-    """text file with the validation profiles; null: one fold of the training profiles
-    검증 프로필 목록 텍스트 파일. null: 학습 프로필의 fold 하나"""
+    valid_profile: FilePathOrNobody | None = setting(None, may_change=True)
+    """text file with the validation profiles; null: one fold of the training profiles; none (the word; a file of that
+    name is ./none): nobody, all train and no score is known
+    검증 프로필 목록 텍스트 파일. null: 학습 프로필의 fold 하나. none(단어 그대로. 그런 이름의 파일은 ./none):
+    검증 없이 모두 학습에 쓰며 점수를 알 수 없음"""
     num_folds: int = setting(5, ge=2)
     """without valid_profile: people are dealt to so many folds, by gender and age group
     valid_profile이 없을 때 사람들을 성별과 연령대를 고려해 나누는 fold 수"""
@@ -104,6 +107,9 @@ class Config(BaseModel):
     epochs: Positive = setting(10, may_change=True)
     """passes over the training photos
     총 학습 epoch 수"""
+    stop_after_epoch: Positive | None = setting(None, may_change=True)
+    """end after this epoch, while the schedule goes over all epochs as if the run went on; null: after the last one
+    이 epoch 다음에 끝냄. schedule은 계속될 것처럼 전체 epochs에 걸침. null: 마지막 epoch까지"""
     log_interval: Positive = setting(20, is_runtime=True)
     """updates between two training lines: means of loss, accuracy and F1 since the last
     학습 로그 간격(업데이트 단위): 지난 로그 이후의 loss, accuracy, F1 평균"""
@@ -247,6 +253,16 @@ class Config(BaseModel):
         return self.seed if self.split_seed is None else self.split_seed
 
     @property
+    def has_validation(self) -> bool:
+        """Whether somebody validates; otherwise everybody trains."""
+        return self.valid_profile != "none"
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch after which the run ends, from 1."""
+        return self.stop_after_epoch or self.epochs
+
+    @property
     def height_width(self) -> tuple[int, int]:
         """The size that the model sees, in pixels."""
         size = self.image_size
@@ -275,7 +291,10 @@ class Config(BaseModel):
         Mean and std do not count when one leaves them open: a run has its own. num_classes follows from output, and
         label_fixes is the same wherever its file lies; whether the labels are the run's own, its states know.
         """
-        mine, theirs = (config.model_dump(exclude=MAY_CHANGE | {"num_classes"}) for config in (self, other))
+        left_out = MAY_CHANGE | {"num_classes"}
+        if self.has_validation != other.has_validation:  # a list may lie elsewhere, but this is another run
+            left_out -= {"valid_profile"}
+        mine, theirs = (config.model_dump(exclude=left_out) for config in (self, other))
         for name in ("mean", "std"):
             if None in [values["dataset_args"].get(name) for values in (mine, theirs)]:
                 for values in (mine, theirs):

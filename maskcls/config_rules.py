@@ -32,6 +32,7 @@ def contradictions(config: Config) -> Iterator[tuple[str, str]]:
         elif value is not None and key == "std" and min(value) < LEAST_STD:
             yield "dataset_args", f"std is {value!r}; it divides, so it cannot be 0 or less than {LEAST_STD}"
     yield from _of_the_task(config, output)
+    yield from _of_the_epochs(config)
     yield from _of_one_key(config)
 
 
@@ -56,6 +57,19 @@ def _of_the_task(config: Config, output: str) -> Iterator[tuple[str, str]]:
             yield "head_weights", f"head_weights.{head} is {weight}; it is a finite number, 0 or more"
     if weights.keys() >= labels.ATTRIBUTES.keys() and not any(weights.values()):
         yield "head_weights", "head_weights are all 0, so nothing would be learnt"
+
+
+def _of_the_epochs(config: Config) -> Iterator[tuple[str, str]]:
+    if config.last_epoch > config.epochs:
+        yield "stop_after_epoch", f"stop_after_epoch is {config.stop_after_epoch}, but epochs is {config.epochs}"
+    if config.has_validation:
+        return
+    nobody = "valid_profile is none, so nobody validates"
+    if config.early_stopping_patience is not None:
+        mend = "set early_stopping_patience: null, and stop_after_epoch to the epoch that the folds chose"
+        yield "early_stopping_patience", f"early_stopping_patience waits for a better score, but {nobody}: {mend}"
+    if config.scheduler == "ReduceLROnPlateau":
+        yield "scheduler", f"scheduler ReduceLROnPlateau follows the validation loss, but {nobody}: take another"
 
 
 def _of_one_key(config: Config) -> Iterator[tuple[str, str]]:

@@ -29,6 +29,11 @@ def _absolute(text: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _absolute_or_nobody(text: str) -> str:
+    """Returns an absolute path, but the word none as it stands."""
+    return text if text == "none" else _absolute(text)
+
+
 def _absolute_or_at_home(text: str) -> str:
     """Returns an absolute path, but `~` as it stands: each machine of a launch, and who predicts later, has a home."""
     absolute = _absolute(text)
@@ -46,6 +51,7 @@ def _with_local_folder(arguments: dict[str, Any]) -> dict[str, Any]:
 
 Positive = Annotated[int, Field(gt=0)]
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]  # as written -> absolute, `~` expanded
+FilePathOrNobody = Annotated[str, Field(min_length=1), AfterValidator(_absolute_or_nobody)]  # "none": the word
 CachePath = Annotated[str, Field(min_length=1), AfterValidator(_absolute_or_at_home)]
 CheckpointInterval = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8} (updates?|minutes?)$")]
 Arguments = dict[str, Any]

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from maskcls.paths import write_problem
+from maskcls.errors import UserError
+from maskcls.paths import file_problem, write_problem
 
 FORMULA_MARKS = ("=", "+", "-", "@", "\t")  # what a table program takes a cell for a formula by
 SHIELD = "'"  # before such a text: the sign of table programs for "this is text"
@@ -38,6 +39,21 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows under the union of their keys. Raises UserError when the file cannot be written."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     write_table(path, columns, ([row.get(column) for column in columns] for row in rows), overwrites=True)
+
+
+def read_table(path: Path, name: str) -> list[tuple[int, list[str]]]:
+    """Returns the rows of a CSV that are not empty, the header among them, each with the number of its last line.
+
+    name: what the file is to a person. Raises UserError when it is no CSV in UTF-8, or cannot be read.
+    """
+    if problem := file_problem(path):
+        raise UserError(f"{name} {problem}")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            return [(reader.line_num, cells) for cells in reader if cells]
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{name} cannot be read as UTF-8 CSV: {error}") from None
 
 
 def unshielded(cell: str) -> str:

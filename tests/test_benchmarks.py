@@ -56,6 +56,8 @@ def test_a_script_says_what_it_measures_and_refuses_an_unknown_argument(
     ("kills 30 2,0", "argument processes: 0 is less than 1"),
     ("seeds many", "argument people: invalid count value: 'many'"),
     ("suspects 150 x", "argument seed: invalid int value: 'x'"),
+    ("views nowhere", "argument RUN: there is no folder nowhere"),
+    ("winning configs nowhere", "argument other_folds: there is no folder nowhere"),
     ("train_step 0", "argument rounds: 0 is less than 1"),
 ])  # fmt: skip
 def test_a_wrong_argument_is_named(

@@ -107,12 +107,28 @@ def test_a_hub_id_stays_as_it_is(pretrained: str, write: Write) -> None:
             "cache_dir is '~~no-one/x': ~~no-one/x: there is no such home folder (a file of that",
         ),
         ('label_fixes: "a\\0b"', "label_fixes is 'a\\x00b': 'a\\x00b' holds a NUL character, which no path can"),
+        ("valid_profile: ''", "exp.yaml:3: valid_profile is '': string should have at least 1 character"),
         ("valid_profile: None", "valid_profile is 'None': nothing is written null, and a path of that name ./None"),
         ("model_args: {pretrained: None}", "model_args is {'pretrained': 'None'}: nothing is written null"),
     ],
 )
 def test_what_is_no_path_is_refused(line: str, words: str, write: Write) -> None:
     assert words in message(write(f"{MINIMAL}{line}\n"))
+
+
+def test_none_is_a_word_for_nobody_and_a_file_of_that_name_has_a_folder(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "none").write_text("000001_female_Asian_45\n")
+    for text, overrides in ((f"{MINIMAL}valid_profile: none\n", []), (MINIMAL, ["valid_profile=none"])):
+        config = load_config(write(text), overrides)
+        assert (config.valid_profile, config.has_validation) == ("none", False)
+        config.save(tmp_path / "saved.yaml")
+        assert load_config(tmp_path / "saved.yaml").valid_profile == "none"
+    for text, read in (("null", None), ("./none", str(tmp_path / "none"))):
+        config = load_config(write(f"{MINIMAL}valid_profile: {text}\n"))
+        assert (config.valid_profile, config.has_validation) == (read, True)
 
 
 def test_label_fixes_are_the_same_wherever_their_file_lies(write: Write, tmp_path: Path) -> None:

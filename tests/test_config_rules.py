@@ -27,6 +27,7 @@ THREE = "it is three numbers from 0 to 1, or null"
 SMALL = "it divides, so it cannot be 0 or less than 0.001"
 BROKEN: list[tuple[str, object, str]] = [
     ("fold", 5, "fold is 5, but num_folds is 5: folds count from 0"),
+    ("stop_after_epoch", 11, "stop_after_epoch is 11, but epochs is 10"),
     ("num_classes", 8, "num_classes is 8, but output 'class' has 18 classes"),
     ("model_args", {"num_labels": 8}, "num_labels is 8, but output 'class' needs 18"),
     ("head_weights", {"age": 2.0}, "head_weights belong to output 'all'; output is 'class'"),
@@ -39,6 +40,15 @@ BROKEN: list[tuple[str, object, str]] = [
     *(("dataset_args", {"std": std}, f"std is {std!r}; {THREE}") for std in (["a", "b", "c"], [0.2, -0.1, 0.2])),
     *(("dataset_args", {"std": std}, f"std is {std!r}; {SMALL}") for std in ([0.2, 0, 0.2], [0.2, 1e-30, 0.2])),
 ]  # fmt: skip
+NOBODY = "valid_profile is none, so nobody validates"
+PATIENCE = "set early_stopping_patience: null, and stop_after_epoch to the epoch that the folds chose"
+OF_NOBODY = {  # what is wrong where nobody validates
+    "early_stopping_patience": (3, f"early_stopping_patience waits for a better score, but {NOBODY}: {PATIENCE}"),
+    "scheduler": (
+        "ReduceLROnPlateau",
+        f"scheduler ReduceLROnPlateau follows the validation loss, but {NOBODY}: take another",
+    ),
+}
 
 
 @pytest.mark.parametrize(("key", "value", "text"), BROKEN)
@@ -48,12 +58,19 @@ def test_each_broken_rule_has_its_words(key: str, value: object, text: str) -> N
 
 def test_every_rule_is_broken_by_something() -> None:
     stated = set(re.findall(r'yield "(\w+)"', inspect.getsource(config_rules)))
-    assert {key for key, _, _ in BROKEN} == stated
-    assert len(stated) == 8
+    assert {key for key, _, _ in BROKEN} | OF_NOBODY.keys() == stated
+    assert len(stated) == 11
+
+
+@pytest.mark.parametrize(("key", "value", "text"), [(key, *broken) for key, broken in OF_NOBODY.items()])
+def test_what_waits_for_a_validation_is_refused_where_nobody_validates(key: str, value: object, text: str) -> None:
+    assert problems(valid_profile="none", **{key: value}) == [(key, text)]
+    assert problems(**{key: value}) == []
 
 
 def test_what_no_rule_is_against_is_taken() -> None:
     assert problems("all", name="실" * 66, crop_box=[0.0, 0.1, 1.0, 0.9], wandb_project="x" * 128, fold=4) == []
+    assert problems(valid_profile="none", stop_after_epoch=10) == []
     assert problems("all", dataset_args={"mean": None, "std": [0.2, 1, 0.2]}) == []
 
 

@@ -8,7 +8,10 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageOps
+from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 
 import infer
@@ -75,6 +78,49 @@ def test_people_that_the_run_was_trained_on_are_counted(
     predict(finished_run, others, tmp_path / "out")
     assert "trained on" not in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "infer_metrics.json").read_text())["people_trained_on"] == 0
+
+
+def test_with_its_mirror_image_a_photo_is_answered_as_the_mirror_image_is(
+    finished_run: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos, mirrored = tmp_path / "photos", tmp_path / "mirrored"
+    for folder in (photos, mirrored):
+        folder.mkdir()
+    for path in sorted((sample / "eval" / "images").iterdir()):
+        with Image.open(path) as photo:
+            photo.save(photos / f"{path.stem}.png")
+            ImageOps.mirror(photo).save(mirrored / f"{path.stem}.png")
+
+    def answered(folder: Path, *options: str) -> np.ndarray:
+        command = [
+            "infer.py",
+            "--model_dir",
+            finished_run,
+            "--infer_data_dir",
+            folder,
+            "--output_dir",
+            tmp_path / "out",
+        ]
+        monkeypatch.setattr(sys, "argv", [*map(str, command), *options])
+        infer.main()
+        table = parquet.read_table(tmp_path / "out" / "probabilities.parquet").drop_columns("ImageID")
+        return np.stack([column.to_numpy() for column in table.columns])
+
+    def differs(*options: str) -> float:
+        return float(np.abs(answered(photos, *options) - answered(mirrored, *options)).max())
+
+    assert differs("--tta") < 1e-3 < differs()
+    assert np.array_equal(answered(photos, "--tta"), answered(photos, "--tta", "flip"))
+    assert np.array_equal(answered(photos, "--tta", "none"), answered(photos))
+    of_five = answered(photos, "--tta", "5")
+    assert all(np.abs(of_five - answered(photos, *options)).max() > 1e-5 for options in ([], ["--tta"]))
+
+
+def test_unknown_views_are_a_mistake_of_the_command_line(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, message = ended(monkeypatch, capsys, "infer.py", "--model_dir", finished_run, "--tta", "flop")
+    assert (code, message) == (2, "error: unknown tta 'flop'. Did you mean 'flip'? Known: none, flip, 5\n")
 
 
 @pytest.mark.parametrize("number", [float("nan"), 3e38])  # 3e38 is finite, and what comes of it is not

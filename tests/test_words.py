@@ -53,7 +53,7 @@ def test_every_look_up_of_the_code_finds_its_text_and_fills_its_braces() -> None
         assert key in TEXTS["en"], (file, key)
         assert names is None or names == gaps(TEXTS["en"][key]), (file, key)
     assert len(found) > 60
-    assert {"train.py", "infer.py", "check.py", "console.py"} <= {file for file, _, _ in found}
+    assert {"infer.py", "check.py", "console.py"} <= {file for file, _, _ in found}
 
 
 def test_every_attribute_has_a_title_and_its_labels_have_names() -> None:
@@ -79,7 +79,7 @@ def test_no_text_is_left_over() -> None:
         quoted |= set(re.findall(r"""["'](\w+)["']""", file.read_text(encoding="utf-8")))
     assert TEXTS["en"].keys() - quoted - made == set()
     assert {"count_mask_0", "one_error", "absent_train"} <= made
-    assert len(made & TEXTS["en"].keys()) < 30  # no pattern takes everything
+    assert len(made & TEXTS["en"].keys()) < 40  # no pattern takes everything
 
 
 def test_the_labels_of_lines_are_nine_places_wide_in_both_languages() -> None:
@@ -88,7 +88,7 @@ def test_the_labels_of_lines_are_nine_places_wide_in_both_languages() -> None:
         for name in LANGUAGES:
             label = re.match(r"\S+ +", TEXTS[name][key])
             assert label and width(label[0]) == 9, (key, name)
-    assert len(keys) == 14
+    assert len(keys) == 15
 
 
 def test_numbers_are_written_alike_in_both_languages() -> None:

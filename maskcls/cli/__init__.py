@@ -16,7 +16,7 @@ SCRIPTS = {
     "folds": "train every fold of a config and score all people out of fold, as train.py --folds all does",
     "infer": "predict photos with the models of runs, as infer.py does",
 }
-COMMANDS = ("init", "sample-data", "schema", "check", "runs", "compare", "blend", "suspects", "report")
+COMMANDS = ("init", "sample-data", "schema", "check", "runs", "compare", "blend", "diff", "suspects", "report")
 
 
 def main() -> None:

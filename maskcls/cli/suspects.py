@@ -39,13 +39,12 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.errors import UserError
     from maskcls.evaluation.consistency import contradictions, suspects
     from maskcls.evaluation.paired import joined_people
-    from maskcls.evaluation.predictions import Predictions
     from maskcls.tables import write_table
     from maskcls.training.run_folder import RunFolder
 
     if arguments.top is not None and arguments.top < 1:
         raise UserError(f"--top is {arguments.top}; it is at least 1")
-    predictions = joined_people([Predictions.load(RunFolder(path).predictions) for path in arguments.runs])
+    predictions = joined_people([RunFolder(path).read_predictions() for path in arguments.runs])
     found = suspects(predictions)
     chosen = found[: arguments.top]
     rows = []

@@ -33,7 +33,7 @@ class ProfileSource:
 
     data_dir: str
     train_profile: str | None
-    valid_profile: str | None
+    valid_profile: str | None  # a list; None: one fold of the people; "none": nobody
     num_folds: int
     fold: int
     seed_of_folds: int
@@ -82,7 +82,7 @@ class FaceData:
     """The photos of both splits, which share no person, and what was found while they were listed and decoded."""
 
     train: Photos
-    valid: Photos
+    valid: Photos  # none where nobody validates
     ignored: Counter[str]  # entries of the folders that are not photos, see profiles.ignored
     corrected: CorrectedPhotos | None  # by label_fixes, in both splits
     of_one_colour: Sequence[str] = ()  # paths of photos that show nothing, where all have been decoded
@@ -109,6 +109,8 @@ class FaceData:
 def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
     """Returns the photos of the listed profiles, split by person as the lists say, or by one stratified fold.
 
+    Where nobody validates, all of them train.
+
     Labels are those of label_fixes where it says something, also for the folds. Raises UserError as profiles.py and
     label_fixes.py do: missing, unreadable or duplicate names, a person in both lists, too few people, bad corrections.
     """
@@ -121,7 +123,7 @@ def custom_dataset_split_by_profile(source: ProfileSource) -> FaceData:
         corrected = correct_labels(photos, source.label_fixes, profiles.profile_folders(source.data_dir))
         photos = corrected.photos
     valid = named.valid
-    if not valid:
+    if source.valid_profile is None:
         people = {photo.profile: photo.person for photo in photos}  # as corrected
         valid = profiles.people_of_fold(
             people.values(), num_folds=source.num_folds, fold=source.fold, seed=source.seed_of_folds

@@ -40,7 +40,7 @@ def inference_data(folder: str | Path, group_by: str | None = None) -> Inference
     folder = Path(folder)
     if problem := folder_problem(folder) or encoding_problem(str(folder)):
         raise UserError(f"infer_data_dir {folder} {problem}")
-    images, info = folder / "images" if (folder / "images").is_dir() else folder, folder / "info.csv"
+    images, info = images_in(folder), folder / "info.csv"
     if info.exists():
         groups = _read_info(info, images, group_by)
         data = InferenceData(_without_labels([images / name for name in groups]), list(groups), Counter())
@@ -75,6 +75,11 @@ def inference_data(folder: str | Path, group_by: str | None = None) -> Inference
     ids = [f"{photo.profile}/{photo.file}" for photo in found]
     data = InferenceData(_all_of(build_table(found, folder)), ids, others_inside + others)
     return data if group_by is None else replace(data, groups=data.photos.column(PROFILE))
+
+
+def images_in(folder: Path) -> Path:
+    """Returns where the photos of a folder lie: in its images/, or in itself."""
+    return folder / "images" if (folder / "images").is_dir() else folder
 
 
 def _without_labels(paths: Sequence[Path]) -> Photos:

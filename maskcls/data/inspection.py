@@ -109,7 +109,7 @@ def inspect_profiles(
         lists[name] = lists.get(name, set()) | {"valid"}
     findings += _duplicates(readable, lists)
     findings += _near_duplicates(readable, lists)
-    findings += [*_tiny_groups("train", train, photos), *_tiny_groups("valid", valid, photos)]
+    findings += [*_tiny_groups("train", train, photos), *(_tiny_groups("valid", valid, photos) if valid else ())]
     findings += _counted(readable, others)
     return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.kind, f.profile, f.file))
 

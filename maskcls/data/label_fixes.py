@@ -6,7 +6,6 @@ read as it is. It is applied to the photos before anything looks at their labels
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +14,7 @@ from pathlib import Path
 from maskcls.data.profiles import MAX_AGE, Photo, is_age
 from maskcls.errors import UserError, did_you_mean, joined, listed, shortened
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PERSON, STEMS, age_group
-from maskcls.paths import file_problem
-from maskcls.tables import unshielded
+from maskcls.tables import read_table, unshielded
 
 COLUMNS = ("profile", "stem", *ATTRIBUTES)
 
@@ -121,14 +119,8 @@ def _years(text: str, age: int) -> int:
 
 def _read(path: Path) -> tuple[list[LabelFix], list[str]]:
     """Returns the well-formed rows and the problems of the others. Raises UserError when it is no such table."""
-    if problem := file_problem(path):
-        raise UserError(f"label_fixes {path} {problem}")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            lines = [(reader.line_num, [unshielded(cell.strip()) for cell in cells]) for cells in reader if cells]
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"label_fixes {path} cannot be read as UTF-8 CSV: {error}") from None
+    table = read_table(path, f"label_fixes {path}")
+    lines = [(line, [unshielded(cell.strip()) for cell in cells]) for line, cells in table]
     header = lines[0][1] if lines else []
     if wrong := [column for column in COLUMNS if header.count(column) != 1]:
         raise UserError(

@@ -138,9 +138,11 @@ def profile_lines(path: str | Path) -> dict[str, str]:
 def named_people(data_dir: str | Path, train_profile: str | None, valid_profile: str | None) -> NamedPeople:
     """Returns whom two lists name. Without the first, all other folders of data_dir are for training.
 
-    Raises UserError as `profile_lines` and `profile_folders`.
+    valid_profile "none" is no file: it says that nobody validates. Raises UserError as `profile_lines` and
+    `profile_folders`.
     """
-    train, valid = (profile_lines(path) if path else {} for path in (train_profile, valid_profile))
+    lists = train_profile, None if valid_profile == "none" else valid_profile
+    train, valid = (profile_lines(path) if path else {} for path in lists)
     names = list(train) or [name for name in profile_folders(data_dir) if name not in valid]
     return NamedPeople(names, list(valid), valid | train)
 

@@ -6,17 +6,23 @@ was fitted on. It is on when the 95 % interval of what it gains leaves out 0; ot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from maskcls.errors import UserError, reason_of
-from maskcls.evaluation.calibration import fit_temperature, with_temperature
+from maskcls.evaluation.calibration import TEMPERATURES, fit_temperature, with_temperature
+from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.intervals import Draws, Interval, resampled_mean
-from maskcls.evaluation.predictions import Predictions, parts_of_people
+from maskcls.evaluation.metrics import Score, confusion_counts, values_of
+from maskcls.evaluation.offsets import fit_offsets
+from maskcls.evaluation.paired import paired_difference
+from maskcls.evaluation.predictions import NUM_PARTS, Predictions, parts_of_people
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OUTPUT_HEADS, class_of, joint, labels_of, likeliest, marginals
 from maskcls.paths import write_json
 
@@ -54,8 +60,17 @@ class Decision:
 
         draws: the resamples behind the intervals, where others share them.
         """
-        draws = draws or Draws.of(predictions.people)
-        return cls(temperature=_fitted_temperature(predictions, OUTPUT_HEADS[output], draws))
+        draws, parts = draws or Draws.of(predictions.people), parts_of_people(predictions)
+        if parts.max() < NUM_PARTS - 1:  # fewer people than parts
+            return cls()
+        decision = cls(temperature=_fitted_temperature(predictions, OUTPUT_HEADS[output], parts, draws))
+        said = decision.tempered(predictions.probabilities, output)
+        if output == "class":
+            apart = class_of({name: likeliest(said[name]) for name in ATTRIBUTES})
+            gain = _gained_f1(predictions, likeliest(said["class"]), apart, draws)
+            decision = replace(decision, separate=Step(gain, {}))
+        head, table = decision._of_headline(said)
+        return replace(decision, offsets=_fitted_offsets(predictions, head, _logs(table), parts, draws))
 
     def tempered(self, probabilities: Mapping[str, np.ndarray], output: str) -> dict[str, np.ndarray]:
         """Returns the probabilities (N, K) of every head after the temperatures of the model's own heads.
@@ -77,25 +92,21 @@ class Decision:
 
         Where classes are the product of attributes, a tie goes as it does between an attribute's labels.
         """
-        if "class" not in probabilities:
-            return {head: likeliest(self._scores(head, values)) for head, values in probabilities.items()}
-        classes = probabilities["class"]
-        attributes = {**marginals(classes), **probabilities}
-        product = joint(attributes)
-        is_separate = self.separate is not None and self.separate.is_on
+        head, table = self._of_headline(probabilities)
         if self.offsets is not None and self.offsets.is_on:
-            code = likeliest(self._scores("class", product if is_separate else classes))
-        elif is_separate or np.allclose(product, classes, rtol=1e-5, atol=1e-9):
-            code = class_of({name: likeliest(attributes[name]) for name in ATTRIBUTES})
+            answer = likeliest(_logs(table) + offsets_of(head, self.offsets.values))
+        elif head == "class" and np.allclose(joint(probabilities), table, rtol=1e-5, atol=1e-9):
+            answer = class_of({name: likeliest(probabilities[name]) for name in ATTRIBUTES})
         else:
-            code = likeliest(classes)
-        return {"class": code, **labels_of(code)}
+            answer = likeliest(table)
+        return {head: answer, **(labels_of(answer) if head == "class" else {})}
 
-    def _scores(self, head: str, probabilities: np.ndarray) -> np.ndarray:
-        """Returns what the answer has most of: the probabilities, or their logarithms and the offsets."""
-        if self.offsets is None or not self.offsets.is_on:
-            return probabilities
-        return _logs(probabilities) + offsets_of(head, self.offsets.values)
+    def _of_headline(self, probabilities: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
+        """Returns the head that is answered, and its probabilities: apart, the likeliest class of the product."""
+        if "class" not in probabilities:
+            return next(iter(probabilities.items()))
+        is_apart = self.separate is not None and self.separate.is_on
+        return "class", joint(probabilities) if is_apart else probabilities["class"]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what `from_dict` reads; `is_on` is for people."""
@@ -117,8 +128,6 @@ class Decision:
 
         Raises UserError when it is something else.
         """
-        import json
-
         try:
             return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -141,17 +150,75 @@ def _logs(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
 
 
-def _fitted_temperature(predictions: Predictions, heads: tuple[str, ...], draws: Draws) -> Step:
+def _fitted_temperature(predictions: Predictions, heads: Sequence[str], parts: np.ndarray, draws: Draws) -> Step:
     """Returns the temperature of each own head; of all together, judged by the log-likelihood of the headline."""
-    parts = parts_of_people(predictions)
-    temperatures, gains = {}, np.zeros(len(predictions))
+    temperatures, gains = {}, np.zeros(len(predictions))  # that of a product is the sum of its factors'
     for head in heads:
         logs, truth = _logs(predictions.probabilities[head]), predictions.truth(head)
-        temperatures[head] = fit_temperature(logs, truth)
-        for part in np.unique(parts):
-            is_held_out = parts == part
-            found = fit_temperature(logs[~is_held_out], truth[~is_held_out])
-            rows = np.arange(is_held_out.sum()), truth[is_held_out]
-            after = with_temperature(logs[is_held_out], found)[rows]
-            gains[is_held_out] += np.log(np.maximum(after, np.finfo(np.float32).tiny)) - logs[is_held_out][rows]
+        temperatures[head] = _temperature(logs, truth)
+        for part in range(NUM_PARTS):
+            kept, held = parts != part, np.flatnonzero(parts == part)
+            after = with_temperature(logs[held], _temperature(logs[kept], truth[kept]))
+            gains[held] += (_logs(after) - logs[held])[np.arange(len(held)), truth[held]]
     return Step(resampled_mean(gains, draws).interval(lowest=-1), temperatures)
+
+
+def _temperature(logs: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the temperature, or 1 when there is no optimum: without a mistake any lower one would be better yet."""
+    found = fit_temperature(logs, truth)
+    low, high = TEMPERATURES
+    return found if 1.01 * low < found < 0.99 * high else 1.0
+
+
+def _fitted_offsets(predictions: Predictions, head: str, logs: np.ndarray, parts: np.ndarray, draws: Draws) -> Step:
+    """Returns the offsets of the classes, or of the attributes' labels, whole or halved, judged by macro F1.
+
+    Which of these is a choice like the offsets themselves, and made without the people that it is judged on. Half of
+    what is best for some people is often better for others, because rare classes have few of them.
+    """
+    truth, num_classes = predictions.truth(head), len(HEAD_CLASSES[head])
+    labels = {head: np.arange(num_classes)}
+    kinds: list[tuple[str, ...]] = [(head,)]
+    if head == "class":
+        labels |= labels_of(labels[head])
+        kinds.append(tuple(ATTRIBUTES))
+    candidates = [(kind, size) for kind in kinds for size in (1.0, 0.5)]
+
+    @cache
+    def fitted(kind: tuple[str, ...], without: frozenset[int]) -> dict[str, np.ndarray]:
+        kept = ~np.isin(parts, list(without))
+        sizes = [len(HEAD_CLASSES[name]) for name in kind]
+        groups = np.concatenate(
+            [np.arange(size)[:, None] == labels[name] for name, size in zip(kind, sizes, strict=True)]
+        )
+        found = fit_offsets(logs[kept], truth[kept], groups)
+        return dict(zip(kind, np.split(found, np.cumsum(sizes)[:-1]), strict=True))
+
+    def answered(part: int, kind: tuple[str, ...], size: float, without: frozenset[int]) -> np.ndarray:
+        offsets = offsets_of(head, fitted(kind, without | {part}))
+        return likeliest(logs[parts == part] + size * offsets)
+
+    def chosen(without: frozenset[int]) -> tuple[tuple[str, ...], float]:
+        def score(candidate: tuple[tuple[str, ...], float]) -> float:
+            others = [part for part in range(NUM_PARTS) if part not in without]
+            answers = np.concatenate([answered(part, *candidate, without) for part in others])
+            expected = np.concatenate([truth[parts == part] for part in others])
+            return float(values_of("f1", confusion_counts(answers, expected, num_classes)).mean())
+
+        return max(candidates, key=score)
+
+    after = np.empty_like(truth)
+    for part in range(NUM_PARTS):
+        after[parts == part] = answered(part, *chosen(frozenset([part])), frozenset())
+    kind, size = chosen(frozenset())
+    values = {name: (size * found).tolist() for name, found in fitted(kind, frozenset()).items()}
+    return Step(_gained_f1(predictions, likeliest(logs), after, draws), values)
+
+
+def _gained_f1(predictions: Predictions, before: np.ndarray, after: np.ndarray, draws: Draws) -> Interval:
+    """Returns how much higher the macro F1 of the headline is with other answers (N,)."""
+    head, shares = predictions.headline, np.eye(len(HEAD_CLASSES[predictions.headline]), dtype=np.float32)
+    here, there = (
+        Findings(replace(predictions, probabilities={head: shares[answers]}), draws) for answers in (before, after)
+    )
+    return paired_difference(here, there, Score(head, "f1")).interval

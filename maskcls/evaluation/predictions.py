@@ -90,19 +90,10 @@ class Predictions:
     def load(cls, path: Path) -> Predictions:
         """Returns what `save` wrote. Raises UserError when the file is missing or something else."""
         try:
-            # Not by its name (see save), nor Python's file: pyarrow's threads let go of that late, and when Python is
-            # just ending then, the process aborts.
-            with OSFile(str(path)) as file:
-                table = parquet.read_table(file)
-            if not len(table):
+            columns, probabilities = read_probabilities(path)
+            if not len(columns["profile"]):
                 raise UserError(f"{path} holds no photos: train the run again")
-            columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
-            probabilities = {
-                head: np.stack([columns[f"{head}_{label}"] for label in range(len(classes))], axis=1)
-                for head, classes in HEAD_CLASSES.items()
-                if f"{head}_0" in columns
-            }
-            columns.setdefault("path", np.full(len(table), ""))
+            columns.setdefault("path", np.full(len(columns["profile"]), ""))
             kinds = dict.fromkeys(COLUMNS, str) | {"ages": np.int64}
             facts = {name: columns[column].astype(kinds[name]) for name, column in COLUMNS.items()}
             labels = np.stack([columns[name] for name in LABEL_COLUMNS], axis=1).astype(np.int64)
@@ -138,3 +129,21 @@ def write_probabilities(path: Path, facts: Mapping[str, Any], probabilities: Map
     # Not by its name: of one like a:b/... pyarrow would take a part for a protocol.
     with path.open("wb") as file:
         parquet.write_table(pyarrow.table({**facts, **of_heads}), file)
+
+
+def read_probabilities(path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns what `write_probabilities` wrote: every column (N,), and head -> (N, K).
+
+    Raises OSError, ArrowException or KeyError when it is missing or something else.
+    """
+    # Not by its name (see above), nor Python's file: pyarrow's threads let go of that late, and when Python is just
+    # ending then, the process aborts.
+    with OSFile(str(path)) as file:
+        table = parquet.read_table(file)
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    probabilities = {
+        head: np.stack([columns[f"{head}_{label}"] for label in range(len(classes))], axis=1)
+        for head, classes in HEAD_CLASSES.items()
+        if f"{head}_0" in columns
+    }
+    return columns, probabilities

@@ -6,10 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+NUM_VALIDATED = "num_validated"  # key of a line in metrics.jsonl: an epoch is over, and so many photos validated it: 0
+
 
 @dataclass
 class BestScore:
-    """The best epoch so far by one score; the first epoch always is one, so that every run has a best/."""
+    """The best epoch so far by one score; the first epoch always is one, so that every run has a best/.
+
+    Where nobody validates there are no scores, and the newest epoch counts as the best.
+    """
 
     criterion: str  # a row of METRICS (higher is better) or loss (lower is better)
     value: float = float("nan")
@@ -17,6 +22,9 @@ class BestScore:
 
     def update(self, scores: Mapping[str, float], epoch: int) -> bool:
         """Returns whether this epoch is the best, and remembers it. NaN is never better than a number."""
+        if not scores:
+            self.epoch = epoch
+            return True
         new, sign = scores[self.criterion], -1 if self.criterion == "loss" else 1
         is_better = self.epoch == 0 or sign * new > sign * self.value or (self.value != self.value and new == new)
         if is_better:
@@ -40,6 +48,15 @@ def validations(log: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, float]]
         if scores and isinstance(line.get("epoch"), int):
             found[line["epoch"]] = scores
     return found
+
+
+def epochs_done(log: Sequence[Mapping[str, Any]]) -> int:
+    """Returns the newest epoch that is over, by lines of metrics.jsonl: validated, or where nobody validates, marked.
+
+    Logs of runs without validation hold a line with NUM_VALIDATED after every epoch.
+    """
+    unvalidated = [line["epoch"] for line in log if NUM_VALIDATED in line and isinstance(line.get("epoch"), int)]
+    return max([*validations(log), *unvalidated], default=0)
 
 
 def best_epoch(validations: Mapping[int, Mapping[str, float]], criterion: str) -> int | None:

@@ -98,37 +98,36 @@ class Conformal:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a head's sets of a risk are worth for people whom they were not fitted on."""
+    """What sets of a risk are worth for people whom they were not fitted on."""
 
-    head: str
     risk: float
     covered: Interval  # share of photos whose set holds the truth
     answered: Interval  # share of photos whose set holds one class
     accuracy: Interval | None  # of these; None: there are none
 
 
-def coverage(predictions: Predictions, draws: Draws) -> list[Coverage]:
-    """Returns what each head's sets of SHOWN_RISKS are worth, but for risks that so few people cannot promise."""
+def coverage(predictions: Predictions, draws: Draws) -> dict[str, list[Coverage]]:
+    """Returns what each head's sets are worth at those of SHOWN_RISKS that so many people can promise; or nothing."""
     if draws.weights.shape[1] < NUM_PARTS:
-        return []
+        return {}
     parts = parts_of_people(predictions)
     fitted = [Conformal.fit(predictions.rows(parts != part)) for part in range(NUM_PARTS)]
-    found = []
-    for head, probabilities in predictions.probabilities.items():
-        for risk in SHOWN_RISKS:
-            if risk >= max(conformal.finest for conformal in fitted):
-                possible = np.zeros(probabilities.shape, bool)
-                for part, conformal in enumerate(fitted):
-                    possible[parts == part] = conformal.sets({head: probabilities[parts == part]}, risk)[head]
-                found.append(_coverage(head, risk, possible, predictions.truth(head), draws))
+    risks = [risk for risk in SHOWN_RISKS if risk >= max(conformal.finest for conformal in fitted)]
+    found: dict[str, list[Coverage]] = {}
+    for risk in risks:
+        for head, probabilities in predictions.probabilities.items():
+            possible = np.zeros(probabilities.shape, bool)
+            for part, conformal in enumerate(fitted):
+                possible[parts == part] = conformal.sets({head: probabilities[parts == part]}, risk)[head]
+            found.setdefault(head, []).append(_coverage(risk, possible, predictions.truth(head), draws))
     return found
 
 
-def _coverage(head: str, risk: float, possible: np.ndarray, truth: np.ndarray, draws: Draws) -> Coverage:
+def _coverage(risk: float, possible: np.ndarray, truth: np.ndarray, draws: Draws) -> Coverage:
     is_covered, is_answered = possible[np.arange(len(truth)), truth], possible.sum(1) == 1
     covered, answered = (_share(which, np.ones(len(truth), bool), draws) for which in (is_covered, is_answered))
     accuracy = _share(is_covered & is_answered, is_answered, draws) if is_answered.any() else None
-    return Coverage(head, risk, covered, answered, accuracy)
+    return Coverage(risk, covered, answered, accuracy)
 
 
 def _share(which: np.ndarray, of: np.ndarray, draws: Draws) -> Interval:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -13,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, likeliest
-from maskcls.machine import num_cores
 from maskcls.paths import read_json, written_whole
 from maskcls.reporting.report.document import document
 from maskcls.reporting.text import short_names
-from maskcls.reporting.thumbnails import jpeg, thumbnail
+from maskcls.reporting.thumbnails import packed
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 
@@ -148,11 +146,6 @@ def _card(answered: Answered, head: str, row: int, images: Mapping[int, str | No
 
 def _images(answered: Answered, rows: np.ndarray, size: int) -> dict[int, str | None]:
     """Returns row -> small picture, None where the photo cannot be read."""
-
-    def image(row: int) -> str | None:
-        photo = thumbnail(Path(answered.paths[row]), size)
-        return jpeg(photo) if photo else None
-
-    once = np.unique(rows).tolist()
-    with ThreadPoolExecutor(num_cores()) as threads:  # Pillow decodes without holding Python's lock
-        return dict(zip(once, threads.map(image, once), strict=True))
+    paths = {row: Path(answered.paths[row]) for row in rows.tolist()}
+    images = packed(paths.values(), size)
+    return {row: images[path] for row, path in paths.items()}

@@ -133,8 +133,8 @@ def counted(findings: Sequence[Finding], severity: str, word: Words) -> str:
 def estimate_lines(config: Config, estimate: Estimate, word: Words) -> str:
     """Returns what a run will take."""
     speed, seconds = config.train_batch_size / estimate.update_seconds, estimate.epoch_seconds
-    epoch, run = console.duration(seconds, word), console.duration(seconds * config.epochs, word)
-    epochs, update = config.epochs, estimate.update_seconds
+    epoch, run = console.duration(seconds, word), console.duration(seconds * config.last_epoch, word)
+    epochs, update = config.last_epoch, estimate.update_seconds
     time = word("estimate_time", update=update, speed=speed, epoch=epoch, run=run, epochs=epochs)
     memory = word("estimate_memory", memory=estimate.memory_gb)
     kept = word("kept_on_device", kept=estimate.kept_gb) if estimate.kept_gb else ""

@@ -20,7 +20,7 @@ from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 from maskcls.paths import full_path
-from maskcls.reporting.text import aligned, short_names
+from maskcls.reporting.text import aligned, short_names, signed
 from maskcls.training.ensemble import read_ensemble
 from maskcls.training.folds_folder import FoldsFolder
 from maskcls.yaml_file import read_values
@@ -242,11 +242,6 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     for key, value in config.items():
         texts |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": _text(value)}
     return texts
-
-
-def signed(interval: Interval) -> str:
-    """Returns a difference as +0.012 [-0.004, +0.028]."""
-    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def _percent(share: float) -> str:

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 
 from maskcls import labels
 from maskcls.config import Config
-from maskcls.data.dataset import FaceData
+from maskcls.data.dataset import FaceData, Photos
 from maskcls.data.label_fixes import CorrectedPhotos
 from maskcls.data.loader import BatchPlan
 from maskcls.data.profiles import unread_kinds
@@ -37,7 +37,7 @@ def split_table(data: FaceData, word: Words) -> str:
     places = max(10, *map(width, rows))
     heading = padded(word("photos"), 12 + places, right=True)
     lines = [heading + "".join(padded(group, 14, right=True) for group in groups)]
-    for name, photos in {"train": data.train, "valid": data.valid}.items():
+    for name, photos in _splits(data).items():
         count, split = labels.class_counts(photos.labels)["class"], padded(word(name), 11, right=True)
         for title, codes in rows.items():
             cells = "".join(f"{count[code]:>14,}" for code in codes)
@@ -45,6 +45,10 @@ def split_table(data: FaceData, word: Words) -> str:
         total = word("split_sum", people=len(photos.people), photos=len(photos))
         lines.append(f"{split} {padded(word('all'), places, right=True)}  {total}")
     return "\n".join(lines)
+
+
+def _splits(data: FaceData) -> dict[str, Photos]:
+    return {"train": data.train, **({"valid": data.valid} if len(data.valid) else {})}
 
 
 def _group(cell: tuple[int, ...], word: Words) -> str:
@@ -59,13 +63,15 @@ def _group(cell: tuple[int, ...], word: Words) -> str:
 def start_lines(config: Config, data: FaceData, plan: BatchPlan, learner: Learner, word: Words) -> str:
     """Returns what a person wants to see before a run starts: on which photos, what runs where, and how it is split."""
     height, width = config.height_width
-    warmup, total = config.scheduler_args.get("warmup_updates") or 0, plan.num_updates * config.epochs
+    warmup, total = config.scheduler_args.get("warmup_updates") or 0, plan.num_updates * config.last_epoch
     size = sum(parameter.numel() for parameter in learner.network.parameters())
     kind, precision = learner.accelerator.device.type, learner.accelerator.mixed_precision
     lines = [split_table(data, word), *(ignored_lines(data.ignored, word) or [word("only_photos")])]
     if data.of_one_colour:
         lines.append(word("one_colour", count=len(data.of_one_colour), paths=listed(data.of_one_colour)))
     lines += _absent_lines(data, config.output, word)
+    if not config.has_validation:
+        lines.append(word("nobody_validates"))
     if data.corrected:
         lines += _correction_lines(data.corrected, config.label_fixes, word)
     parts = {"photos": plan.batch_size, "processes": plan.num_processes, "micro_batches": plan.num_accumulated}
@@ -75,6 +81,8 @@ def start_lines(config: Config, data: FaceData, plan: BatchPlan, learner: Learne
         word("start_devices", count=plan.num_processes, kind=kind, precision=precision),
         word("start_update", **parts, share=share, updates=plan.num_updates, epochs=config.epochs),
     ]
+    if config.last_epoch < config.epochs:
+        lines.append(word("start_stop", epoch=config.last_epoch, epochs=config.epochs))
     if warmup >= total:
         lines.append(word("long_warmup", warmup=warmup, total=total, lr=config.lr))
     return "\n".join(lines)
@@ -111,7 +119,7 @@ def answer_lines(scores: Mapping[str, Any], word: Words) -> list[str]:
 def _absent_lines(data: FaceData, output: str, word: Words) -> list[str]:
     """Returns a line for each split that lacks classes of the task; of all, those that its attributes allow."""
     lines = []
-    for name, photos in {"train": data.train, "valid": data.valid}.items():
+    for name, photos in _splits(data).items():
         counts = labels.class_counts(photos.labels)
         absent = {head: [label for label, count in enumerate(counts[head]) if not count] for head in counts}
         heads = list(labels.ATTRIBUTES) if labels.headline(output) == "class" else [output]
@@ -158,22 +166,39 @@ def epoch_line(
     epoch: int, num_epochs: int, scores: Mapping[str, float], word: Words, *, seconds: float, is_best: bool
 ) -> str:
     """Returns one epoch's validation in a line, with the names of metrics.jsonl."""
-    numbers = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    numbers = [f"{name} {value:.4f}" for name, value in scores.items()]
     title, best = word("epoch_of", epoch=epoch, epochs=num_epochs), [word("is_best")] if is_best else []
-    return "  ".join([title, numbers, duration(seconds, word), *best])
+    return "  ".join([title, *numbers, duration(seconds, word), *best])
+
+
+def all_trained_line(config: Config, word: Words) -> str:
+    """Returns what is said when a run resumes whose epochs are all trained."""
+    if config.last_epoch < config.epochs:
+        return word("all_trained_until", epoch=config.last_epoch)
+    return word("all_trained", epochs=config.epochs, more=config.epochs + 1)
 
 
 def end_lines(
-    run: RunFolder, best: BestScore, scores: Mapping[str, Interval], word: Words, *, seconds: float, notes: list[str]
-) -> str:
-    """Returns the scores of the best epoch with their 95 % intervals, where things lie, and the next command."""
-    width = max(map(len, scores))
+    run: RunFolder, best: BestScore, scores: Mapping[str, Interval] | None, word: Words, *, seconds: float,
+    notes: list[str],
+) -> str:  # fmt: skip
+    """Returns the scores of the best epoch with their 95 % intervals, where things lie, and the next command.
+
+    scores: None where nobody validated.
+    """
     report = [word("where_report", path=run.report)] if run.report.exists() else []
     lasted = duration(seconds, word)
+    if scores is None:
+        results = [word("no_scores", epoch=best.epoch, duration=lasted)]
+    else:
+        width = max(map(len, scores))
+        results = [
+            word("best_score", criterion=best.criterion, value=best.value, epoch=best.epoch, duration=lasted),
+            *(f"  {name:<{width}}  {interval}" for name, interval in scores.items()),
+            f"  {word('in_brackets')}",
+        ]
     lines = [
-        word("best_score", criterion=best.criterion, value=best.value, epoch=best.epoch, duration=lasted),
-        *(f"  {name:<{width}}  {interval}" for name, interval in scores.items()),
-        f"  {word('in_brackets')}",
+        *results,
         ", ".join([word("where_model", path=run.best), *report]),
         *notes,
         word("next_command", command=command("infer", "--model_dir", run.path)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -23,7 +23,7 @@ from maskcls.config import Config, load_config
 from maskcls.data.photo import BadPhotos
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.predictions import Predictions
-from maskcls.evaluation.selection import best_epoch, validations
+from maskcls.evaluation.selection import best_epoch, epochs_done, validations
 from maskcls.labels import HEAD_CLASSES
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
@@ -38,11 +38,12 @@ ENDS = {"value": "", "low": "_low", "high": "_high"}  # of the names of an inter
 SECONDS_TO_LOG = 60.0  # online, wandb asks its server about each artifact, and asks again for long
 
 
-def log_results(tracking: Tracking, run: RunFolder, findings: Findings, *, report: Path | None) -> None:
+def log_results(tracking: Tracking, run: RunFolder, findings: Findings | None, *, report: Path | None) -> None:
     """Adds a finished run's results to its wandb run. In the main process, before the trackers end.
 
     The summary gets the best epoch (`best_epoch`, every score as valid/{name}, with _low and _high where it has an
-    interval); under results/ stand charts and tables, the artifacts are the model and the report.
+    interval); under results/ stand charts and tables, the artifacts are the model and the report. findings: None where
+    nobody validated; then there are neither scores nor charts of them, and `best_epoch` is the last.
     What fails or takes longer than SECONDS_TO_LOG is a warning and a note; the rest is there.
     """
     tracking.flush()
@@ -62,18 +63,21 @@ def log_results(tracking: Tracking, run: RunFolder, findings: Findings, *, repor
         print(f"warning: {problem}")
 
 
-def _log_all(wandb_run: Any, run: RunFolder, findings: Findings, report: Path | None, problems: list[str]) -> None:
+def _log_all(
+    wandb_run: Any, run: RunFolder, findings: Findings | None, report: Path | None, problems: list[str]
+) -> None:
     config, history = load_config(run.config), run.history()
     validated = validations(history)
-    best = best_epoch(validated, config.best_criterion)
-    assert best is not None
-    scores = {f"valid/{name}": value for name, value in validated[best].items()}
-    parts = {
-        "confusion matrices": lambda: _confusion_matrices(findings.predictions),
-        "precision-recall curves": lambda: _curves(findings.predictions),
-        "worst mistakes": lambda: _mistakes(findings, run, config, problems),
-        "slices": lambda: _slices(findings),
-    }
+    best = best_epoch(validated, config.best_criterion) or epochs_done(history)
+    scores = {f"valid/{name}": value for name, value in validated.get(best, {}).items()}
+    parts: dict[str, Callable[[], dict[str, Any]]] = {}
+    if findings is not None:
+        parts = {
+            "confusion matrices": lambda: _confusion_matrices(findings.predictions),
+            "precision-recall curves": lambda: _curves(findings.predictions),
+            "worst mistakes": lambda: _mistakes(findings, run, config, problems),
+            "slices": lambda: _slices(findings),
+        }
     if report is not None:  # it brings its own style
         parts["report panel"] = lambda: {"results/report": wandb.Html(report, inject=False)}
     for name, values in parts.items():
@@ -82,7 +86,8 @@ def _log_all(wandb_run: Any, run: RunFolder, findings: Findings, report: Path | 
     with _noted(problems, "summary"):
         # First the step is closed: with it, wandb sets the summary to the last epoch.
         wandb_run.log({"best_epoch": best}, step=history[-1]["update"], commit=True)
-        wandb_run.summary.update({"best_epoch": best, **scores, **interval_ends(findings)})
+        ends = {} if findings is None else interval_ends(findings)
+        wandb_run.summary.update({"best_epoch": best, **scores, **ends})
     with _noted(problems, "model"):
         _log_model(wandb_run, run, config, {"epoch": best, "output": config.output, **scores})
     if report is not None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from maskcls.config import Config
-from maskcls.errors import Stopped, UserError
+from maskcls.errors import Stopped
 from maskcls.evaluation.findings import Findings
 from maskcls.paths import command, read_json, write_json
 from maskcls.training.folds import chosen_epoch, mean_scores, run_to_train
@@ -16,6 +16,7 @@ from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.processes import Launch
 from maskcls.training.request import WantedFolds
 from maskcls.training.run_folder import check_outputs
+from maskcls.training.side_by_side import train_side_by_side
 from maskcls.words import Words
 
 
@@ -31,6 +32,10 @@ def train_folds(
     folds = launch.on_main(lambda: FoldsFolder.of_config(config) or FoldsFolder.create(config))
     launch.say(word("folds_folder", path=folds.path))
     try:
+        if wanted.at_once > 1:
+            runs = {f"fold {fold}, seed {seed}": [str(fold), "--seeds", str(seed)] for seed, fold in wanted}
+            common = ["--lang", lang, "--config", str(folds.config), "--folds"]
+            train_side_by_side({title: [*common, *own] for title, own in runs.items()}, at_once=wanted.at_once)
         for seed, fold in wanted:
             wish = launch.on_main(partial(run_to_train, folds, config, seed, fold))
             text = "fold_starts" if wish else "fold_is_trained"
@@ -43,16 +48,12 @@ def train_folds(
     finally:
         launch.on_main(folds.remove_if_empty)
     if launch.is_main:
-        try:
-            folds.finished_runs()
-        except UserError as error:  # `--folds 0,2` was asked for
-            print(error)
-        else:
-            print(summary(folds, config, word, lang=lang))
+        is_whole = len(wanted.folds) == config.num_folds
+        print(summary(folds, config, word) if is_whole else word("folds_are_some", folds=config.num_folds))
     launch.wait()
 
 
-def summary(folds: FoldsFolder, config: Config, word: Words, *, lang: str) -> str:
+def summary(folds: FoldsFolder, config: Config, word: Words) -> str:
     """Writes what all folds say together, and returns it for the console."""
     predictions = folds.out_of_fold()
     predictions.save(folds.predictions)

@@ -13,7 +13,7 @@ import numpy as np
 
 from maskcls.errors import UserError, did_you_mean
 from maskcls.evaluation.metrics import Score
-from maskcls.evaluation.selection import best_epoch, validations
+from maskcls.evaluation.selection import best_epoch, epochs_done, validations
 from maskcls.labels import ATTRIBUTES
 from maskcls.paths import folder_problem, read_json
 from maskcls.reporting.text import aligned
@@ -64,6 +64,8 @@ def _summary(run: RunFolder) -> RunSummary:
     best = best_epoch(validated, str(config.get("best_criterion", "f1")))
     if not run.best.is_dir():
         problems.append("no best/")
+    if config.get("valid_profile") == "none":
+        problems.append("nobody validated")
     started, logged = _written(run.config), _written(run.metrics)
     seconds = logged - started if started and logged and logged >= started else None  # a copy may turn them around
     if is_finished := run.finished.exists():
@@ -78,7 +80,7 @@ def _summary(run: RunFolder) -> RunSummary:
         started=started,
         seconds=seconds,
         state="finished" if is_finished else "unfinished",
-        epochs_done=max(validated, default=0),
+        epochs_done=epochs_done(history),
         epochs=epochs if isinstance(epochs, int) else None,
         output=str(arguments.get("output", "")) if isinstance(arguments, dict) else "",
         model=str(config.get("model", "")),

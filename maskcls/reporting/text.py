@@ -1,10 +1,14 @@
-"""Text in the terminal, where Hangul is twice as wide as a Latin letter, and names as short as they can be."""
+"""Text in the terminal, where Hangul is twice as wide as a Latin letter; short names, numbers, a line on decisions."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Sequence
+
+from maskcls.evaluation.decision import Decision
+from maskcls.evaluation.intervals import Interval
+from maskcls.words import Words
 
 
 def width(text: str) -> int:
@@ -29,3 +33,18 @@ def short_names(texts: Sequence[str]) -> list[str]:
     """Returns runs (runs/a, or runs/a+runs/b) without the folders that they lie in, where that tells them apart."""
     short = [re.sub(r"[^+,]*/(?=[^+,/])", "", text).rstrip("/") for text in texts]
     return short if len(set(short)) == len(short) else list(texts)
+
+
+def signed(interval: Interval) -> str:
+    """Returns a difference as +0.012 [-0.004, +0.028]."""
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def decision_line(decision: Decision, word: Words) -> str:
+    """Returns which steps lead from probabilities to answers, and what each gains on other people."""
+    said = []
+    for name, step in decision.steps.items():
+        score = word("log_likelihood") if name == "temperature" else "f1"
+        facts = {"name": word(f"step_{name}"), "score": score, "gain": signed(step.gain)}
+        said.append(word("switched_on" if step.is_on else "switched_off", **facts))
+    return word("decisions", steps="; ".join(said) or word("too_few_to_decide"))

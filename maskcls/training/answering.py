@@ -18,6 +18,7 @@ from maskcls.data.loader import split_evenly
 from maskcls.data.photo import BadPhotos
 from maskcls.data.pixels import KeptPixels
 from maskcls.data.preprocessing import Preprocessing
+from maskcls.data.views import VIEWS, View
 from maskcls.errors import UserError, joined
 from maskcls.labels import head_probabilities
 from maskcls.machine import is_accelerator
@@ -84,13 +85,14 @@ def load_runs(launch: Launch, runs: Sequence[RunFolder]) -> list[LoadedRun]:
 
 def ask(
     launch: Launch, runs: Sequence[LoadedRun], photos: Photos, *, batch_size: int | None,
-    progress: Callable[[int], object] = lambda num_photos: None,
+    views: Sequence[View] = VIEWS["none"], progress: Callable[[int], object] = lambda num_photos: None,
 ) -> Answered:  # fmt: skip
     """Returns what every run says about the photos, in their order. Collective.
 
     Photos are decoded once for all runs that see them alike, in chunks of no more than BYTES_KEPT; one model is on the
-    device at a time. batch_size: photos that a process takes at once; None: each run's valid_batch_size. Raises
-    BadPhotos with all photos that cannot be read, and UserError when a run's answers are not finite numbers.
+    device at a time. batch_size: photos that a process takes at once; None: each run's valid_batch_size. views: as for
+    `predict`. Raises BadPhotos with all photos that cannot be read, and UserError when a run's answers are not finite
+    numbers.
     """
     logits: dict[Path, Tensor] = {}
     of_one_colour: set[int] = set()
@@ -105,7 +107,7 @@ def ask(
             chunk = replace(photos, rows=photos.rows[part], reader=pixels or reader)
             for run in group[:1] if problems else group:  # the message names the bad photos of all chunks
                 try:
-                    of_chunk = _logits(launch, runs, run, chunk, batch_size=batch_size, progress=progress)
+                    of_chunk = _logits(launch, runs, run, chunk, batch_size=batch_size, views=views, progress=progress)
                 except BadPhotos as error:
                     problems += error.args
                     break
@@ -154,13 +156,13 @@ def _seeing_alike(runs: Sequence[LoadedRun]) -> list[list[LoadedRun]]:
 
 def _logits(
     launch: Launch, runs: Sequence[LoadedRun], run: LoadedRun, photos: Photos, *, batch_size: int | None,
-    progress: Callable[[int], object],
+    views: Sequence[View], progress: Callable[[int], object],
 ) -> Tensor:  # fmt: skip
     """Returns the run's logits (N, C), as `predict`, with its model on the device for so long."""
     accelerator, size = launch.accelerator, batch_size or run.config.valid_batch_size
     model = run.model if len(runs) == 1 else run.model.to(accelerator.device)
     try:
-        return predict(accelerator, model, photos, run.preprocessing, batch_size=size, progress=progress)
+        return predict(accelerator, model, photos, run.preprocessing, batch_size=size, views=views, progress=progress)
     finally:
         _make_room(runs, run, accelerator.device)
 

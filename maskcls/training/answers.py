@@ -1,8 +1,12 @@
-"""What a prediction leaves: an answer and probabilities for every photo, and scores where the labels are known."""
+"""What a prediction leaves: an answer and probabilities for every photo, and scores where the labels are known.
+
+Answers are read back here as well, to be compared with others.
+"""
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +14,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pyarrow import ArrowException
 
-from maskcls.errors import UserError, reason_of
+from maskcls.errors import UserError, joined, listed, reason_of
 from maskcls.evaluation.metrics import measure, values_of
-from maskcls.evaluation.predictions import write_probabilities
-from maskcls.labels import HEAD_CLASSES, targets_of
+from maskcls.evaluation.predictions import headline_of, read_probabilities, write_probabilities
+from maskcls.labels import HEAD_CLASSES, num_classes, targets_of
 from maskcls.paths import check_writable, write_json, written_whole
+from maskcls.tables import read_table
 from maskcls.training.run_folder import Entry
 
 if TYPE_CHECKING:
@@ -92,3 +98,64 @@ def answer_scores(
     seen = trained_people.intersection(photos.people)
     counts = {"photos": len(photos), "people": len(photos.people), "people_trained_on": len(seen)}
     return {**counts, **scores, "f1_per_class": per_class}, matrices
+
+
+@dataclass(frozen=True)
+class AnswerTable:
+    """Answers as they were written, perhaps long ago and elsewhere."""
+
+    path: Path
+    image_ids: list[str]
+    labels: np.ndarray  # (N,) int64
+    probabilities: Mapping[str, np.ndarray]  # head -> (N, K); none where they do not lie beside
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def head(self) -> str | None:
+        """What the answers are about; None: the numbers may be those of any of several."""
+        if self.probabilities:
+            return headline_of(self.probabilities)
+        most = max(len(classes) for head, classes in HEAD_CLASSES.items() if head != "class")
+        return "class" if self.labels.max() >= most else None
+
+
+def read_answers(path: Path) -> AnswerTable:
+    """Returns a table of answers: a file, or that of the folder that infer.py wrote to.
+
+    Raises UserError when there is none, or with every row that is no answer.
+    """
+    path = Answers(path).table if path.is_dir() else path
+    rows = read_table(path, f"table of answers {path}")
+    header = rows[0][1] if rows else []
+    if missing := [column for column in COLUMNS if header.count(column) != 1]:
+        raise UserError(f"{path} needs the column {missing[0]} once; its first line has {listed(header) or 'nothing'}")
+    name_at, label_at = map(header.index, COLUMNS)
+    labels: dict[str, int] = {}
+    problems = []
+    for line, cells in rows[1:]:
+        if len(cells) != len(header):
+            problem = f"{len(cells)} cells, but the header has {len(header)}"
+        elif (name := cells[name_at]) in labels:
+            problem = f"duplicate {name}"
+        elif not re.fullmatch("[0-9]{1,2}", cells[label_at]) or int(cells[label_at]) >= num_classes("class"):
+            problem = f"{cells[label_at]!r} is no answer, which is a number from 0 to {num_classes('class') - 1}"
+        else:
+            labels[name] = int(cells[label_at])
+            continue
+        problems.append(f"{path}, line {line}: {problem}")
+    if problems or not labels:
+        raise UserError(joined(problems, "problems in a table of answers") if problems else f"{path} has no rows")
+    answers = np.array(list(labels.values()))
+    return AnswerTable(path, list(labels), answers, _probabilities_beside(path, list(labels), answers))
+
+
+def _probabilities_beside(path: Path, image_ids: list[str], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns those that were written with a table, none when they are of other photos or answers."""
+    try:
+        columns, probabilities = read_probabilities(Answers(path.parent).probabilities)
+    except (OSError, ArrowException, KeyError):  # answers can be compared without
+        return {}
+    fits = columns["ImageID"].tolist() == image_ids and labels.max() < len(HEAD_CLASSES[headline_of(probabilities)])
+    return probabilities if fits else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -23,8 +23,7 @@ from maskcls.data.pixel_cache import PixelCache
 from maskcls.data.pixels import DecodedPixels, MappedPixels, mean_and_std, on_device
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.errors import UserError
-from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import class_counts, head_probabilities, id2label, num_outputs, targets_of
+from maskcls.labels import class_counts, id2label, num_outputs, targets_of
 from maskcls.machine import decoding_threads, process_number
 from maskcls.modeling import loss, optim, scheduler
 from maskcls.modeling.loss import HeadLosses
@@ -137,15 +136,6 @@ def build_plan(config: Config, photos: Photos, *, num_processes: int) -> BatchPl
         balanced_over=balanced_over,
         unit=2 if augmentation_of(config).mixes else 1,
     )
-
-
-def predictions_of(photos: Photos, logits: Tensor, output: str) -> Predictions:
-    """Returns what logits (N, C) say about the photos."""
-    probabilities = {head: values.numpy() for head, values in head_probabilities(logits, output).items()}
-    columns = {"people": "profile", "paths": "path", "ages": "age", "races": "race"}
-    facts = {name: photos.column(column) for name, column in columns.items()}
-    files = np.array([Path(path).name for path in facts["paths"].tolist()])
-    return Predictions(**facts, files=files, labels=photos.labels, probabilities=probabilities)
 
 
 def build_model(config: Config, device: torch.device) -> nn.Module:

@@ -63,8 +63,8 @@ class Single:
         return said[self.run.path]
 
     def predictions(self) -> Predictions:
-        """Returns what it said about its validation photos. Raises UserError as Predictions.load."""
-        return Predictions.load(self.run.predictions)
+        """Returns what it said about its validation photos. Raises UserError as the run does."""
+        return self.run.read_predictions()
 
     def trained_people(self) -> set[str]:
         """Returns the profiles that it learnt from."""

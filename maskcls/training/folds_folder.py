@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from maskcls.data.preprocessing import Preprocessing
 
 # Settings that a finished fold was trained with for good, although a single run may resume with others.
-FIXED = ("epochs", "early_stopping_patience")
+FIXED = ("epochs", "stop_after_epoch", "early_stopping_patience")
 FOLD = re.compile(r"fold(\d+)(?:_seed(\d+))?")
 
 
@@ -159,9 +159,14 @@ class FoldsFolder:
     def tables(self) -> dict[int, Predictions]:
         """Returns seed -> the predictions of all folds below each other, in the same order of photos for every seed.
 
-        Raises UserError as `finished_runs`, and when folds share people or the seeds do not cover the same photos.
+        Raises UserError as `finished_runs`, and when the folds share people, or are not of the same people.
         """
         runs = self.finished_runs()
+        crowds = {run.path.name: run.trained_people() | run.validated_people() for run in runs.values()}
+        covered = set().union(*(run.validated_people() for run in runs.values()))
+        if strange := {name: len(crowd ^ covered) for name, crowd in crowds.items() if crowd != covered}:
+            name, number = next(iter(strange.items()))
+            raise UserError(f"{self.path}: {name} is about other people than all folds validate, {number:,} of them")
         parts = {seed: [run for (of, _), run in runs.items() if of == seed] for seed in self.seeds}
         said = {seed: joined_people([Predictions.load(run.predictions) for run in of]) for seed, of in parts.items()}
         tables = on_common_photos(list(said.values()))

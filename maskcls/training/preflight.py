@@ -70,7 +70,8 @@ def try_out(
         for _, values in zip(range(NUM_UPDATES), updates, strict=False):  # the other way round would make one more
             waits = values["train/waiting_share"] if config.cache == "memory_map" else 0.0
             seconds = plan.batch_size / values["train/images_per_second"] * (1 - waits)
-        some = replace(data.valid, rows=data.valid.rows[:NUM_PREDICTED])
+        known = data.valid if len(data.valid) else data.train
+        some = replace(known, rows=known.rows[:NUM_PREDICTED])
         started = time.perf_counter()
         logits = predict(accelerator, learner.model, some, preprocessing, batch_size=config.valid_batch_size)
         predicted = (time.perf_counter() - started) / max(len(some), 1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from maskcls.config import MAY_CHANGE, Config, load_config
 from maskcls.errors import UserError, joined
+from maskcls.machine import process_number
 from maskcls.training.run_folder import RunFolder
 
 
@@ -18,17 +19,20 @@ class WantedFolds:
 
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
+    at_once: int = 1  # runs at the same time
 
     @classmethod
-    def parse(cls, config: Config, folds: str | None, seeds: str | None) -> WantedFolds | None:
+    def parse(cls, config: Config, folds: str | None, seeds: str | None, at_once: int | None) -> WantedFolds | None:
         """Returns what `--folds` (all, or 0,2) and `--seeds` (42,43) mean for a config; None: no folds are asked for.
 
         Raises UserError when they mean nothing, or when the config has no folds because it names who validates.
         """
         if folds is None:
-            if seeds is not None:
-                raise UserError("--seeds belongs to --folds; the seed of one run is seed=43")
+            if seeds is not None or at_once is not None:
+                raise UserError("--seeds and --at_once belong to --folds; the seed of one run is seed=43")
             return None
+        if at_once is not None and (at_once < 1 or (at_once > 1 and process_number("WORLD_SIZE", default=1) > 1)):
+            raise UserError(f"--at_once is {at_once}; it is 1 or more, and one process starts them, each with one GPU")
         if config.valid_profile is not None:
             raise UserError(
                 f"valid_profile is {config.valid_profile}: people are dealt to folds when nobody is named to validate. "
@@ -38,7 +42,8 @@ class WantedFolds:
         chosen = tuple(every) if folds == "all" else _numbers("--folds", folds, "all, none, or numbers as 0,2")
         if others := [fold for fold in chosen if fold not in every]:
             raise UserError(f"--folds {folds}: there is no fold {others[0]}; num_folds is {config.num_folds}, from 0")
-        return cls(chosen, (config.seed,) if seeds is None else _numbers("--seeds", seeds, "numbers as 42,43"))
+        own = (config.seed,) if seeds is None else _numbers("--seeds", seeds, "numbers as 42,43")
+        return cls(chosen, own, at_once or 1)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yields (seed, fold), one seed after the other."""
@@ -64,7 +69,7 @@ def asked_for(arguments: Namespace, overrides: Sequence[str]) -> tuple[RunFolder
     if arguments.config is None:
         raise UserError("give --config: a YAML of configs/, or --resume: a run folder")
     config = load_config(arguments.config, overrides)
-    return None, config, WantedFolds.parse(config, arguments.folds, arguments.seeds)
+    return None, config, WantedFolds.parse(config, arguments.folds, arguments.seeds, arguments.at_once)
 
 
 def run_to_resume(folder: str, config_path: str | None, overrides: Sequence[str]) -> tuple[RunFolder | None, Config]:

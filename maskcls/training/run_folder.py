@@ -21,8 +21,10 @@ from maskcls.yaml_file import read_values
 if TYPE_CHECKING:
     from maskcls.data.preprocessing import Preprocessing
     from maskcls.evaluation.findings import Findings
+    from maskcls.evaluation.predictions import Predictions
     from maskcls.evaluation.selection import BestScore
 
+NO_VALIDATION = "nobody validated it (valid_profile: none)"
 KEYS_OF_EVERY_VERSION = {"data_dir", "dataset_args", "model"}  # of a run's config.yaml
 
 
@@ -57,7 +59,7 @@ class RunFolder:
     confusion_matrix = Entry("confusion_matrix.png")  # of these
     last = Entry("last")  # the newest state: its model, and what the run needs to resume
     previous = Entry("previous")  # the state before it, for when the newest is damaged
-    finished = Entry("finished.json")  # written at the end: best epoch, scores with intervals, temperatures, seconds
+    finished = Entry("finished.json")  # written at the end: best epoch, scores with intervals, seconds
     curves = Entry("curves.png")
     report = Entry("report.html")
     tensorboard = Entry("tensorboard")
@@ -144,12 +146,25 @@ class RunFolder:
             warning = f"{self.path} lies on a disk without file locks: do not train in it twice at once"  # as some NFS
             yield None if has_locks else warning
 
-    def finish(self, best: BestScore, findings: Findings, *, seconds: float) -> None:
-        """Writes that the run has come to its end, with the scores and the temperatures of its best epoch."""
+    def reopen(self) -> None:
+        """Takes back what an earlier end of the training said of the best epoch: there may be a better one now."""
+        for of_the_end in (self.finished, self.decision):
+            of_the_end.unlink(missing_ok=True)
+
+    def finish(self, best: BestScore, findings: Findings | None, *, output: str, seconds: float) -> None:
+        """Writes how the best epoch's probabilities become answers, then that the run has come to its end.
+
+        findings: None where nobody validated; then it says why there are no scores. output: of the model.
+        """
+        from maskcls.evaluation.decision import Decision
+
+        if findings is None:
+            values: dict[str, Any] = {"criterion": None, "value": None, "epoch": best.epoch, "seconds": seconds}
+            write_json(self.finished, {**values, "scores": {}, "no_scores": NO_VALIDATION})
+            return
+        Decision.fit(findings.predictions, output, findings.draws).save(self.decision)
         scores = {name: asdict(interval) for name, interval in findings.named_scores.items()}
-        # Read by whoever weighs this model's answers against those of others: the decision of an ensemble.
-        temperatures = {head: calibration.temperature for head, calibration in findings.calibration.items()}
-        write_json(self.finished, {**asdict(best), "seconds": seconds, "scores": scores, "temperatures": temperatures})
+        write_json(self.finished, {**asdict(best), "seconds": seconds, "scores": scores})
 
     def save_split(self, train: Sequence[str], valid: Sequence[str]) -> None:
         """Writes the people of both splits."""
@@ -171,10 +186,28 @@ class RunFolder:
             raise UserError(f"{missing}: copy the file from where the run was trained, or train it again")
         return preprocessing
 
+    def read_predictions(self) -> Predictions:
+        """Returns what the best model said about the validation photos. Raises UserError when nobody knows."""
+        from maskcls.evaluation.predictions import Predictions
+
+        if not self.predictions.exists() and not self.has_validation():
+            raise UserError(f"{self.path} has no predictions of people that it had not trained on: {NO_VALIDATION}")
+        return Predictions.load(self.predictions)
+
+    def has_validation(self) -> bool:
+        """Returns whether anybody validates the run, by its config; a damaged one does not deny it."""
+        try:
+            return read_values(self.config).get("valid_profile") != "none"
+        except UserError:
+            return True
+
     def trained_people(self) -> set[str]:
         """Returns the profiles that the run learnt from; none when its list is missing."""
-        path = self.train_profiles
-        return set(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else set()
+        return read_lines(self.train_profiles)
+
+    def validated_people(self) -> set[str]:
+        """Returns the profiles that the run was scored on; none when its list is missing."""
+        return read_lines(self.valid_profiles)
 
     def save_environment(self, **facts: Any) -> None:
         """Writes what it runs on, and the given facts."""
@@ -268,3 +301,8 @@ def check_outputs(config: Config, run: RunFolder | None) -> None:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Writes a text file whole, or raises OSError and leaves what was there."""
     write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def read_lines(path: Path) -> set[str]:
+    """Returns the lines of a text file; none when it is missing."""
+    return set(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else set()

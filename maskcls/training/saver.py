@@ -11,6 +11,7 @@ from maskcls.evaluation.predictions import Predictions
 from maskcls.paths import command
 from maskcls.training.durable import disk_faults, put_in_place
 from maskcls.training.interruption import StopRequest
+from maskcls.training.log_interval import NotFinite
 from maskcls.training.loop import Learner
 from maskcls.training.processes import Launch
 from maskcls.training.run_folder import RunFolder
@@ -42,16 +43,25 @@ class Saver:
         save_state(self._launch, self._learner, self.progress, self._run, config=self._config, data_key=self._data_key)
         self._saved_at = time.monotonic()
 
-    def save_best(self, predictions: Predictions) -> None:
-        """Writes `best/` and what it said about the validation photos. Collective."""
+    def save_best(self, predictions: Predictions | None) -> None:
+        """Writes `best/` and what it said about the validation photos. Collective.
+
+        predictions: None where nobody has validated it. Raises NotFinite when its weights are not, which a validation
+        would have told.
+        """
         with self._learner.averaged():
             weights = weights_of(self._learner.model)
+        if predictions is None:
+            is_broken = not all(value.isfinite().all() for value in weights.values())
+            if any(self._launch.largest(int(is_broken))):  # the weights are whole on the main process alone
+                raise NotFinite(self._learner.num_updates)
 
         def write() -> None:
             with put_in_place(self._run.best) as unfinished:
                 write_model(self._learner.network, unfinished, weights)
-            with disk_faults(self._run.predictions):
-                predictions.save(self._run.predictions)
+            if predictions is not None:
+                with disk_faults(self._run.predictions):
+                    predictions.save(self._run.predictions)
 
         self._launch.on_main(write)
 

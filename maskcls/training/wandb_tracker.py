@@ -109,13 +109,14 @@ class Wandb:
 
 def _started_tracker(config: Config, run: RunFolder, mode: str) -> Any:
     wandb = _started_wandb()
-    fold = [] if config.valid_profile else [f"fold {config.fold} of {config.num_folds}"]
+    fold = [f"fold {config.fold} of {config.num_folds}"] if config.valid_profile is None else []
+    split = fold if config.has_validation else ["everybody"]
     times = {"init_timeout": SECONDS_TO_START, "finish_timeout": SECONDS_TO_FINISH, "finish_timeout_raises": True}
     tracker = WandBTracker(
         config.wandb_project,
         name=run.path.name,
         group=folds.path.name if (folds := FoldsFolder.of(run)) else config.name,
-        tags=[config.output, config.model, *fold],
+        tags=[config.output, config.model, *split],
         id=run.name_on_server(),
         dir=str(run.path),
         mode=mode,

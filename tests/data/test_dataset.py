@@ -148,6 +148,23 @@ def test_with_a_training_list_alone_one_fold_of_it_validates(sample: Path, tmp_p
     assert (data.train.people, data.valid.people) == (sorted(set(names) - set(valid)), valid)
 
 
+@pytest.mark.parametrize("train_profile", [None, "train_profiles.txt"])
+def test_where_nobody_validates_all_train_whatever_the_folds(
+    train_profile: str | None, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "none").write_text("000001_female_Asian_45\n")  # no list: the word is meant
+    monkeypatch.chdir(tmp_path)
+    train = str(sample / train_profile) if train_profile else None
+    data = split(sample, train_profile=train, valid_profile="none", num_folds=99, fold=98)
+    listed = (
+        (sample / train_profile).read_text().split() if train_profile else profiles.profile_folders(sample / "images")
+    )
+    assert (data.train.people, data.valid.people, len(data.valid)) == (sorted(listed), [], 0)
+    assert data.valid.labels.shape == (0, 3)
+    everybody = split(sample, valid_profile="none")
+    assert (data.key == everybody.key) is (train is None) and everybody.key != split(sample).key
+
+
 def test_a_person_in_both_lists_is_refused(sample: Path, tmp_path: Path) -> None:
     train = str(sample / "train_profiles.txt")
     with pytest.raises(UserError, match="10 people are in both the training and the validation list: 0000"):

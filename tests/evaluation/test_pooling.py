@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maskcls.errors import UserError
-from maskcls.evaluation.pooling import pooled, pooled_people
+from maskcls.evaluation.pooling import agreed, pooled, pooled_people
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PERSON, OUTPUT_HEADS, class_of, joint, likeliest
 from tests.made import predictions
 
@@ -58,9 +58,27 @@ def test_a_model_of_one_attribute_of_the_person_is_pooled_as_one_of_all_is(head:
 
 
 def test_a_model_of_the_mask_alone_has_nothing_to_pool() -> None:
-    with pytest.raises(UserError, match=r"^nothing to pool: gender and age are of the person, mask is of the photo$"):
+    with pytest.raises(
+        UserError, match=r"^--group_by decides gender and age once per person; mask is decided for each photo$"
+    ):
         pooled({"mask": predictions(2).probabilities["mask"]}, np.zeros(14))
 
 
 def test_heads_keep_their_order() -> None:
     assert list(pooled_people(predictions(2)).probabilities) == ["class", *OUTPUT_HEADS["all"]]
+
+
+def test_answers_that_differ_between_photos_of_a_group_are_those_of_most() -> None:
+    said = {"mask": np.array([0, 1, 2, 2]), "gender": np.array([1, 1, 0, 0]), "age": np.array([2, 0, 0, 1])}
+    found = agreed({"class": class_of(said), **said}, np.array(["a", "a", "a", "b"]))
+    assert {head: labels.tolist() for head, labels in found.items()} == {
+        "class": [3, 9, 15, 13], "mask": [0, 1, 2, 2], "gender": [1, 1, 1, 0], "age": [0, 0, 0, 1],
+    }  # fmt: skip
+    assert agreed({"age": said["age"]}, np.array([7, 7, 7, 1]))["age"].tolist() == [0, 0, 0, 1]
+
+
+def test_without_groups_everything_stays_as_it_is() -> None:
+    said = predictions(3).probabilities
+    assert pooled(said, None) == said
+    answers = {head: likeliest(values) for head, values in said.items()}
+    assert agreed(answers, None) == answers

@@ -6,7 +6,7 @@ from math import isnan, nan
 
 import pytest
 
-from maskcls.evaluation.selection import BestScore, best_epoch, validations
+from maskcls.evaluation.selection import BestScore, best_epoch, epochs_done, validations
 
 
 def epochs(criterion: str, values: list[float]) -> tuple[list[bool], BestScore]:
@@ -60,6 +60,19 @@ def test_any_number_wins_over_nan(criterion: str, value: float) -> None:
 def test_a_criterion_that_is_no_score_is_an_error_and_not_a_run_without_a_best() -> None:
     with pytest.raises(KeyError, match="f2"):
         BestScore("f2").update({"f1": 0.5}, 1)
+
+
+def test_without_scores_the_newest_epoch_counts_as_the_best() -> None:
+    best = BestScore("f1")
+    assert [best.update({}, epoch) for epoch in (1, 2, 3)] == [True, True, True]
+    assert best.epoch == 3 and best.value != best.value
+
+
+def test_the_epochs_that_are_done_are_validated_or_marked() -> None:
+    validated = [{"epoch": 1, "update": 4, "valid/f1": 0.5}, {"epoch": 2, "update": 5, "train/loss": 1.0}]
+    marked = [{"epoch": 1, "update": 4, "num_validated": 0}, {"epoch": 2, "update": 5, "train/loss": 1.0}]
+    assert (epochs_done(validated), epochs_done(marked), epochs_done([])) == (1, 1, 0)
+    assert epochs_done([{"epoch": "two", "num_validated": 0}]) == 0  # edited by a person
 
 
 def test_the_best_epoch_of_a_log_is_found_by_the_same_rules() -> None:

@@ -59,8 +59,8 @@ def test_sets_hold_the_truth_of_new_people_as_often_as_asked() -> None:
 
 def test_what_is_measured_on_held_out_people_is_what_is_asked() -> None:
     table = correlated()
-    found = coverage(table, Draws.of(table.people))
-    assert [(row.head, row.risk) for row in found] == [("age", risk) for risk in SHOWN_RISKS]
+    (head, found), *others = coverage(table, Draws.of(table.people)).items()
+    assert (head, [row.risk for row in found], others) == ("age", [*SHOWN_RISKS], [])
     for row in found:
         assert row.covered.low <= 1 - row.risk <= row.covered.high
         assert row.accuracy is None or row.accuracy.value > 0.7
@@ -73,8 +73,8 @@ def test_of_a_model_that_is_better_than_asked_every_photo_is_answered() -> None:
     sets = conformal.sets(table.probabilities, 0.1)
     assert all((possible.sum(1) == 1).all() for possible in sets.values())
     assert not conformal.unsure(table.probabilities, table.predicted("class"), 0.1).any()
-    row = coverage(table, Draws.of(table.people))[0]
-    assert (row.head, row.risk, row.answered.value) == ("class", 0.1, 1.0)
+    row = coverage(table, Draws.of(table.people))["class"][0]
+    assert (row.risk, row.answered.value) == (0.1, 1.0)
     assert row.accuracy is not None and row.covered.value == row.accuracy.value
 
 
@@ -132,9 +132,9 @@ def test_a_risk_that_so_few_people_cannot_promise_is_refused() -> None:
     )
     with pytest.raises(UserError, match=f"^{says} people, as folds do$"):
         Conformal.fit(table).sets(table.probabilities, 0.01)
-    assert [row.risk for row in coverage(table, Draws.of(table.people)) if row.head == "class"] == [0.1, 0.05]
+    assert [row.risk for row in coverage(table, Draws.of(table.people))["class"]] == [0.1, 0.05]
     few = predictions(4)
-    assert coverage(few, Draws.of(few.people)) == []
+    assert coverage(few, Draws.of(few.people)) == {}
 
 
 def test_it_is_kept_in_json_and_yaml() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from maskcls.errors import UserError
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, joint, labels_of, likeliest
 from maskcls.paths import write_json
-from maskcls.reporting import answers_page
+from maskcls.reporting import answers_page, thumbnails
 from maskcls.reporting.answers_page import Answered, disagreement, least_sure, write_answers_page
 from maskcls.reporting.report.document import script_hash
 from maskcls.reporting.report.page import MAX_BYTES
@@ -150,12 +150,12 @@ def test_photos_that_are_gone_are_said_to_be(photos: list[Path], tmp_path: Path)
 def test_a_page_of_many_photos_opens_few_and_stays_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Noise is the hardest picture for JPEG.
     noise = np.random.default_rng(0).integers(0, 256, (160, 120, 3), dtype=np.uint8)
-    file, opened = tmp_path / "noise.png", []
-    Image.fromarray(noise).save(file)
-    small = answers_page.thumbnail(file, answers_page.CARD)
-    monkeypatch.setattr(answers_page, "thumbnail", lambda path, size: opened.append(path) or small)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    small, opened = thumbnails.thumbnail(tmp_path / "noise.png", answers_page.CARD), []
+    monkeypatch.setattr(thumbnails, "thumbnail", lambda path, size: opened.append(path) or small)
     members = {str(number): said(20_000, seed=number) for number in range(3)}
-    written(tmp_path / "answers.html", answered([file] * 20_000, said(20_000, seed=9), members))
+    paths = [tmp_path / f"{number}.png" for number in range(20_000)]
+    written(tmp_path / "answers.html", answered(paths, said(20_000, seed=9), members))
     assert 150 < len(opened) < 300
     assert (tmp_path / "answers.html").stat().st_size < MAX_BYTES
 

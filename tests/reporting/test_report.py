@@ -99,6 +99,20 @@ def test_a_row_of_metrics_is_all_that_a_score_of_the_log_with_an_interval_in_the
     assert '<div class="tile-title">18개 클래스: 균형 정확도</div>' in page
 
 
+def test_the_coverage_of_unsure_is_that_of_the_findings_where_the_people_are_enough(
+    runs: tuple[RunFolder, RunFolder],
+) -> None:
+    findings = Findings(made.predictions(60, accuracy=0.7))
+    of_few = Findings(made.predictions(8))
+    page, without = (write_report(runs[0], language="ko", findings=f).read_text("utf-8") for f in (findings, of_few))
+    assert "확실하지 않은 답" in page and "확실하지 않은 답" not in without
+    rows = [row for rows in findings.coverage.values() for row in rows]
+    assert len(rows) == 4 * 2  # heads; 99 % is more than 48 people can promise
+    for row in rows:
+        cells = [f"{100 * (1 - row.risk):.0f}%", f"{row.covered.value:.1%} <small>{100 * row.covered.low:.1f} – "]
+        assert f'<td class="n">{cells[0]}</td><td class="n">{cells[1]}' in page
+
+
 def test_the_confusion_matrices_are_those_of_scikit_learn(written: str, runs: tuple[RunFolder, RunFolder]) -> None:
     predictions = Predictions.load(runs[0].path / "valid_predictions.parquet")
     cells = Parsed(written).having("data-count")

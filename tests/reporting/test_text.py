@@ -6,7 +6,10 @@ import unicodedata
 
 import pytest
 
-from maskcls.reporting.text import padded, width
+from maskcls.evaluation.decision import Decision, Step
+from maskcls.evaluation.intervals import Interval
+from maskcls.reporting.text import decision_line, padded, width
+from maskcls.words import Words
 
 
 @pytest.mark.parametrize(
@@ -19,3 +22,14 @@ def test_hangul_takes_two_places_however_it_is_spelt(text: str, places: int) -> 
         assert padded(spelt, 10) == spelt + " " * (10 - places)
         assert padded(spelt, 10, right=True) == " " * (10 - places) + spelt
     assert padded(text, places - 1) == text
+
+
+def test_a_line_says_what_is_on_and_what_each_step_gains() -> None:
+    on, off = Step(Interval(0.0204, 0.0101, 0.03), {}), Step(Interval(-0.001, -0.012, 0.009), {})
+    decision = Decision(temperature=on, separate=off, offsets=off)
+    assert decision_line(decision, Words("en")) == (
+        "decisions: temperature on (log-likelihood +0.020 [+0.010, +0.030]); "
+        "attributes each by itself off (f1 -0.001 [-0.012, +0.009]); offsets off (f1 -0.001 [-0.012, +0.009])"
+    )
+    assert decision_line(Decision(temperature=on), Words("ko")) == "판정: 온도 켬 (로그 가능도 +0.020 [+0.010, +0.030])"
+    assert decision_line(Decision(), Words("en")) == "decisions: none, too few people to fit any"

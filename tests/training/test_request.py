@@ -71,6 +71,18 @@ def test_anything_else_is_refused_with_all_differences_and_what_may_change(yaml:
     assert last == f"May change: {', '.join(sorted(MAY_CHANGE))}" and "epochs" in last and "log_interval" in last
 
 
+def test_a_run_that_nobody_validates_resumes_as_such_and_a_list_may_lie_elsewhere(yaml: str) -> None:
+    run = left(yaml, "valid_profile=none")
+    with pytest.raises(
+        UserError, match=r"cannot resume with another config: valid_profile is None, in the run 'none'\n"
+    ):
+        run_to_resume(str(run.path), None, ["valid_profile=null"])
+    assert run_to_resume("auto", yaml, []) == (None, load_config(yaml))
+    assert run_to_resume("auto", yaml, ["valid_profile=none"])[0] == run
+    listed = left(yaml, "valid_profile=people.txt")
+    assert run_to_resume(str(listed.path), None, ["valid_profile=elsewhere.txt"])[0] == listed
+
+
 def test_a_config_that_was_edited_since_a_state_was_saved_is_refused(yaml: str) -> None:
     """An optimizer's state holds its own learning rate, so that the edit would only look as if it had been trained."""
     run = left(yaml)

@@ -18,7 +18,12 @@ from maskcls.config import Config
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.data.profiles import profile_lines
 from maskcls.errors import UserError
+from maskcls.evaluation.decision import Decision
+from maskcls.evaluation.findings import Findings
+from maskcls.evaluation.selection import BestScore
+from maskcls.paths import read_json
 from maskcls.training.run_folder import RunFolder, check_outputs
+from tests import made
 from tests.helpers import as_nobody, files_of_at_most
 
 
@@ -248,3 +253,17 @@ def test_another_users_run_is_not_writable(everybodys: Path) -> None:
     assert as_nobody(lambda: check_outputs(some_config(), run)) == ""
     run.metrics.touch()
     assert as_nobody(lambda: check_outputs(some_config(), run)) == f"{problem}metrics.jsonl may not be changed"
+
+
+def test_the_end_leaves_a_decision_and_scores_which_go_when_the_run_resumes(tmp_path: Path) -> None:
+    run, best = RunFolder(tmp_path), BestScore("f1")
+    best.update({"f1": 0.5}, 2)
+    said = made.predictions(10)
+    run.finish(best, Findings(said), output="all", seconds=3)
+    assert Decision.load(run.decision) == Decision.fit(said, "all") != Decision()
+    finished = read_json(run.finished)
+    assert list(finished) == ["criterion", "value", "epoch", "seconds", "scores"]
+    assert (finished["epoch"], finished["seconds"]) == (2, 3) and "age_f1" in finished["scores"]
+    run.reopen()
+    run.reopen()
+    assert names(tmp_path) == []

@@ -39,20 +39,21 @@ def photos(material: Material) -> dict[str, Any]:
     from maskcls.training.builders import build_augmenter, build_plan, read_data
 
     run = material.run
-    lists = {"train_profile": str(run.train_profiles), "valid_profile": str(run.valid_profiles)}
+    validating = str(run.valid_profiles) if material.config.has_validation else "none"
+    lists = {"train_profile": str(run.train_profiles), "valid_profile": validating}
     config = material.config.model_copy(update=lists)
     preprocessing, data = run.read_preprocessing(), read_data(config)
     data = data.opened(DecodedPixels(data.table, preprocessing))
-    splits = (data.train, data.valid)
-    counts = [class_counts(photos.labels)["class"] for photos in splits]
-    people = [len(photos.people) for photos in splits]
+    splits = {"train": data.train, "valid": data.valid} if len(data.valid) else {"train": data.train}
+    counts = {name: class_counts(photos.labels)["class"] for name, photos in splits.items()}
+    people = [len(photos.people) for photos in splits.values()]
 
     plan = build_plan(config, data.train, num_processes=1)
     augmenter = build_augmenter(config, preprocessing, torch.device("cpu"))
     pictures, positions = Batches(data.train, plan, augmenter, config.output).first_pictures()
     labels = targets_of(data.train.labels[positions], "class")["class"].tolist()
     batch = list(zip(map(_small, pictures), labels, strict=True))
-    return {"counts": counts, "largest": max(map(max, counts)), "people": people, "batch": batch}
+    return {"counts": counts, "largest": max(map(max, counts.values())), "people": people, "batch": batch}
 
 
 def _small(picture: np.ndarray) -> str:

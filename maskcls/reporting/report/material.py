@@ -11,7 +11,6 @@ from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.paired import Difference, on_common_photos, paired_difference
-from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import HEAD_CLASSES
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
@@ -41,7 +40,7 @@ class Material:
     @cached_property
     def findings(self) -> Findings:
         """What there is to say about the best epoch's answers."""
-        return self.known or Findings(Predictions.load(self.run.predictions))
+        return self.known or Findings(self.run.read_predictions())
 
     @cached_property
     def history(self) -> list[dict[str, Any]]:
@@ -55,7 +54,7 @@ class Material:
     def differences(self) -> dict[Score, Difference]:
         """How much higher the run scores than the other on the photos that both validated, the main score first."""
         assert self.against is not None
-        here, other = on_common_photos([self.findings.predictions, Predictions.load(self.against.predictions)])
+        here, other = on_common_photos([self.findings.predictions, self.against.read_predictions()])
         if not len(here):
             raise UserError(f"{self.against.path} and {self.run.path} validated no common photo")
         if here.headline != other.headline:

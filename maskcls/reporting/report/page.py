@@ -29,11 +29,13 @@ def write_report(
     for who has them already. Raises UserError when the file cannot be written.
     """
     material = Material(run, against, language, findings)
-    names = [name for name in SECTIONS if name != "comparison" or against is not None]
+    left_out = set() if against is not None else {"comparison"}
+    left_out |= set() if run.has_validation() else OF_ANSWERS
+    names = [name for name in SECTIONS if name not in left_out]
     sections = {name: _content(SECTIONS[name], material) for name in names}
     page = _page(material, sections)
     for size in mistakes.SIZES[1:]:
-        if len(page.encode()) <= MAX_BYTES:
+        if len(page.encode()) <= MAX_BYTES or "mistakes" not in names:
             break
         sections["mistakes"] = _content(partial(mistakes.mistakes, size=size), material)
         page = _page(material, sections)
@@ -57,7 +59,7 @@ def _page(material: Material, sections: dict[str, dict[str, Any]]) -> str:
     charts = (section.get("charts", {}) for section in sections.values())
     content = {
         "charts": {name: in_page(chart) for drawn in charts for name, chart in drawn.items()},
-        "people": sections["mistakes"].get("people", {}),
+        "people": sections.get("mistakes", {}).get("people", {}),
         "words": {key: word.texts[key] for key in ("no_photo", "truth", "close", "shown")},
     }
     about = "" if "problem" in sections["config"] else _about(material)
@@ -95,3 +97,4 @@ SECTIONS: dict[str, Callable[[Material], dict[str, Any]]] = {
     "config": course.config_difference,
     "cost": course.cost,
 }
+OF_ANSWERS = {"confusion", "slices", "mistakes", "calibration", "consistency"}  # about photos that validated

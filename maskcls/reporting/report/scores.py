@@ -8,18 +8,26 @@ from typing import Any
 
 import numpy as np
 
+from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.metrics import Score
+from maskcls.evaluation.selection import epochs_done
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PHOTO
 from maskcls.reporting import charts
 from maskcls.reporting.report.material import NUM_SUSPECTS, Material
+from maskcls.reporting.text import decision_line
 
 # A mean confidence within this distance of the accuracy is called believable.
 BELIEVABLE = 0.03
 
 
 def summary(material: Material) -> dict[str, Any]:
-    """Returns the main scores with their intervals, and what a person should know after a minute, in sentences."""
+    """Returns the main scores with their intervals, and what a person should know after a minute, in sentences.
+
+    Without scores, where nobody validated.
+    """
+    if not material.config.has_validation:
+        return {"scores": {}, "says": list(_says_nobody(material))}
     predictions, scores = material.findings.predictions, material.findings.scores
     main = [score for score in scores if score.head == predictions.headline]
     main.sort(key=lambda score: score.measure != "f1")
@@ -35,6 +43,12 @@ def summary(material: Material) -> dict[str, Any]:
 def _accuracies(material: Material) -> list[Score]:
     """Returns the accuracy of every attribute."""
     return [Score(head, "acc") for head in material.findings.predictions.attributes]
+
+
+def _says_nobody(material: Material) -> Iterator[str]:
+    counts = {"epoch": epochs_done(material.history), "epochs": material.config.epochs}
+    yield material.word("says_everybody", people=f"{len(material.run.trained_people()):,}", **counts)
+    yield material.word("says_no_scores")
 
 
 def _says_comparison(material: Material) -> Iterator[str]:
@@ -144,10 +158,12 @@ def groups(material: Material) -> dict[str, Any]:
 
 
 def calibration(material: Material) -> dict[str, Any]:
-    """Returns the reliability curve, ECE and temperature of every head."""
+    """Returns the reliability curve, ECE and temperature of every head, and what --unsure keeps of what it promises."""
     word, heads = material.word, material.findings.calibration
     drawn = {f"reliability_{head}": charts.reliability(head, found, word) for head, found in heads.items()}
-    return {"heads": heads, "charts": drawn}
+    file = material.run.decision  # a run of an older version has none
+    decision = decision_line(Decision.load(file), word) if file.exists() else ""
+    return {"heads": heads, "decision": decision, "coverage": material.findings.coverage, "charts": drawn}
 
 
 def consistency(material: Material) -> dict[str, Any]:
