@@ -26,7 +26,7 @@ from maskcls.training.processes import Launch
 from maskcls.training.request import run_to_resume
 from maskcls.training.run_folder import RunFolder
 from tests.drivers.kills import differences
-from tests.helpers import ROOT, json_lines, maskcls, of_kind, overrides, rows, run, values_of, wandb_records
+from tests.helpers import ROOT, TINY, json_lines, maskcls, of_kind, overrides, rows, run, values_of, wandb_records
 from train import train
 
 EVERYBODY: dict[str, object] = {"train_profile": "null", "valid_profile": "none", "epochs": 3, "ema_decay": 0.9}
@@ -221,7 +221,7 @@ def test_a_model_that_the_last_update_has_broken_is_noticed_although_nobody_vali
 
 @pytest.mark.slow
 def test_two_processes_train_the_same_model_on_everybody_and_answer_alike(sample: Path, tmp_path: Path) -> None:
-    given = settings(sample, tmp_path, epochs=1, stop_after_epoch=1)
+    given = [*settings(sample, tmp_path, epochs=1, stop_after_epoch=1), "model=vit", f"model_args={TINY['vit']}"]
     trained([*given, "name=one"])
     done = run("train.py", "--config", "configs/demo.yaml", *given, "name=two", processes=2)
     assert done.returncode == 0, done.stderr
