@@ -17,18 +17,22 @@ from maskcls.evaluation.selection import best_epoch, epochs_done, validations
 from maskcls.labels import ATTRIBUTES
 from maskcls.paths import folder_problem, read_json
 from maskcls.reporting.text import aligned
+from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.run_folder import RunFolder
 from maskcls.yaml_file import read_values
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What the files of a run folder say at a glance; what they do not say is None, or named in `problems`."""
+    """What the files of a run folder say at a glance; what they do not say is None, or named in `problems`.
 
-    name: str
+    Of a folds folder, in one: its runs' time together, the epochs that all have done, and the scores out of fold.
+    """
+
+    name: str  # of a folds folder with a slash at its end: it opens
     started: float | None  # seconds since 1970: when it was started, or last resumed (config.yaml is written then)
     seconds: float | None  # of training; of an unfinished run, from the start to the last line of metrics.jsonl
-    state: str  # finished or unfinished
+    state: str  # finished or unfinished; of a folds folder, how many of its runs have finished
     epochs_done: int
     epochs: int | None
     output: str
@@ -44,7 +48,32 @@ def summarize_runs(folder: Path) -> list[RunSummary]:
         raise UserError(f"{folder} {problem}; give the one that holds the runs (model_dir of the config)")
     if RunFolder(folder).is_run():
         raise UserError(f"{folder} is itself a run; give the folder that holds the runs: {folder.resolve().parent}")
-    return [_summary(run) for run in RunFolder.all_in(folder)]
+    return [*map(_summary, RunFolder.all_in(folder)), *map(_summary_of_folds, FoldsFolder.all_in(folder))]
+
+
+def _summary_of_folds(folds: FoldsFolder) -> RunSummary:
+    """Returns one line for all folds of all seeds."""
+    config, runs, seeds, problems = None, [], [], []
+    try:
+        config, runs, seeds = folds.read_config(), [_summary(run) for run in folds.runs().values()], folds.seeds
+    except UserError as error:
+        problems.append(str(error).removeprefix(f"{folds.path}/"))
+    problems += [f"{run.name}: {problem}" for run in runs for problem in run.problems]
+    num_finished, said = sum(run.state == "finished" for run in runs), read_json(folds.finished)
+    state = f"{num_finished} of {config.num_folds * max(len(seeds), 1) if config else '?'} folds"
+    return RunSummary(
+        name=f"{folds.path.name}/",
+        started=_written(folds.config),
+        seconds=sum(run.seconds or 0 for run in runs),
+        state=f"{state}, {len(seeds)} seeds" if len(seeds) > 1 else state,
+        epochs_done=min((run.epochs_done for run in runs), default=0),
+        epochs=config.epochs if config else None,
+        output=config.output if config else "",
+        model=config.model if config else "",
+        best_epoch=said.get("epoch"),
+        scores={name: interval["value"] for name, interval in said.get("scores", {}).items()},
+        problems=problems,
+    )
 
 
 def _summary(run: RunFolder) -> RunSummary:

@@ -114,6 +114,35 @@ def test_the_table_shows_what_it_is_sorted_by_and_the_csv_everything(tmp_path: P
     assert written["started"].startswith("1970-01-12T")
 
 
+def test_a_folds_folder_is_one_line_that_opens(tmp_path: Path) -> None:
+    whole = made.folds_folder(
+        tmp_path / "cv", *(made.predictions(10, seed=seed) for seed in (0, 1)), scores=[{"f1": 0.4}, {"f1": 0.5}]
+    )
+    whole.finished.write_text(json.dumps({"scores": {"f1": {"value": 0.45, "low": 0.4, "high": 0.5}}, "epoch": 2}))
+    part = made.folds_folder(tmp_path / "cv1", made.predictions(10), scores=[{"f1": 0.4}, {"f1": 0.5}])
+    (part.path / "fold3" / "finished.json").unlink()
+    (part.path / "fold4" / "metrics.jsonl").write_text("{")
+    broken = made.folds_folder(tmp_path / "cv2", made.predictions(10))
+    broken.config.write_text("seed: x")
+    run_of(tmp_path / "exp", {"f1": 0.3})
+    runs = {run.name: run for run in summarize_runs(tmp_path)}
+    assert list(runs) == ["exp", "cv/", "cv1/", "cv2/"]
+    assert [run.state for run in runs.values()] == [
+        "unfinished", "10 of 10 folds, 2 seeds", "4 of 5 folds", "0 of ? folds",
+    ]  # fmt: skip
+    found = runs["cv/"]
+    assert (found.scores, found.best_epoch, found.epochs_done, found.epochs) == ({"f1": 0.45}, 2, 2, 3)
+    assert (found.seconds, found.output, found.model, found.problems) == (600, "all", "vit", [])
+    assert (runs["cv1/"].scores, runs["cv1/"].epochs_done) == ({}, 0)
+    assert runs["cv1/"].problems == ["fold4: metrics.jsonl: 1 unreadable lines"]
+    assert "seed is 'x'" in runs["cv2/"].problems[0]
+    line = runs_text(sorted_runs(list(runs.values()), "f1"), by="f1").splitlines()[1]
+    assert (
+        line.startswith("cv/ ") and "  0:10:00   10 of 10 folds, 2 seeds  2/3     all     vit    2     0.4500" in line
+    )
+    assert [run.name for run in summarize_runs(part.path)] == [f"fold{fold}" for fold in range(5)]
+
+
 def test_a_folder_that_holds_no_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere does not exist; give the one that holds the runs"):
         summarize_runs(tmp_path / "nowhere")
