@@ -55,16 +55,26 @@ class Decision:
         return {name: step for name, step in found.items() if isinstance(step, Step)}
 
     @classmethod
-    def fit(cls, predictions: Predictions, output: str, draws: Draws | None = None) -> Decision:
+    def fit(
+        cls,
+        predictions: Predictions,
+        output: str,
+        draws: Draws | None = None,
+        *,
+        members: Sequence[Predictions] | None = None,
+    ) -> Decision:
         """Returns the decision of a model with this output, from predictions of people that it had not learnt from.
 
-        draws: the resamples behind the intervals, where others share them.
+        draws: the resamples behind the intervals, where others share them. members: those whose mean the predictions
+        are, about the same photos in the same order, when each is given the temperatures before they are averaged.
         """
         draws, parts = draws or Draws.of(predictions.people), parts_of_people(predictions)
         if parts.max() < NUM_PARTS - 1:  # fewer people than parts
             return cls()
-        decision = cls(temperature=_fitted_temperature(predictions, OUTPUT_HEADS[output], parts, draws))
-        said = decision.tempered(predictions.probabilities, output)
+        tables = members or [predictions]
+        decision = cls(temperature=_fitted_temperature(tables, OUTPUT_HEADS[output], parts, draws))
+        each = [decision.tempered(table.probabilities, output) for table in tables]
+        said = {head: np.mean([one[head] for one in each], axis=0) for head in each[0]} if members else each[0]
         if output == "class":
             apart = class_of({name: likeliest(said[name]) for name in ATTRIBUTES})
             gain = _gained_f1(predictions, likeliest(said["class"]), apart, draws)
@@ -150,17 +160,20 @@ def _logs(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
 
 
-def _fitted_temperature(predictions: Predictions, heads: Sequence[str], parts: np.ndarray, draws: Draws) -> Step:
+def _fitted_temperature(tables: Sequence[Predictions], heads: Sequence[str], parts: np.ndarray, draws: Draws) -> Step:
     """Returns the temperature of each own head; of all together, judged by the log-likelihood of the headline."""
-    temperatures, gains = {}, np.zeros(len(predictions))  # that of a product is the sum of its factors'
+    parts = np.tile(parts, len(tables))
+    temperatures, gains = {}, np.zeros(len(parts))  # that of a product is the sum of its factors'
     for head in heads:
-        logs, truth = _logs(predictions.probabilities[head]), predictions.truth(head)
+        logs = np.concatenate([_logs(table.probabilities[head]) for table in tables])
+        truth = np.concatenate([table.truth(head) for table in tables])
         temperatures[head] = _temperature(logs, truth)
         for part in range(NUM_PARTS):
             kept, held = parts != part, np.flatnonzero(parts == part)
             after = with_temperature(logs[held], _temperature(logs[kept], truth[kept]))
             gains[held] += (_logs(after) - logs[held])[np.arange(len(held)), truth[held]]
-    return Step(resampled_mean(gains, draws).interval(lowest=-1), temperatures)
+    of_photos = gains.reshape(len(tables), -1).mean(0)
+    return Step(resampled_mean(of_photos, draws).interval(lowest=-1), temperatures)
 
 
 def _temperature(logs: np.ndarray, truth: np.ndarray) -> float:

@@ -171,6 +171,23 @@ def test_attributes_are_answered_apart_where_the_class_is_worse() -> None:
     assert Decision.fit(right, "all").separate is None
 
 
+def test_members_have_the_temperature_of_each_and_are_averaged_then() -> None:
+    """Means of sharp members are less sharp: a temperature of the mean would be another."""
+    sharp = table(100, "mask", sharpness=3)
+    noise = np.random.default_rng(0).normal(size=(3, len(sharp), 3))
+    each = [np.log(sharp.probabilities["mask"]) + 3 * values for values in noise]
+    each = [(np.exp(logs) / np.exp(logs).sum(1, keepdims=True)).astype(np.float32) for logs in each]
+    members = [replace(sharp, probabilities={"mask": values}) for values in each]
+    mean = replace(sharp, probabilities={"mask": np.mean(each, axis=0)})
+    alone, together = (Decision.fit(mean, "mask", members=of).temperature for of in (None, members))
+    own = [Decision.fit(member, "mask").temperature for member in members]
+    assert alone and together and all(own)
+    temperatures = [step.values["mask"] for step in own if step]
+    assert min(temperatures) <= together.values["mask"] <= max(temperatures)
+    assert alone.values["mask"] < min(temperatures) - 0.2
+    assert Decision.fit(sharp, "mask", members=[sharp]) == Decision.fit(sharp, "mask")
+
+
 def test_people_too_few_to_judge_are_not_judged_and_no_mistake_is_no_temperature() -> None:
     assert Decision.fit(made.predictions(4), "all") == Decision()
     perfect = Decision.fit(made.predictions(30, accuracy=1.0), "all")
