@@ -41,7 +41,8 @@ def main() -> None:
         "(zoomed in and out too); default: %(default)s",
     )
     parser.add_argument("--output_dir", help="folder for the results; default: the run folder")
-    parser.add_argument("--lang", help="en or ko: language of the console; default: as MASKCLS_LANG or LANG says")
+    parser.add_argument("--names", action="store_true", help="name the answers in words, in a column of output.csv")
+    parser.add_argument("--lang", help="en or ko: language of console and page; default: as MASKCLS_LANG or LANG says")
     with errors_end_the_program():
         arguments = parser.parse_args()
         infer(
@@ -52,6 +53,7 @@ def main() -> None:
             weights=arguments.weights,
             tta=arguments.tta,
             group_by=arguments.group_by,
+            names=arguments.names,
             lang=language(arguments.lang),
         )
 
@@ -65,6 +67,7 @@ def infer(
     weights: str | None = None,
     tta: str = "none",
     group_by: str | None = None,
+    names: bool = False,
     lang: str = "en",
 ) -> None:
     """Predicts every photo and writes the answers in their order."""
@@ -76,9 +79,10 @@ def infer(
     from maskcls.evaluation.pooling import agreed, heads_of_people, pooled
     from maskcls.progress import Progress
     from maskcls.reporting import charts, console
+    from maskcls.reporting.answers_page import Answered, of_members, page_line
     from maskcls.reporting.drawing import save_chart
     from maskcls.training.answering import ask, check_batch_size, load_runs
-    from maskcls.training.answers import Answers, answer_scores
+    from maskcls.training.answers import Answers, answer_scores, names_of
     from maskcls.training.ensemble import decided, open_ensemble, output_folder, photos_folder, precision_of
     from maskcls.training.processes import Launch
 
@@ -111,7 +115,9 @@ def infer(
     if launch.is_main:
         probabilities = pooled(ensemble.combined(answered.said), data.groups)
         labels = agreed(decided(probabilities), data.groups)
-        answers.save(data.image_ids, next(iter(labels.values())), probabilities)
+        head, labels_of_head = next(iter(labels.items()))
+        columns = {"name": names_of(head, labels_of_head)} if names else {}
+        answers.save(data.image_ids, labels_of_head, probabilities, columns=columns)
         if photos.has_labels:
             scores, matrices = answer_scores(labels, photos, ensemble.trained_people())
             answers.save_scores(scores)
@@ -121,6 +127,9 @@ def infer(
         duration = console.duration(time.time() - started, word)
         print(word("num_predicted", photos=len(photos), duration=duration, precision=precision))
         print(word("where_answers", answers=answers.table, probabilities=answers.probabilities))
+        members = of_members(ensemble, answered.said)
+        shown = Answered(data.image_ids, photos.column("path").tolist(), labels, probabilities, members)
+        print(page_line(answers.page, shown, ensemble.runs, word))
     launch.wait()
 
 

@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 import infer
 from maskcls import cli
 from maskcls.config import load_config
-from tests.helpers import ROOT, files_of_at_most, overrides
+from maskcls.labels import HEAD_CLASSES
+from tests.helpers import ROOT, Parsed, files_of_at_most, overrides, rows
 from train import train
 
-RESULTS = {"output.csv", "probabilities.parquet", "infer_metrics.json", "infer_confusion_matrix.png"}
+ALWAYS = {"output.csv", "probabilities.parquet", "answers.html"}
+RESULTS = {*ALWAYS, "infer_metrics.json", "infer_confusion_matrix.png"}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,25 @@ def test_scores_of_an_earlier_prediction_are_not_left_beside_new_answers(
 ) -> None:
     labelled = people_of(sample, tmp_path / "people", "valid_profiles.txt")
     assert predict(finished_run, labelled, tmp_path / "out") == RESULTS
-    assert predict(finished_run, sample / "eval", tmp_path / "out") == {"output.csv", "probabilities.parquet"}
+    assert predict(finished_run, sample / "eval", tmp_path / "out") == ALWAYS
+
+
+def test_answers_have_a_page_and_names_when_asked_for(
+    finished_run: Path, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    other, out = shutil.copytree(finished_run, tmp_path / "other"), tmp_path / "out"
+    command = ("--infer_data_dir", sample / "eval", "--output_dir", out, "--names", "--lang", "ko")
+    monkeypatch.setattr(sys, "argv", ["infer.py", "--model_dir", f"{finished_run},{other}", *map(str, command)])
+    infer.main()
+    classes = HEAD_CLASSES["mask"]
+    answers = rows(out / "output.csv")
+    assert list(answers[0]) == ["ImageID", "ans", "name"]
+    assert [row["name"] for row in answers] == [classes[int(row["ans"])] for row in answers]
+    assert f"페이지 {out}/answers.html" in capsys.readouterr().out
+    page = Parsed((out / "answers.html").read_text(encoding="utf-8"))
+    assert "모든 사진에서 모든 모델의 답이 같습니다." in page.text  # of two equal members
+    assert "학습 데이터" in page.text  # how many of each class were trained on is known
+    assert sum(tag == "img" for tag, _ in page.elements) > len(answers)
 
 
 def test_people_that_the_run_was_trained_on_are_counted(

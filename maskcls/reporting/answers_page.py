@@ -11,18 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from maskcls.errors import in_a_line
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, likeliest
 from maskcls.paths import read_json, written_whole
 from maskcls.reporting.report.document import document
 from maskcls.reporting.text import short_names
 from maskcls.reporting.thumbnails import packed
+from maskcls.training.ensemble import Answerer, Mean, Probabilities, Said
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 
 NUM_LEAST_SURE = 16  # photos of each attribute
 NUM_DISPUTED = 24  # photos
-NUM_IN_SHEET = 160  # photos of all classes together
-CARD, SMALL = 128, 88  # pixels: the longer side of a photo on a card, and of one in the sheet
+NUM_IN_SHEET = 160  # photos of all labels together
+CARD, SMALL = 128, 112  # pixels: the longer side of a photo on a card, and of one in the sheet
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class Answered:
     image_ids: Sequence[str]
     paths: Sequence[str]  # where the photos lie
     labels: Mapping[str, np.ndarray]  # head -> (N,) what was decided, the headline's first
-    probabilities: Mapping[str, np.ndarray]  # head -> (N, K) that it was decided from
+    probabilities: Probabilities  # head -> (N, K) that it was decided from
     # Of an ensemble: member -> head -> (N, K).
-    members: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    members: Mapping[str, Probabilities] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -56,13 +58,27 @@ class Answered:
         return {name: likeliest(said[self.headline]) for name, said in self.members.items()}
 
 
-def write_answers_page(path: Path, answered: Answered, runs: Iterable[RunFolder], *, language: str) -> None:
+def of_members(answerer: Answerer, said: Said) -> dict[str, Probabilities]:
+    """Returns what each member of a mean says, by name; nothing of those that are no mean."""
+    members = answerer.members if isinstance(answerer, Mean) else ()
+    return {member.name: member.combined(said) for member in members}
+
+
+def page_line(path: Path, answered: Answered, runs: Iterable[RunFolder], word: Words) -> str:
+    """Writes the page and returns a line that says where it lies, or why there is none: answers are worth more."""
+    try:
+        write_answers_page(path, answered, runs, word)
+    except Exception as error:
+        return word("no_page", reason=in_a_line(error))
+    return word("where_page", path=path)
+
+
+def write_answers_page(path: Path, answered: Answered, runs: Iterable[RunFolder], word: Words) -> None:
     """Writes the page. Raises what `written_whole` does. Call it in one process of a launch.
 
     It opens no more than some hundred photos, however many were answered. runs: whose training photos the answers are
-    compared with. language: en or ko.
+    compared with.
     """
-    word = Words(language)
     sections = {"answer_counts": counts(answered, list(runs), word), "least_sure": least_sure(answered, word)}
     if len(answered.members) > 1:
         sections["disagreement"] = disagreement(answered, word)

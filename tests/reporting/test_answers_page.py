@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskcls.errors import UserError
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, joint, labels_of, likeliest
 from maskcls.paths import write_json
 from maskcls.reporting import answers_page, thumbnails
-from maskcls.reporting.answers_page import Answered, disagreement, least_sure, write_answers_page
+from maskcls.reporting.answers_page import Answered, disagreement, least_sure, page_line, write_answers_page
 from maskcls.reporting.report.document import script_hash
 from maskcls.reporting.report.page import MAX_BYTES
 from maskcls.training.run_folder import RunFolder
@@ -50,7 +49,7 @@ def photos(sample: Path) -> list[Path]:
 
 def written(path: Path, of: Answered, *, runs: Sequence[RunFolder] = (), language: str = "en") -> Parsed:
     """Returns the page."""
-    write_answers_page(path, of, runs, language=language)
+    write_answers_page(path, of, runs, Words(language))
     return Parsed(path.read_text(encoding="utf-8"))
 
 
@@ -167,8 +166,11 @@ def test_the_page_speaks_korean(photos: list[Path], tmp_path: Path) -> None:
         assert Words("ko")(key) in page.text and WORD(key) not in page.text
 
 
-def test_a_page_that_cannot_be_written_is_a_message(photos: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone/answers\.html cannot be written: No such file or directory"):
-        write_answers_page(
-            tmp_path / "gone" / "answers.html", answered(photos, said(len(photos), seed=0)), [], language="en"
-        )
+def test_a_page_that_cannot_be_written_is_a_line_and_costs_nothing_else(photos: list[Path], tmp_path: Path) -> None:
+    of = answered(photos, said(len(photos), seed=0))
+    path = tmp_path / "gone" / "answers.html"
+    assert page_line(path, of, [], WORD) == (
+        f"warning: no page to look at the answers: {path} cannot be written: No such file or directory. "
+        "The answers are whole"
+    )
+    assert page_line(tmp_path / "answers.html", of, [], WORD) == f"page {tmp_path}/answers.html"
