@@ -158,7 +158,7 @@ def test_the_list_of_runs_shows_how_far_it_is_and_that_nobody_validated(
     assert re.search(r"finished +2/3 .* nobody validated$", capsys.readouterr().out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["compare", "suspects"])
+@pytest.mark.parametrize("command", ["compare", "suspects", "blend"])
 def test_what_needs_predictions_says_that_there_are_none(
     command: str, final: Final, capsys: pytest.CaptureFixture[str]
 ) -> None:

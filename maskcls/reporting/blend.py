@@ -64,7 +64,7 @@ def _problems_of(run: RunFolder) -> Iterator[str]:
     """Yields why a run cannot be a member, or part of one."""
     try:
         RunFolder.existing(run.path)
-        validated = set(Predictions.load(run.predictions).people.tolist())
+        validated = set(run.read_predictions().people.tolist())
     except UserError as error:
         yield str(error)
         return
