@@ -63,15 +63,17 @@ def predictions_by_views(run_folder: str | Path) -> dict[str, tuple[Predictions,
     from maskcls.data.views import VIEWS
     from maskcls.machine import decoding_threads
     from maskcls.modeling.model import attention_for, load_model
-    from maskcls.training.builders import predictions_of, read_data
+    from maskcls.training.builders import read_data
     from maskcls.training.loop import predict
     from maskcls.training.processes import Launch
     from maskcls.training.run_folder import RunFolder
     from maskcls.training.sharding import prepare_to_predict
+    from maskcls.training.validation import Validation
 
     run, config = RunFolder.open(run_folder)
     accelerator = Launch(precision=run.precision()).accelerator
-    preprocessing, valid = run.read_preprocessing(), read_data(config).valid
+    split = {"train_profile": str(run.train_profiles), "valid_profile": str(run.valid_profiles)}
+    preprocessing, valid = run.read_preprocessing(), read_data(config.model_copy(update=split)).valid
     cache = PixelCache(valid.table, preprocessing, config.cache_dir)
     cache.build(num_threads=decoding_threads(config.num_workers))
     photos = replace(valid, reader=cache.open())
@@ -80,7 +82,8 @@ def predictions_by_views(run_folder: str | Path) -> dict[str, tuple[Predictions,
     for name, views in VIEWS.items():
         started = time.perf_counter()
         logits = predict(accelerator, model, photos, preprocessing, batch_size=config.valid_batch_size, views=views)
-        said[name] = predictions_of(valid, logits, config.output), time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        said[name] = Validation(valid, config.output, logits).predictions, seconds
     return said
 
 

@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from benchmarks.parts import MARK, Outcome, Part, last_lines, run_parts
+from maskcls.data.profiles import profile_folders
+from tests import made
 from tests.helpers import ROOT
 
 SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
@@ -86,6 +88,26 @@ def test_help_is_quick_because_nothing_heavy_is_imported_for_it() -> None:
     done = subprocess.run([sys.executable, "-c", code, *SCRIPTS], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [f"{script} []" for script in SCRIPTS], done.stderr
     assert len(SCRIPTS) >= 12 and {"gpu", "kills", "train_step"} <= {script.stem for script in SCRIPTS}
+
+
+@pytest.mark.slow
+def test_every_step_to_the_final_answer_is_compared_over_the_people_of_all_folds(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [made.folds(sample, tmp_path, name=output, output=output).path for output in ("class", "all")]
+    script = ROOT / "benchmarks" / "winning.py"
+    monkeypatch.setattr(sys, "argv", [str(script), *map(str, folders)])
+    monkeypatch.setattr(sys, "path", [str(script.parent), *sys.path])
+    runpy.run_path(str(script), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    people = profile_folders(tmp_path / "images")
+    assert any(line.startswith(f"{7 * len(people)} photos of {len(people)} people") for line in lines)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    steps = ["", ", flip", ", 5 views", ", decision", ", by person", ", all of it"]
+    against = {row[0]: row[1] for row in rows[1:]}
+    assert len(against) == 2 * len(steps) + 6 and all(len(row) == 6 for row in rows)
+    assert [against[f"class{step}"] for step in steps] == ["", *["class"] * 5]
+    assert against["blend"] == against["mean"] == against["blend, all of it"] == "the better one"
 
 
 # Parts
