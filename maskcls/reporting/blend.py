@@ -12,8 +12,7 @@ from maskcls.errors import UserError, joined
 from maskcls.evaluation import paired
 from maskcls.evaluation.blend import MEASURE, Blend, agreement
 from maskcls.evaluation.predictions import Predictions
-from maskcls.reporting.comparison import signed
-from maskcls.reporting.text import aligned, short_names
+from maskcls.reporting.text import aligned, short_names, signed
 from maskcls.training.blend_file import BlendFile, is_blend_file
 from maskcls.training.ensemble import Answerer, read_ensemble
 from maskcls.training.run_folder import RunFolder
