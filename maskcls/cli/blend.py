@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.evaluation.blend import blend
     from maskcls.paths import command
     from maskcls.reporting.blend import blend_file, blend_text, read_candidates
+    from maskcls.reporting.text import decision_line
     from maskcls.training.blend_file import BlendFile
     from maskcls.words import Words, language
 
@@ -34,6 +35,8 @@ def run(arguments: argparse.Namespace) -> None:
     candidates = read_candidates(arguments.candidates)
     found = blend([candidate.predictions for candidate in candidates])
     print(blend_text([candidate.name for candidate in candidates], found, word), end="\n\n")
-    blend_file(candidates, found).write(arguments.output)
+    file = blend_file(candidates, found)
+    file.write(arguments.output)
+    print(decision_line(file.decision, word))
     print(word("where_blend", path=arguments.output))
     print(word("next_command", command=command("infer", "--model_dir", arguments.output)))

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from maskcls.errors import UserError, joined
 from maskcls.evaluation import paired
 from maskcls.evaluation.blend import MEASURE, Blend, agreement
+from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.predictions import Predictions
 from maskcls.reporting.text import aligned, short_names, signed
 from maskcls.training.blend_file import BlendFile, is_blend_file
@@ -120,7 +121,8 @@ def blend_file(candidates: Sequence[Candidate], found: Blend) -> BlendFile:
     scores = {name: asdict(interval) for name, interval in zip(SCORED, found.scores, strict=True)}
     gains = {f"above_{name}": asdict(gain.interval) for name, gain in zip(SCORED[1:], found.differences, strict=True)}
     about = {"measure": MEASURE, "num_people": found.differences[0].num_people, "num_photos": len(found.answers)}
-    return BlendFile(dict(chosen), scores={**about, **scores, **gains})
+    decision = Decision.fit_tempered(found.answers, found.answers.headline)
+    return BlendFile(dict(chosen), decision, {**about, **scores, **gains})
 
 
 def blend_text(names: Sequence[str], found: Blend, word: Words) -> str:

@@ -26,6 +26,7 @@ def test_the_blend_is_printed_and_written_for_infer(runs: list[str], capsys: pyt
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("20 people (140 photos) that all candidates validated")
     path = Path("blend.yaml").absolute()
+    assert lines[-3].startswith("decisions: offsets ")
     assert lines[-2:] == [f"blend {path}", f"next: maskcls infer --model_dir {path}"]
     answerer = read_ensemble("blend.yaml")
     assert [run.path.name for run in answerer.runs] == ["a", "b"]

@@ -188,6 +188,15 @@ def test_members_have_the_temperature_of_each_and_are_averaged_then() -> None:
     assert Decision.fit(sharp, "mask", members=[sharp]) == Decision.fit(sharp, "mask")
 
 
+def test_probabilities_that_had_their_temperatures_get_the_other_steps_alone() -> None:
+    said = made.predictions(60, accuracy=0.7)
+    whole = Decision.fit(said, "class")
+    assert whole.temperature and whole.temperature.is_on
+    tempered = replace(said, probabilities=whole.tempered(said.probabilities, "class"))
+    assert Decision.fit_tempered(tempered, "class") == replace(whole, temperature=None)
+    assert Decision.fit_tempered(made.predictions(4), "class") == Decision()
+
+
 def test_people_too_few_to_judge_are_not_judged_and_no_mistake_is_no_temperature() -> None:
     assert Decision.fit(made.predictions(4), "all") == Decision()
     perfect = Decision.fit(made.predictions(30, accuracy=1.0), "all")
