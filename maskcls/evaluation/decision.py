@@ -88,7 +88,7 @@ class Decision:
         if parts.max() < NUM_PARTS - 1:  # fewer people than parts
             return cls()
         decision, said = cls(), predictions.probabilities
-        if output == "class":
+        if "class" in said and not _is_product(said):
             apart = class_of({name: likeliest(said[name]) for name in ATTRIBUTES})
             gain = _gained_f1(predictions, likeliest(said["class"]), apart, draws)
             decision = replace(decision, separate=Step(gain, {}))
@@ -118,7 +118,7 @@ class Decision:
         head, table = self._of_headline(probabilities)
         if self.offsets is not None and self.offsets.is_on:
             answer = likeliest(_logs(table) + offsets_of(head, self.offsets.values))
-        elif head == "class" and np.allclose(joint(probabilities), table, rtol=1e-5, atol=1e-9):
+        elif head == "class" and _is_product({**probabilities, head: table}):
             answer = class_of({name: likeliest(probabilities[name]) for name in ATTRIBUTES})
         else:
             answer = likeliest(table)
@@ -159,6 +159,11 @@ class Decision:
             raise UserError(f"{path} cannot be read: {reason_of(error)}") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is not a decision that train.py wrote: {error}") from None
+
+
+def _is_product(probabilities: Mapping[str, np.ndarray]) -> bool:
+    """Returns whether the likeliest class is the one of the likeliest attributes, but for ties and rounding."""
+    return np.allclose(joint(probabilities), probabilities["class"], rtol=1e-5, atol=1e-9)
 
 
 def offsets_of(head: str, values: Mapping[str, Any]) -> np.ndarray:

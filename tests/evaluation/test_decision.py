@@ -169,6 +169,10 @@ def test_attributes_are_answered_apart_where_the_class_is_worse() -> None:
     separate = Decision.fit(replace(right, probabilities={**said, "class": classes}), "class").separate
     assert separate is not None and separate.is_on
     assert Decision.fit(right, "all").separate is None
+    means = [table(20, "all", seed=seed) for seed in (0, 1)]
+    mean = {head: np.mean([one.probabilities[head] for one in means], axis=0) for head in HEAD_CLASSES}
+    several = Decision.fit(replace(means[0], probabilities=mean), "all", members=means)
+    assert several.separate is not None  # the mean of products is no product
 
 
 def test_members_have_the_temperature_of_each_and_are_averaged_then() -> None:
