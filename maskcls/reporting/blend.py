@@ -129,7 +129,7 @@ def blend_text(names: Sequence[str], found: Blend, word: Words) -> str:
     """Returns the blend for the console: people, candidates and weights, scores, differences, agreement of answers."""
     num_people, num_parts = found.differences[0].num_people, len(found.counts_without)
     about = word("blend_about", people=num_people, photos=len(found.answers), parts=num_parts, others=num_parts - 1)
-    numbered = [f"{number}  {name}" for number, name in enumerate(names, start=1)]
+    numbered = [f"{number:{len(str(len(names)))}}  {name}" for number, name in enumerate(names, start=1)]
     measure = word.measure(MEASURE)
 
     shares, times = found.counts / found.counts.sum(), (found.counts_without > 0).sum(0)
