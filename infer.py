@@ -30,6 +30,9 @@ def main() -> None:
         help="what says whose photo each is, so that gender and age are decided once per person from all photos: "
         "profile (the folders), or a column of info.csv",
     )  # fmt: skip
+    parser.add_argument(
+        "--decision", default="saved", help="saved: as the runs' own people showed it to be better (default), or plain"
+    )
     parser.add_argument("--batch_size", type=int, help="photos that a process takes at once; default: valid_batch_size")
     parser.add_argument(
         "--tta",
@@ -54,6 +57,7 @@ def main() -> None:
             tta=arguments.tta,
             group_by=arguments.group_by,
             names=arguments.names,
+            decision=arguments.decision,
             lang=language(arguments.lang),
         )
 
@@ -68,6 +72,7 @@ def infer(
     tta: str = "none",
     group_by: str | None = None,
     names: bool = False,
+    decision: str = "saved",
     lang: str = "en",
 ) -> None:
     """Predicts every photo and writes the answers in their order."""
@@ -83,14 +88,14 @@ def infer(
     from maskcls.reporting.drawing import save_chart
     from maskcls.training.answering import ask, check_batch_size, load_runs
     from maskcls.training.answers import Answers, answer_scores, names_of
-    from maskcls.training.ensemble import decided, open_ensemble, output_folder, photos_folder, precision_of
+    from maskcls.training.ensemble import open_ensemble, output_folder, photos_folder, precision_of
     from maskcls.training.processes import Launch
 
     started, word = time.time(), Words(lang)
     # In the precision of its validation, so that the answers are those that were scored.
     launch = Launch(precision=precision_of(model_dir))
     precision = launch.accelerator.mixed_precision
-    ensemble = launch.on_each(lambda: open_ensemble(model_dir, weights))
+    ensemble = launch.on_each(lambda: open_ensemble(model_dir, weights, decision=decision))
     folder = launch.on_each(lambda: photos_folder(ensemble, infer_data_dir))
     launch.on_each(lambda: check_batch_size(batch_size))
     if group_by is not None:
@@ -114,7 +119,7 @@ def infer(
 
     if launch.is_main:
         probabilities = pooled(ensemble.combined(answered.said), data.groups)
-        labels = agreed(decided(probabilities), data.groups)
+        labels = agreed(ensemble.decision.decided(probabilities), data.groups)
         head, labels_of_head = next(iter(labels.items()))
         columns = {"name": names_of(head, labels_of_head)} if names else {}
         answers.save(data.image_ids, labels_of_head, probabilities, columns=columns)

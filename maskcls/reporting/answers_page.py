@@ -17,7 +17,7 @@ from maskcls.paths import read_json, written_whole
 from maskcls.reporting.report.document import document
 from maskcls.reporting.text import short_names
 from maskcls.reporting.thumbnails import packed
-from maskcls.training.ensemble import Answerer, Mean, Probabilities, Said
+from maskcls.training.answerer import Answerer, Mean, Probabilities, Said
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 

@@ -20,7 +20,8 @@ from maskcls.evaluation.selection import BestScore
 from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
 from maskcls.reporting.text import padded, width
-from maskcls.training.ensemble import Answerer, precisions_of
+from maskcls.training.answerer import Answerer
+from maskcls.training.ensemble import precisions_of
 from maskcls.training.loop import Learner
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words

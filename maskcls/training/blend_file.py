@@ -52,9 +52,7 @@ class BlendFile:
                 problems.append(f"{place}: the weight of {text} is {weight!r}; it is a number above 0")
             if is_blend_file(str(text)):
                 problems.append(f"{place}: {text} is a blend itself: name its members")
-            members[_with_paths(str(text), path.parent, lambda part: str(path.parent / Path(part).expanduser()))] = (
-                weight
-            )
+            members[_with_paths(str(text), path.parent, lambda part: str(path.parent / part))] = weight
         decision = Decision()
         try:
             decision = Decision.from_dict(file.values.get("decision") or {})
@@ -98,7 +96,7 @@ def is_weight(value: Any) -> bool:
 
 def _with_paths(text: str, folder: Path, changed: Callable[[Path], Path | str]) -> str:
     """Returns a member's text with each path changed; a folder whose own name holds a separator stays whole."""
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     for separator in (",", "+"):
         if separator in text and not (folder / path).is_dir():
             return separator.join(_with_paths(part, folder, changed) for part in text.split(separator))
