@@ -23,6 +23,7 @@ from maskcls.evaluation.metrics import Score, confusion_counts, values_of
 from maskcls.evaluation.offsets import fit_offsets
 from maskcls.evaluation.paired import paired_difference
 from maskcls.evaluation.predictions import NUM_PARTS, Predictions, parts_of_people
+from maskcls.evaluation.unsure import Conformal
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OUTPUT_HEADS, class_of, joint, labels_of, likeliest, marginals
 from maskcls.paths import write_json
 
@@ -47,6 +48,7 @@ class Decision:
     temperature: Step | None = None  # own head -> its temperature; gains log-likelihood of the headline, in nats
     separate: Step | None = None  # the likeliest label of each attribute, not the likeliest class; gains macro F1
     offsets: Step | None = None  # head -> what is added to the log-probability of each of its labels; gains macro F1
+    conformal: Conformal | None = None  # which classes cannot be ruled out, from probabilities that are `tempered`
 
     @property
     def steps(self) -> dict[str, Step]:
@@ -93,7 +95,8 @@ class Decision:
             gain = _gained_f1(predictions, likeliest(said["class"]), apart, draws)
             decision = replace(decision, separate=Step(gain, {}))
         head, table = decision._of_headline(said)
-        return replace(decision, offsets=_fitted_offsets(predictions, head, _logs(table), parts, draws))
+        offsets = _fitted_offsets(predictions, head, _logs(table), parts, draws)
+        return replace(decision, offsets=offsets, conformal=Conformal.fit(predictions))
 
     def tempered(self, probabilities: Mapping[str, np.ndarray], output: str) -> dict[str, np.ndarray]:
         """Returns the probabilities (N, K) of every head after the temperatures of the model's own heads.
@@ -133,13 +136,16 @@ class Decision:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what `from_dict` reads; `is_on` is for people."""
-        return {name: {"is_on": step.is_on, **asdict(step)} for name, step in self.steps.items()}
+        steps = {name: {"is_on": step.is_on, **asdict(step)} for name, step in self.steps.items()}
+        return steps if self.conformal is None else {**steps, "conformal": self.conformal.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Decision:
         """Returns what `to_dict` gave. Raises KeyError, TypeError or ValueError when it is something else."""
-        steps = {name: Step(Interval(**step["gain"]), step["values"]) for name, step in values.items()}
-        return cls(**steps)
+        others = {**values}
+        conformal = Conformal.from_dict(others.pop("conformal")) if "conformal" in others else None
+        steps = {name: Step(Interval(**step["gain"]), step["values"]) for name, step in others.items()}
+        return cls(**steps, conformal=conformal)
 
     def save(self, path: Path) -> None:
         """Writes JSON."""

@@ -149,6 +149,7 @@ def _least(predictions: Predictions) -> dict[str, list[float]]:
     found = {}
     for head, probabilities in predictions.probabilities.items():
         of_truth = probabilities[np.arange(len(person)), predictions.truth(head)].astype(np.float64)
+        of_truth = np.nan_to_num(of_truth)  # what is no number rules nothing out
         order = np.argsort(-of_truth)
         places = np.searchsorted(weights[order].cumsum(), 1 - np.array(RISKS) - ROUNDING)
         found[head] = np.append(of_truth[order], 0)[places].tolist()

@@ -13,6 +13,7 @@ from maskcls.errors import UserError
 from maskcls.evaluation.decision import Decision, Step, offsets_of
 from maskcls.evaluation.intervals import Draws, Interval
 from maskcls.evaluation.predictions import Predictions
+from maskcls.evaluation.unsure import Conformal
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OUTPUT_HEADS, head_predictions, head_probabilities, marginals
 from tests import made
 
@@ -112,7 +113,9 @@ def test_a_decision_that_was_saved_is_the_same_and_a_missing_one_is_plain(tmp_pa
     assert Decision.load(tmp_path / "of_an_old_run.json") == Decision()
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"temperature": {}}', '{"other": {"gain": {}}}', '{"offsets": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"temperature": {}}', '{"other": {"gain": {}}}', '{"offsets": 3}', '{"conformal": {}}']
+)
 def test_what_is_no_decision_is_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "decision.json"
     file.write_text(text)
@@ -199,6 +202,18 @@ def test_probabilities_that_had_their_temperatures_get_the_other_steps_alone() -
     tempered = replace(said, probabilities=whole.tempered(said.probabilities, "class"))
     assert Decision.fit_tempered(tempered, "class") == replace(whole, temperature=None)
     assert Decision.fit_tempered(made.predictions(4), "class") == Decision()
+
+
+def test_unsure_has_its_thresholds_on_what_is_tempered_by_each_member() -> None:
+    members = [table(60, "class", sharpness=3, seed=seed) for seed in (0, 1)]
+    members[1] = replace(members[1], labels=members[0].labels)
+    mean = {head: np.mean([one.probabilities[head] for one in members], axis=0) for head in HEAD_CLASSES}
+    decision = Decision.fit(replace(members[0], probabilities=mean), "class", members=members)
+    assert decision.temperature is not None and decision.temperature.is_on
+    each = [decision.tempered(one.probabilities, "class") for one in members]
+    tempered = {head: np.mean([one[head] for one in each], axis=0) for head in HEAD_CLASSES}
+    assert decision.conformal == Conformal.fit(replace(members[0], probabilities=tempered))
+    assert "conformal" not in decision.steps
 
 
 def test_people_too_few_to_judge_are_not_judged_and_no_mistake_is_no_temperature() -> None:
