@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike
 from maskcls.config import Config, load_config
 from maskcls.data.profiles import parse_profile, profile_folders
 from maskcls.evaluation.predictions import Predictions
-from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, STEMS, joint
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, STEMS, joint, labels_of, likeliest
+from maskcls.reporting.answers_page import Answered
 from maskcls.training.builders import build_model
 from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.run_folder import RunFolder
@@ -122,6 +123,24 @@ def _probabilities(head: str, labels: np.ndarray, sureness: np.ndarray) -> np.nd
     """Returns (N, K): the sureness for the label, the rest shared by the others."""
     is_label = np.eye(len(HEAD_CLASSES[head]), dtype=bool)[labels]
     return np.where(is_label, sureness[:, None], (1 - sureness[:, None]) / (len(HEAD_CLASSES[head]) - 1))
+
+
+def said(num_photos: int, *, seed: int, heads: Sequence[str] = tuple(HEAD_CLASSES)) -> dict[str, np.ndarray]:
+    """Returns what a model says about photos that nobody knows, head -> (N, K)."""
+    random = np.random.default_rng(seed)
+    every = {head: random.dirichlet(np.ones(len(HEAD_CLASSES[head])), num_photos) for head in ATTRIBUTES}
+    every = {"class": joint(every), **every}
+    return {head: every[head] for head in heads}
+
+
+def answered(
+    paths: Sequence[Path], probabilities: Mapping[str, np.ndarray], members: Mapping[str, Mapping[str, np.ndarray]] = {},
+) -> Answered:  # fmt: skip
+    """Returns the likeliest answers about the photos."""
+    head = next(iter(probabilities))
+    labels = {head: likeliest(probabilities[head])}
+    labels |= labels_of(labels[head]) if head == "class" else {}
+    return Answered([path.name for path in paths], list(map(str, paths)), labels, probabilities, members)
 
 
 def run_folder(

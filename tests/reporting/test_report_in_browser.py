@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from maskcls.reporting.answers_page import write_answers_page
 from maskcls.reporting.report import page as report_page
 from maskcls.reporting.report.mistakes import NUM_SHOWN_FIRST
 from maskcls.reporting.report.page import write_report
+from maskcls.words import Words
 from tests import made
 
 CHROMIUM = next(
@@ -212,3 +214,23 @@ def test_print_has_every_section_and_what_is_folded_on_the_screen(opened: Opened
     assert page.locator("details[open] table").count() == 2
     assert page.locator("nav").is_hidden()
     assert (tmp_path / "report.pdf").stat().st_size > 50_000
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_a_page_of_answers_opens_at_any_width_without_an_error_or_a_request(
+    browser: Any, sample: Path, tmp_path: Path, width: int
+) -> None:
+    photos = sorted((sample / "eval" / "images").iterdir())
+    members = {f"runs/fold{seed}": made.said(len(photos), seed=seed) for seed in range(6)}
+    path = tmp_path / "answers.html"
+    write_answers_page(path, made.answered(photos, members["runs/fold0"], members), [], Words("en"))
+    page, complaints = browser.new_page(viewport={"width": width, "height": 900}), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.append(request.url) if request.url[:5] != "data:" else None)
+    page.goto(path.as_uri())
+    page.locator("nav a").last.click()
+    page.wait_for_selector("nav li:last-child a[aria-current=true]")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert complaints == [path.as_uri()]
+    page.close()
