@@ -26,7 +26,7 @@ def summary(material: Material) -> dict[str, Any]:
 
     Without scores, where nobody validated.
     """
-    if not material.config.has_validation:
+    if not material.run.has_validation():
         return {"scores": {}, "says": list(_says_nobody(material))}
     predictions, scores = material.findings.predictions, material.findings.scores
     main = [score for score in scores if score.head == predictions.headline]
