@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from maskcls.config import Config, load_config
+from maskcls.evaluation.decision import Decision
 from maskcls.reporting.journal import Journal, NoJournal
+from maskcls.reporting.text import decision_line
 from maskcls.training.run_folder import RunFolder
 from maskcls.training.tracking import Tracking
 from maskcls.words import Words
@@ -33,7 +35,10 @@ def test_the_advice_comes_with_the_first_means_however_long_the_interval(
     monkeypatch.setattr("maskcls.reporting.console.cpu_has_bf16", lambda: True)
     settings = [*overrides(sample, tmp_path, model="convnext"), f"log_interval={log_interval}", "epochs=2"]
     train(load_config(ROOT / "configs/mask.yaml", settings))
-    assert capsys.readouterr().out.count("accelerate_configs/cpu.yaml") == 1
+    said = capsys.readouterr().out
+    assert said.count("accelerate_configs/cpu.yaml") == 1
+    decision = Decision.load(RunFolder(tmp_path / "runs" / "exp").decision)
+    assert said.count(decision_line(decision, Words("en"))) == 1
 
 
 def test_the_trackers_see_mean_and_std_which_the_run_keeps_in_a_file_of_its_own(

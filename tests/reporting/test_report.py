@@ -17,7 +17,9 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix, f1_score
 
 from maskcls.cli import report as command
 from maskcls.errors import UserError
+from maskcls.evaluation.decision import Decision, Step
 from maskcls.evaluation.findings import Findings
+from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.metrics import METRICS, Score, measure
 from maskcls.evaluation.predictions import Predictions
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
@@ -111,6 +113,16 @@ def test_the_coverage_of_unsure_is_that_of_the_findings_where_the_people_are_eno
     for row in rows:
         cells = [f"{100 * (1 - row.risk):.0f}%", f"{row.covered.value:.1%} <small>{100 * row.covered.low:.1f} – "]
         assert f'<td class="n">{cells[0]}</td><td class="n">{cells[1]}' in page
+
+
+def test_the_decision_is_said_where_a_run_has_one(runs: tuple[RunFolder, RunFolder]) -> None:
+    findings = Findings(made.predictions(8))
+    before = write_report(runs[0], language="en", findings=findings).read_text("utf-8")
+    Decision(temperature=Step(Interval(0.02, 0.01, 0.03), {"class": 1.5})).save(runs[0].decision)
+    after = write_report(runs[0], language="en", findings=findings).read_text("utf-8")
+    runs[0].decision.unlink()
+    assert "decisions:" not in before
+    assert "decisions: temperature on (log-likelihood +0.020 [+0.010, +0.030])" in after
 
 
 def test_the_confusion_matrices_are_those_of_scikit_learn(written: str, runs: tuple[RunFolder, RunFolder]) -> None:
