@@ -17,7 +17,10 @@ from safetensors.torch import load_file, save_file
 import infer
 from maskcls import cli
 from maskcls.config import load_config
+from maskcls.evaluation.decision import Decision, Step
+from maskcls.evaluation.intervals import Interval
 from maskcls.labels import HEAD_CLASSES
+from maskcls.training.run_folder import RunFolder
 from tests.helpers import ROOT, Parsed, files_of_at_most, overrides, rows
 from train import train
 
@@ -62,6 +65,30 @@ def test_scores_of_an_earlier_prediction_are_not_left_beside_new_answers(
     labelled = people_of(sample, tmp_path / "people", "valid_profiles.txt")
     assert predict(finished_run, labelled, tmp_path / "out") == RESULTS
     assert predict(finished_run, sample / "eval", tmp_path / "out") == ALWAYS
+
+
+def test_a_saved_decision_is_taken_unless_plain_answers_are_asked_for(
+    finished_run: Path, sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(shutil.copytree(finished_run, tmp_path / "run"))
+
+    def predicted(name: str, decision: str = "saved") -> tuple[str, np.ndarray]:
+        infer.infer(str(run.path), str(sample / "eval"), batch_size=None, output_dir=name, decision=decision)
+        table = parquet.read_table(f"{name}/probabilities.parquet")
+        probabilities = np.stack([table[f"mask_{label}"].to_numpy() for label in range(3)], axis=1)
+        return Path(name, "output.csv").read_text(), probabilities
+
+    run.decision.unlink()
+    of_an_old_run = predicted(f"{tmp_path}/old")
+    assert "decisions:" not in capsys.readouterr().out
+    sure = Interval(0.02, 0.01, 0.03)
+    decision = Decision(temperature=Step(sure, {"mask": 2.0}), offsets=Step(sure, {"mask": [0.0, 0.0, 20.0]}))
+    decision.save(run.decision)
+    plain, saved = (predicted(f"{tmp_path}/{name}", name) for name in ("plain", "saved"))
+    assert capsys.readouterr().out.count("decisions: temperature on (log-likelihood +0.020") == 1
+    assert plain[0] == of_an_old_run[0] and np.array_equal(plain[1], of_an_old_run[1])
+    assert saved[0].count("\n") == saved[0].count(",2\n") + 1 > plain[0].count(",2\n") + 1
+    np.testing.assert_allclose(saved[1], decision.tempered({"mask": plain[1]}, "mask")["mask"])
 
 
 def test_answers_have_a_page_and_names_when_asked_for(

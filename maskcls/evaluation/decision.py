@@ -77,15 +77,12 @@ class Decision:
         decision = cls(temperature=_fitted_temperature(tables, OUTPUT_HEADS[output], parts, draws))
         each = [decision.tempered(table.probabilities, output) for table in tables]
         said = {head: np.mean([one[head] for one in each], axis=0) for head in each[0]} if members else each[0]
-        after = cls.fit_tempered(replace(predictions, probabilities=said), output, draws)
+        after = cls.fit_tempered(replace(predictions, probabilities=said), draws)
         return replace(after, temperature=decision.temperature)
 
     @classmethod
-    def fit_tempered(cls, predictions: Predictions, output: str, draws: Draws | None = None) -> Decision:
-        """Returns the decision, without a temperature, about probabilities that had theirs: those of a blend.
-
-        output: class for a mean that speaks about classes, whatever its members' outputs are.
-        """
+    def fit_tempered(cls, predictions: Predictions, draws: Draws | None = None) -> Decision:
+        """Returns the decision, without a temperature, about probabilities that had theirs: those of a blend."""
         draws, parts = draws or Draws.of(predictions.people), parts_of_people(predictions)
         if parts.max() < NUM_PARTS - 1:  # fewer people than parts
             return cls()

@@ -121,7 +121,7 @@ def blend_file(candidates: Sequence[Candidate], found: Blend) -> BlendFile:
     scores = {name: asdict(interval) for name, interval in zip(SCORED, found.scores, strict=True)}
     gains = {f"above_{name}": asdict(gain.interval) for name, gain in zip(SCORED[1:], found.differences, strict=True)}
     about = {"measure": MEASURE, "num_people": found.differences[0].num_people, "num_photos": len(found.answers)}
-    decision = Decision.fit_tempered(found.answers, found.answers.headline)
+    decision = Decision.fit_tempered(found.answers)
     return BlendFile(dict(chosen), decision, {**about, **scores, **gains})
 
 

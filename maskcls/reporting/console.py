@@ -19,7 +19,7 @@ from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.selection import BestScore
 from maskcls.machine import cpu_has_bf16, is_accelerator, quickest_precision
 from maskcls.paths import command, shipped
-from maskcls.reporting.text import padded, width
+from maskcls.reporting.text import decision_line, padded, width
 from maskcls.training.answerer import Answerer
 from maskcls.training.ensemble import precisions_of
 from maskcls.training.loop import Learner
@@ -99,12 +99,14 @@ def ignored_lines(others: Counter[str], word: Words) -> list[str]:
 
 
 def ensemble_lines(answerer: Answerer, precision: str, word: Words) -> list[str]:
-    """Returns what a person should know of several runs that answer together; nothing of one."""
-    if len(answerer.runs) == 1:
-        return []
-    lines = [word("answer_together", count=len(answerer.runs), name=answerer.name)]
+    """Returns what a person should know of those who answer: that they are several, and what is decided otherwise."""
+    lines = []
+    if len(answerer.runs) > 1:
+        lines.append(word("answer_together", count=len(answerer.runs), name=answerer.name))
     if len(precisions := precisions_of(answerer)) > 1:
         lines.append(word("other_precisions", precisions=listed(precisions), precision=precision))
+    if any(step.is_on for step in answerer.decision.steps.values()):
+        lines.append(decision_line(answerer.decision, word))
     return lines
 
 

@@ -200,8 +200,8 @@ def test_probabilities_that_had_their_temperatures_get_the_other_steps_alone() -
     whole = Decision.fit(said, "class")
     assert whole.temperature and whole.temperature.is_on
     tempered = replace(said, probabilities=whole.tempered(said.probabilities, "class"))
-    assert Decision.fit_tempered(tempered, "class") == replace(whole, temperature=None)
-    assert Decision.fit_tempered(made.predictions(4), "class") == Decision()
+    assert Decision.fit_tempered(tempered) == replace(whole, temperature=None)
+    assert Decision.fit_tempered(made.predictions(4)) == Decision()
 
 
 def test_unsure_has_its_thresholds_on_what_is_tempered_by_each_member() -> None:

@@ -165,7 +165,7 @@ def test_what_is_saved_are_the_chosen_with_their_counts_and_the_scores(at_home: 
     found = blend([one.predictions for one in candidates])
     file = blend_file(candidates, found)
     assert file.members == {"good": 1}
-    assert file.decision == Decision.fit_tempered(found.answers, "class") != Decision()
+    assert file.decision == Decision.fit_tempered(found.answers) != Decision()
     assert list(file.scores) == [
         "measure", "num_people", "num_photos", "blend", "best_single", "mean", "above_best_single", "above_mean",
     ]  # fmt: skip
