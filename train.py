@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument(
         "--resume", metavar="RUN", help="run folder to resume; auto: the newest unfinished one of this config, if any"
     )
-    parser.add_argument("--folds", help="all, or 0,2: the folds of the config, those that are trained already left out")
+    parser.add_argument("--folds", help="all, or 0,2: train these folds; none: on everybody, as the folds chose")
     parser.add_argument("--seeds", help="42,43: every fold once with each of them; default: the config's")
     parser.add_argument("--at_once", type=int, help="so many folds at the same time, each on its own GPU; default: 1")
     parser.add_argument(

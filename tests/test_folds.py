@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from maskcls.config import load_config
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.paired import joined_people
 from maskcls.evaluation.predictions import Predictions
@@ -44,7 +45,7 @@ def whole(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> FoldsFolder
     folder = tmp_path_factory.mktemp("folds")
     ended = run("train.py", *CONFIG, *settings(sample, folder), "--folds", "all")
     assert ended.returncode == 0, ended.stderr
-    assert "out of fold: 12 people" in ended.stdout and "infer.py --model_dir" in ended.stdout.splitlines()[-1]
+    assert "out of fold: 12 people" in ended.stdout and "--folds none" in ended.stdout.splitlines()[-1]
     return FoldsFolder.existing(folder / "runs" / "exp")
 
 
@@ -143,6 +144,28 @@ def test_several_processes_train_the_folds_as_one_does(whole: FoldsFolder, sampl
     )
     common = np.isin(ours.keys, theirs.keys)
     assert np.allclose(ours.rows(common).probabilities["class"], theirs.probabilities["class"], atol=1e-3)
+
+
+def test_a_run_on_everybody_trains_as_long_as_the_folds_have_chosen(whole: FoldsFolder, sample: Path) -> None:
+    finished = json.loads(whole.finished.read_text())
+    whole.finished_runs()[42, 0].log({"epoch": 1, "update": 4, "valid/f1": 1.0})  # so that the first epoch is the best
+    ended = run("-m", "maskcls", "folds", *CONFIG, *settings(sample, whole.path.parents[1]), "--folds", "none")
+    assert ended.returncode == 0, ended.stderr
+    everybody = whole.run_of(42, None)
+    assert ended.stdout.splitlines()[-1].endswith(f"infer.py --model_dir {everybody.path}")
+    assert len(everybody.trained_people()) == 12 and not everybody.validated_people()
+    config = load_config(everybody.config)
+    assert (config.epochs, config.stop_after_epoch, finished["epoch"]) == (2, 1, 2) or finished["epoch"] == 1
+    assert max(line["epoch"] for line in everybody.history()) == 1
+    assert everybody.decision.read_bytes() == whole.decision.read_bytes()
+    assert everybody.read_preprocessing() == whole.run_of(42, 0).read_preprocessing()
+    assert set(whole.seeds) == {42, 43}  # it is none of the folds
+
+
+def test_a_run_on_everybody_waits_for_the_folds(sample: Path, tmp_path: Path) -> None:
+    ended = run("train.py", *CONFIG, *settings(sample, tmp_path), "--folds", "none")
+    assert ended.returncode == 2 and "holds no folds of this config" in ended.stderr and "--folds all" in ended.stderr
+    assert not list((tmp_path / "runs").glob("*"))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from maskcls.config import Config
-from maskcls.errors import Stopped
+from maskcls.errors import Stopped, UserError
+from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.findings import Findings
 from maskcls.paths import command, read_json, write_json
 from maskcls.training.folds import chosen_epoch, mean_scores, run_to_train
@@ -29,28 +31,62 @@ def train_folds(
     """
     word, config = Words(lang), config.model_copy(update={"fold": 0})
     launch.on_main(lambda: check_outputs(config, None))
-    folds = launch.on_main(lambda: FoldsFolder.of_config(config) or FoldsFolder.create(config))
+    folds = launch.on_main(lambda: _folder(config, is_made=not wanted.is_everybody))
     launch.say(word("folds_folder", path=folds.path))
+    titles = {(seed, fold): _title(seed, fold, config, word) for seed, fold in wanted}
     try:
         if wanted.at_once > 1:
-            runs = {f"fold {fold}, seed {seed}": [str(fold), "--seeds", str(seed)] for seed, fold in wanted}
             common = ["--lang", lang, "--config", str(folds.config), "--folds"]
-            train_side_by_side({title: [*common, *own] for title, own in runs.items()}, at_once=wanted.at_once)
-        for seed, fold in wanted:
+            runs = {
+                title: [*common, "none" if fold is None else str(fold), "--seeds", str(seed)]
+                for (seed, fold), title in titles.items()
+            }
+            train_side_by_side(runs, at_once=wanted.at_once)
+        for (seed, fold), title in titles.items():
             wish = launch.on_main(partial(run_to_train, folds, config, seed, fold))
-            text = "fold_starts" if wish else "fold_is_trained"
-            launch.say(word(text, fold=fold, folds=config.num_folds, seed=seed))
+            launch.say(title if wish else word("run_is_trained", run=title))
             if wish:
                 launch.renew()
                 train(*wish, launch, lang=lang)
     except Stopped as stopped:
         raise Stopped(f"{stopped}\n{word('folds_go_on')}") from None
     finally:
-        launch.on_main(folds.remove_if_empty)
+        if launch.is_main:
+            folds.remove_if_empty()
     if launch.is_main:
-        is_whole = len(wanted.folds) == config.num_folds
-        print(summary(folds, config, word) if is_whole else word("folds_are_some", folds=config.num_folds))
+        if wanted.is_everybody:
+            print(decided_for_everybody(folds, wanted, word))
+        elif len(wanted.folds) < config.num_folds:
+            print(word("folds_are_some", folds=config.num_folds))
+        else:
+            print(summary(folds, config, word))
     launch.wait()
+
+
+def _folder(config: Config, *, is_made: bool) -> FoldsFolder:
+    folds = FoldsFolder.of_config(config)
+    if folds is None and not is_made:
+        raise UserError(
+            f"{config.model_dir} holds no folds of this config, which say how long a run on everybody trains: "
+            "train them first, with --folds all; or choose yourself, with valid_profile=none stop_after_epoch=N"
+        )
+    return folds or FoldsFolder.create(config)
+
+
+def _title(seed: int, fold: int | None, config: Config, word: Words) -> str:
+    if fold is None:
+        return word("everybody_run", seed=seed)
+    return word("fold_run", fold=fold, folds=config.num_folds, seed=seed)
+
+
+def decided_for_everybody(folds: FoldsFolder, wanted: WantedFolds, word: Words) -> str:
+    """Gives the runs on everybody the decision that the folds have found, and returns how they answer."""
+    runs = [folds.run_of(seed, fold) for seed, fold in wanted]
+    for run in runs:
+        if folds.decision.exists():
+            shutil.copy(folds.decision, run.decision)
+    model_dir = ",".join(str(run.path) for run in runs)
+    return word("next_command", command=command("infer", "--model_dir", model_dir))
 
 
 def summary(folds: FoldsFolder, config: Config, word: Words) -> str:
@@ -58,6 +94,7 @@ def summary(folds: FoldsFolder, config: Config, word: Words) -> str:
     predictions = folds.out_of_fold()
     predictions.save(folds.predictions)
     findings = Findings(predictions)
+    Decision.fit(predictions, config.output, findings.draws).save(folds.decision)
     epochs = mean_scores(folds)
     epoch, runs = chosen_epoch(folds, epochs), folds.finished_runs()
     scores = {name: asdict(interval) for name, interval in findings.named_scores.items()}
@@ -75,6 +112,6 @@ def summary(folds: FoldsFolder, config: Config, word: Words) -> str:
         f"  {word('in_brackets')}",
         word("folds_single", criterion=f"valid/{config.best_criterion}", values=single),
         word("folds_epoch", epoch=epoch, epochs=config.epochs),
-        word("next_command", command=command("infer", "--model_dir", folds.path)),
+        word("folds_next", command=command("infer", "--model_dir", folds.path)),
     ]
     return "\n".join(lines)

@@ -7,20 +7,26 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from maskcls.config import Config, load_config
-from maskcls.errors import UserError
+from maskcls.config_rules import contradictions
+from maskcls.errors import UserError, joined
 from maskcls.evaluation.selection import best_epoch, validations
 from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.run_folder import RunFolder
 
 
-def run_to_train(folds: FoldsFolder, config: Config, seed: int, fold: int) -> tuple[Config, RunFolder | None] | None:
+def run_to_train(
+    folds: FoldsFolder, config: Config, seed: int, fold: int | None
+) -> tuple[Config, RunFolder | None] | None:
     """Returns the config of a fold and the run that resumes (None: a new one), or None when it is trained.
 
-    The fold and the seed are its own, all else, the split too, is common to all. What a launch left that was killed
-    before it began is removed. Raises UserError when the run has another config.
+    The fold and the seed are its own, all else, the split too, is common to all. fold None: the run on everybody, as
+    long as the folds have chosen. What a launch left that was killed before it began is removed. Raises UserError when
+    the run has another config, or when the folds of a run on everybody are not finished.
     """
-    run, own = folds.run_of(seed, fold), {"fold": fold, "seed": seed, "split_seed": config.seed_of_folds}
+    run, own = folds.run_of(seed, fold), {"fold": fold or 0, "seed": seed, "split_seed": config.seed_of_folds}
     mine = config.model_copy(update={**own, "model_dir": str(folds.path), "name": run.path.name})
+    if fold is None:
+        mine = for_everybody(mine, chosen_epoch(folds, mean_scores(folds)))
     if not run.path.exists():
         return mine, None
     if not run.is_run():
@@ -29,6 +35,18 @@ def run_to_train(folds: FoldsFolder, config: Config, seed: int, fold: int) -> tu
     if differences := load_config(run.trained).differences(mine):
         raise UserError(f"{run.path} was trained with another config: {differences[0]}. Move it away")
     return None if run.finished.exists() else (mine, run)
+
+
+def for_everybody(config: Config, epoch: int) -> Config:
+    """Returns the config of a run on all people that ends after an epoch of the folds' schedule.
+
+    Raises UserError when something in it needs people who validate.
+    """
+    own = {"valid_profile": "none", "stop_after_epoch": epoch, "early_stopping_patience": None}
+    config = config.model_copy(update=own)
+    if problems := [text for _, text in contradictions(config)]:
+        raise UserError(joined(problems, "problems of a run on everybody"))
+    return config
 
 
 def mean_scores(folds: FoldsFolder) -> dict[int, dict[str, float]]:

@@ -40,7 +40,6 @@ class FoldsFolder:
     decision = RunFolder.decision  # fitted on these
     finished = RunFolder.finished  # their scores with intervals, written when all folds are trained
     report = RunFolder.report
-    everybody = Entry("everybody")  # the run on all people that the folds have chosen the epoch for
 
     @classmethod
     def existing(cls, folder: str | Path) -> FoldsFolder:
@@ -114,9 +113,10 @@ class FoldsFolder:
         """The seed of the config, whose runs do not say it in their names."""
         return self.read_config().seed
 
-    def run_of(self, seed: int, fold: int) -> RunFolder:
-        """Returns the folder of one fold's run, which may not be there yet."""
-        return RunFolder(self.path / (f"fold{fold}" if seed == self.own_seed else f"fold{fold}_seed{seed}"))
+    def run_of(self, seed: int, fold: int | None) -> RunFolder:
+        """Returns the folder of one fold's run, or of that on everybody (None), which may not be there yet."""
+        name = "everybody" if fold is None else f"fold{fold}"
+        return RunFolder(self.path / (name if seed == self.own_seed else f"{name}_seed{seed}"))
 
     def runs(self) -> dict[tuple[int, int], RunFolder]:
         """Returns the runs that are there: (seed, fold) -> its folder, the config's own seed first."""

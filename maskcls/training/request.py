@@ -15,15 +15,15 @@ from maskcls.training.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class WantedFolds:
-    """The folds and the seeds that a command names."""
+    """The folds and the seeds that a command names; fold None is the run on everybody."""
 
-    folds: tuple[int, ...]
+    folds: tuple[int | None, ...]
     seeds: tuple[int, ...]
     at_once: int = 1  # runs at the same time
 
     @classmethod
     def parse(cls, config: Config, folds: str | None, seeds: str | None, at_once: int | None) -> WantedFolds | None:
-        """Returns what `--folds` (all, or 0,2) and `--seeds` (42,43) mean for a config; None: no folds are asked for.
+        """Returns what `--folds` (all, none, or 0,2) and `--seeds` (42,43) mean for a config, if they are given.
 
         Raises UserError when they mean nothing, or when the config has no folds because it names who validates.
         """
@@ -39,13 +39,19 @@ class WantedFolds:
                 "Set valid_profile=null (and train_profile=null for everybody in data_dir)"
             )
         every = range(config.num_folds)
-        chosen = tuple(every) if folds == "all" else _numbers("--folds", folds, "all, none, or numbers as 0,2")
-        if others := [fold for fold in chosen if fold not in every]:
+        named = {"all": tuple(every), "none": (None,)}
+        chosen = named[folds] if folds in named else _numbers("--folds", folds, "all, none, or numbers as 0,2")
+        if others := [fold for fold in chosen if fold is not None and fold not in every]:
             raise UserError(f"--folds {folds}: there is no fold {others[0]}; num_folds is {config.num_folds}, from 0")
         own = (config.seed,) if seeds is None else _numbers("--seeds", seeds, "numbers as 42,43")
         return cls(chosen, own, at_once or 1)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    @property
+    def is_everybody(self) -> bool:
+        """Whether a run on everybody is asked for, as finished folds have chosen."""
+        return self.folds == (None,)
+
+    def __iter__(self) -> Iterator[tuple[int, int | None]]:
         """Yields (seed, fold), one seed after the other."""
         return ((seed, fold) for seed in self.seeds for fold in self.folds)
 
