@@ -45,6 +45,11 @@ def main() -> None:
     )
     parser.add_argument("--output_dir", help="folder for the results; default: the run folder")
     parser.add_argument("--names", action="store_true", help="name the answers in words, in a column of output.csv")
+    parser.add_argument(
+        "--unsure", type=float, metavar="0.05",
+        help="mark the photos that may be of more than one class in a column of output.csv; the number is the share of "
+        "photos whose true class may be ruled out",
+    )  # fmt: skip
     parser.add_argument("--lang", help="en or ko: language of console and page; default: as MASKCLS_LANG or LANG says")
     with errors_end_the_program():
         arguments = parser.parse_args()
@@ -57,6 +62,7 @@ def main() -> None:
             tta=arguments.tta,
             group_by=arguments.group_by,
             names=arguments.names,
+            unsure=arguments.unsure,
             decision=arguments.decision,
             lang=language(arguments.lang),
         )
@@ -72,6 +78,7 @@ def infer(
     tta: str = "none",
     group_by: str | None = None,
     names: bool = False,
+    unsure: float | None = None,
     decision: str = "saved",
     lang: str = "en",
 ) -> None:
@@ -86,6 +93,7 @@ def infer(
     from maskcls.reporting import charts, console
     from maskcls.reporting.answers_page import Answered, of_members, page_line
     from maskcls.reporting.drawing import save_chart
+    from maskcls.training.answerer import thresholds_of
     from maskcls.training.answering import ask, check_batch_size, load_runs
     from maskcls.training.answers import Answers, answer_scores, names_of
     from maskcls.training.ensemble import open_ensemble, output_folder, photos_folder, precision_of
@@ -100,6 +108,7 @@ def infer(
     launch.on_each(lambda: check_batch_size(batch_size))
     if group_by is not None:
         launch.on_each(lambda: heads_of_people(ensemble.output_heads))
+    conformal = launch.on_each(lambda: thresholds_of(ensemble, unsure))
     views = launch.on_each(lambda: views_of(tta))
     answers = launch.on_main(lambda: Answers.into(output_folder(ensemble, output_dir)))
     for line in console.ensemble_lines(ensemble, precision, word):
@@ -122,6 +131,10 @@ def infer(
         labels = agreed(ensemble.decision.decided(probabilities), data.groups)
         head, labels_of_head = next(iter(labels.items()))
         columns = {"name": names_of(head, labels_of_head)} if names else {}
+        if conformal and unsure:
+            is_unsure = conformal.unsure(probabilities, labels_of_head, unsure, is_pooled=data.groups is not None)
+            columns["unsure"] = ["unsure" if is_so else "" for is_so in is_unsure]
+            print(console.unsure_line(is_unsure, conformal.promised(unsure), word))
         answers.save(data.image_ids, labels_of_head, probabilities, columns=columns)
         if photos.has_labels:
             scores, matrices = answer_scores(labels, photos, ensemble.trained_people())

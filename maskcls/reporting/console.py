@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 
 from maskcls import labels
@@ -108,6 +109,12 @@ def ensemble_lines(answerer: Answerer, precision: str, word: Words) -> list[str]
     if any(step.is_on for step in answerer.decision.steps.values()):
         lines.append(decision_line(answerer.decision, word))
     return lines
+
+
+def unsure_line(is_unsure: np.ndarray, risk: float, word: Words) -> str:
+    """Returns how many of the photos are unsure at the risk that was promised."""
+    counts = {"count": int(is_unsure.sum()), "photos": len(is_unsure)}
+    return word("num_unsure", **counts, coverage=f"{100 * (1 - risk):g}%")
 
 
 def answer_lines(scores: Mapping[str, Any], word: Words) -> list[str]:

@@ -17,6 +17,7 @@ from maskcls.errors import UserError
 from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.paired import averaged, combined_attributes, joined_people
 from maskcls.evaluation.predictions import Predictions
+from maskcls.evaluation.unsure import Conformal
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, joint
 from maskcls.training.run_folder import RunFolder
 
@@ -146,6 +147,26 @@ class Product:
 
 
 Answerer = Single | Mean | Product
+
+
+def thresholds_of(answerer: Answerer, risk: float | None) -> Conformal | None:
+    """Returns what tells unsure answers at a risk: as saved, or fitted on what was said about validation photos.
+
+    None where nobody asked. Raises UserError when neither is there, and as `Conformal.promised`.
+    """
+    if risk is None:
+        return None
+    conformal = answerer.decision.conformal
+    if conformal is None:
+        try:
+            conformal = Conformal.fit(answerer.predictions())
+        except UserError as error:
+            raise UserError(
+                f"--unsure has no thresholds for {answerer.name}: {error}. They are fitted at the end of a training, "
+                "or on these predictions: train it again, or name folds"
+            ) from None
+    conformal.promised(risk)
+    return conformal
 
 
 def _runs_of(answerers: Sequence[Answerer]) -> list[RunFolder]:

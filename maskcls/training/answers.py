@@ -41,7 +41,9 @@ class Answers:
     path: Path
 
     table = Entry("output.csv")  # ImageID, ans, and what was asked for besides
-    probabilities = Entry("probabilities.parquet")  # ImageID, then {head}_{label} columns, float32
+    probabilities = Entry(
+        "probabilities.parquet"
+    )  # ImageID, what was asked for besides, then {head}_{label} columns, float32
     scores = Entry("infer_metrics.json")
     confusion_matrix = Entry("infer_confusion_matrix.png")
     page = Entry("answers.html")  # to look at
@@ -63,11 +65,11 @@ class Answers:
         """Writes `table` and `probabilities`, both whole or not at all; what an earlier prediction left besides goes.
 
         answers: (N,) the headline's labels; probabilities: head -> (N, K), tensors or arrays. columns: what stands in
-        the table behind them, name -> N cells. Raises what `written_whole` does.
+        both besides, name -> N cells. Raises what `written_whole` does.
         """
         arrays = {head: np.asarray(values, np.float32) for head, values in probabilities.items()}
         with written_whole(self.table) as table, written_whole(self.probabilities) as unfinished:
-            write_probabilities(unfinished, {"ImageID": list(image_ids)}, arrays)
+            write_probabilities(unfinished, {"ImageID": list(image_ids), **columns}, arrays)
             rows = zip(image_ids, answers.tolist(), *columns.values(), strict=True)
             with table.open("w", newline="", encoding="utf-8") as text:
                 csv.writer(text, lineterminator="\n").writerows([(*COLUMNS, *columns), *rows])

@@ -1,4 +1,4 @@
-"""Answers about people: infer.py --group_by decides gender and age once for each, whatever the model's heads are."""
+"""Answers about people: infer.py --group_by decides gender and age once for each, --unsure marks what may be wrong."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ import pytest
 from pyarrow import parquet
 
 import infer
-from maskcls.evaluation.pooling import pooled
+from maskcls.errors import UserError
+from maskcls.evaluation.decision import Decision
+from maskcls.evaluation.pooling import pooled, pooled_people
+from maskcls.evaluation.unsure import Conformal
 from maskcls.labels import HEAD_CLASSES, OF_PERSON, labels_of, likeliest
+from maskcls.training.answerer import thresholds_of
+from maskcls.training.ensemble import open_ensemble
 from maskcls.training.run_folder import RunFolder
 from tests import made
 from tests.helpers import rows
@@ -91,4 +96,56 @@ def test_what_cannot_be_grouped_is_a_mistake_of_the_command_line(
         answered(runs[output], evaluation, tmp_path / "out", "--group_by", group_by)
     assert ended.value.code == 2
     assert capsys.readouterr().err.endswith(f"{says}\n")
+    assert [*(tmp_path / "out").glob("*")] == []
+
+
+@pytest.mark.parametrize("options", [(), ("--group_by", "person")])
+def test_photos_that_may_be_of_more_than_one_class_are_marked(
+    options: tuple[str, ...], runs: dict[str, RunFolder], evaluation: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    said, lines = answered(runs["age"], evaluation, tmp_path / "out", "--unsure", "0.35", *options)
+    known = runs["age"].read_predictions()
+    conformal = Conformal.fit(pooled_people(known) if options else known)
+    least = conformal.least["age"][conformal.risks.index(0.3)]
+    is_unsure = (said["age"] >= least).sum(1) > 1
+    assert list(lines[0]) == ["ImageID", "ans", "unsure"]
+    assert [line["unsure"] for line in lines] == ["unsure" if is_so else "" for is_so in is_unsure]
+    assert parquet.read_table(tmp_path / "out" / "probabilities.parquet")["unsure"].to_pylist() == [
+        line["unsure"] for line in lines
+    ]
+    assert f"unsure: {is_unsure.sum()} of 14 photos may be of more than one class, so that 70% of all" in (
+        capsys.readouterr().out
+    )
+
+
+def test_what_was_saved_with_the_decision_tells_the_unsure_photos(
+    runs: dict[str, RunFolder], evaluation: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(shutil.copytree(runs["all"].path, tmp_path / "run"))
+    run.predictions.unlink()
+    for least, expected in ((0.0, "unsure"), (1.0, "")):
+        Decision(conformal=Conformal(99, [0.05], {"class": [least]}, {})).save(run.decision)
+        _, lines = answered(run, evaluation, tmp_path / "out", "--unsure", "0.05")
+        assert {line["unsure"] for line in lines} == {expected}
+    run.decision.unlink()
+    says = f"^--unsure has no thresholds for {run.path}: .* older version. They are fitted .* train it again"
+    with pytest.raises(UserError, match=says):
+        thresholds_of(open_ensemble(str(run.path)), 0.05)
+
+
+@pytest.mark.parametrize(("risk", "says"), [
+    ("1.5", "--unsure is 1.5; it is a share of photos between 0 and 1, such as 0.05"),
+    ("0", "--unsure is 0; it is a share of photos between 0 and 1, such as 0.05"),
+    ("0.001", "--unsure is 0.001; after validating 12 people no less than 0.1 can be promised: ask for that"),
+    ("much", "argument --unsure: invalid float value: 'much'"),
+])  # fmt: skip
+def test_a_share_that_cannot_be_promised_is_a_mistake_of_the_command_line(
+    risk: str, says: str, runs: dict[str, RunFolder], evaluation: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    with pytest.raises(SystemExit) as ended:
+        answered(runs["all"], evaluation, tmp_path / "out", "--unsure", risk)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
     assert [*(tmp_path / "out").glob("*")] == []
