@@ -140,7 +140,8 @@ def blend_text(names: Sequence[str], found: Blend, word: Words) -> str:
 
     titles = [word("the_blend"), word("the_best_single"), word("the_mean")]
     scores = [["", measure], *([title, str(interval)] for title, interval in zip(titles, found.scores, strict=True))]
-    says = []
+    chosen = [name for name, count in zip(names, found.counts, strict=True) if count]
+    says = [word("blend_is_one", name=chosen[0])] if len(chosen) == 1 else []
     for title, difference in zip(titles[1:], found.differences, strict=True):
         interval = difference.interval
         scores.append([word("blend_against", other=title), signed(interval)])

@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from pyarrow import parquet
 
+from infer import infer
+from maskcls.training.blend_file import BlendFile
 from maskcls.training.ensemble import read_ensemble
 from tests import made
 from tests.helpers import maskcls
@@ -50,3 +54,30 @@ def test_blending_does_not_import_torch(runs: list[str]) -> None:
     code = "import sys; from maskcls.cli import main; main(); print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, "blend", *runs], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False True"
+
+
+@pytest.mark.slow
+def test_infer_answers_with_the_weights_of_a_blend(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two unlike models: 18 classes and three heads, two image sizes."""
+    made.run(sample, tmp_path, name="one", output="class", epochs=1)
+    made.run(sample, tmp_path, name="two", output="all", epochs=1, overrides=["image_size=[64, 48]"])
+    monkeypatch.chdir(tmp_path)
+    weights = {"one": 2, "two": 1}
+    BlendFile(weights).write(Path("blend.yaml").absolute())
+    for name in ("one", "two", "blend.yaml"):
+        infer(name, str(sample / "eval"), batch_size=None, output_dir=f"out/{name}", lang="en")
+    said = {name: table_of(Path("out") / name) for name in ("one", "two", "blend.yaml")}
+    columns = [name for name in said["one"] if name.startswith(("class_", "mask_", "gender_", "age_"))]
+    assert len(columns) == 26
+    for column in columns:
+        expected = np.average([said[name][column] for name in weights], axis=0, weights=[*weights.values()])
+        assert said["blend.yaml"][column] == pytest.approx(expected, abs=1e-6)
+    assert not np.allclose(said["one"]["class_0"], said["two"]["class_0"], atol=1e-3)
+
+
+def table_of(folder: Path) -> dict[str, np.ndarray]:
+    """Returns the columns of the probabilities that infer.py wrote."""
+    table = parquet.read_table(folder / "probabilities.parquet")
+    return {name: table[name].to_numpy() for name in table.column_names}

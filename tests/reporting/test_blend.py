@@ -152,9 +152,10 @@ def test_the_text_says_weights_scores_and_whether_there_is_a_gain(language: str)
     assert len(agreement.splitlines()) == 3 and agreement.splitlines()[2].split()[3] == "-"
 
 
-def test_a_gain_that_may_be_chance_is_called_so() -> None:
+def test_a_gain_that_may_be_chance_is_called_so_and_so_is_a_blend_of_one() -> None:
     tables = [made.predictions(40, accuracy=0.9, seed=seed) for seed in (0, 0)]
     text = blend_text(["a", "copy"], blend(tables), Words("en"))
+    assert "On everybody a alone is chosen: no other adds to it.\n" in text
     assert "Not distinguishable from the best single candidate: macro-F1 differs by +0.000" in text
 
 
