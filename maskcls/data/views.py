@@ -2,6 +2,11 @@
 
 A view is a part of the stored pixels, so a photo is read and copied to the device once however many there are. Random
 changes do not belong here, they are augmenter.py's.
+
+Measured out of fold on 1,320 people (benchmarks/views.py, a small ResNet at 64 pixels; 95 % intervals in pairs over
+people): `5` has 0.011 [0.002, 0.020] more macro F1 and 0.011 [0.003, 0.019] more accuracy than one view; `flip` has
+0.008 [0.002, 0.015] more accuracy, in F1 the interval of its 0.007 holds 0. The mean is taken before the softmax: after
+it, F1 differs by 0.000 [-0.002, 0.002] for `flip` and -0.001 [-0.005, 0.002] for `5`, and every head would need a rule.
 """
 
 from __future__ import annotations
