@@ -41,8 +41,8 @@ def test_every_shipped_config_trains_an_epoch_and_predicts(name: str, sample: Pa
     folder = tmp_path / "runs" / "exp"
 
     assert {path.name for path in folder.iterdir()} == {
-        "best", "class_counts.json", "config.yaml", "confusion_matrix.png", "curves.png", "environment.json",
-        "finished.json", "last", ".lock", "metrics.jsonl", "preprocessing.json", "train_profiles.txt",
+        "best", "class_counts.json", "config.yaml", "confusion_matrix.png", "curves.png", "decision.json",
+        "environment.json", "finished.json", "last", ".lock", "metrics.jsonl", "preprocessing.json", "train_profiles.txt",
         "valid_predictions.parquet", "valid_profiles.txt",
     }  # fmt: skip
     counts = json.loads((folder / "class_counts.json").read_text())
