@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -19,12 +20,15 @@ from infer import infer
 from maskcls.config import load_config
 from maskcls.data.profiles import profile_folders
 from maskcls.errors import Stopped, UserError
+from maskcls.paths import write_json
 from maskcls.reporting.check import check
 from maskcls.reporting.journal import Journal
+from maskcls.reporting.report.page import write_report
 from maskcls.reporting.runs import summarize_runs
 from maskcls.training.processes import Launch
 from maskcls.training.request import run_to_resume
 from maskcls.training.run_folder import RunFolder
+from tests import made
 from tests.drivers.kills import differences
 from tests.helpers import ROOT, TINY, json_lines, maskcls, of_kind, overrides, rows, run, values_of, wandb_records
 from train import train
@@ -125,6 +129,17 @@ def test_the_report_says_it_and_leaves_out_what_is_about_answers(final: Final) -
         and "every_epoch" not in page
         and '<th scope="col" class="n">validation' not in page
     )
+
+
+def test_the_report_of_a_run_beside_its_folds_says_what_they_scored(final: Final, tmp_path: Path) -> None:
+    page = final.run.report.read_text(encoding="utf-8")
+    assert "<li>What to expect of it, folds of the same config can say.</li>" in page
+    folds = made.folds_folder(tmp_path / "exp", made.predictions(4), num_folds=2)
+    own = RunFolder(shutil.copytree(final.run.path, folds.path / "everybody"))
+    write_json(folds.finished, {"scores": {"f1": {"value": 0.5, "low": 0.25, "high": 0.75}}})
+    page = write_report(own, language="en").read_text(encoding="utf-8")
+    scored = "its folds scored 0.500 [0.250, 0.750] (18 classes: macro-F1), each on people that it had not trained on."
+    assert f"<li>What to expect of it: {scored}</li>" in page and "folds of the same config" not in page
 
 
 def test_the_report_against_another_run_says_why_there_is_no_comparison(final: Final, tmp_path: Path) -> None:

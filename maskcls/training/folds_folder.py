@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Settings that a finished fold was trained with for good, although a single run may resume with others.
 FIXED = ("epochs", "stop_after_epoch", "early_stopping_patience")
 FOLD = re.compile(r"fold(\d+)(?:_seed(\d+))?")
+EVERYBODY = re.compile(r"everybody(?:_seed\d+)?")
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class FoldsFolder:
 
     @classmethod
     def of(cls, run: RunFolder) -> FoldsFolder | None:
-        """Returns the folder that a run is a fold of, if it is one."""
-        parent = cls(run.path.parent)
-        return parent if FOLD.fullmatch(run.path.name) and parent.is_folds() else None
+        """Returns the folder that a run is a fold of, or on everybody, if it is one."""
+        parent, name = cls(run.path.parent), run.path.name
+        return parent if (FOLD.fullmatch(name) or EVERYBODY.fullmatch(name)) and parent.is_folds() else None
 
     @classmethod
     def all_in(cls, folder: str | Path) -> list[FoldsFolder]:

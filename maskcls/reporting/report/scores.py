@@ -12,10 +12,12 @@ from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.selection import epochs_done
-from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PHOTO
+from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PHOTO, headline
+from maskcls.paths import read_json
 from maskcls.reporting import charts
 from maskcls.reporting.report.material import NUM_SUSPECTS, Material
 from maskcls.reporting.text import decision_line
+from maskcls.training.folds_folder import FoldsFolder
 
 # A mean confidence within this distance of the accuracy is called believable.
 BELIEVABLE = 0.03
@@ -48,7 +50,14 @@ def _accuracies(material: Material) -> list[Score]:
 def _says_nobody(material: Material) -> Iterator[str]:
     counts = {"epoch": epochs_done(material.history), "epochs": material.config.epochs}
     yield material.word("says_everybody", people=f"{len(material.run.trained_people()):,}", **counts)
+    folds = FoldsFolder.of(material.run)
+    scored = read_json(folds.finished).get("scores", {}).get("f1") if folds else None
     yield material.word("says_no_scores")
+    if scored is None:
+        yield material.word("says_ask_folds")
+    else:
+        score = material.score_title(Score(headline(material.config.output), "f1"))
+        yield material.word("says_folds", score=score, interval=Interval(**scored))
 
 
 def _says_comparison(material: Material) -> Iterator[str]:
