@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from maskcls.errors import UserError
-from maskcls.tables import FORMULA_MARKS, unshielded, write_table
+from maskcls.tables import FORMULA_MARKS, read_table, unshielded, write_table
 from tests.helpers import files_of_at_most
 
 
@@ -65,3 +65,16 @@ def test_a_table_that_finds_no_room_leaves_nothing_that_would_refuse_the_next(tm
         write_table(tmp_path / "found", ["a"], rows, overwrites=False)
     write_table(tmp_path / "found", ["a"], rows, overwrites=False)
     assert len((tmp_path / "found").read_text().splitlines()) == 1001
+
+
+def test_rows_are_read_with_the_number_of_their_line_and_without_empty_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('\ufeffx,y\r\n\r\n"a\nb",1\n김,\n', encoding="utf-8")
+    assert read_table(tmp_path / "a.csv", "table") == [(1, ["x", "y"]), (4, ["a\nb", "1"]), (5, ["김", ""])]
+
+
+def test_what_is_no_table_is_reported_by_what_it_is_to_a_person(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("x\n김".encode("cp949"))
+    with pytest.raises(UserError, match=r"^my table cannot be read as UTF-8 CSV: .*can't decode byte"):
+        read_table(tmp_path / "a.csv", "my table")
+    with pytest.raises(UserError, match=r"^my table is a folder, not a file$"):
+        read_table(tmp_path, "my table")
