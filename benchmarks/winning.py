@@ -11,7 +11,7 @@ What several folds gain by answering together cannot be measured on these people
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from measure import machine, parser
 
 if TYPE_CHECKING:
+    from maskcls.evaluation.decision import Decision
     from maskcls.evaluation.predictions import Predictions
 
 MEASURES = ("f1", "acc")
@@ -67,59 +68,78 @@ def out_of_fold(folder: Path) -> Recipe:
 
 def steps_of_recipe(recipe: Recipe, first: str) -> list[Step]:
     """Returns every step alone, and all together."""
+    from maskcls.evaluation.decision import Decision
     from maskcls.evaluation.pooling import pooled_people
 
-    name, plain = recipe.name, recipe.by_views["none"]
+    def fit(people: Predictions) -> Decision:
+        return Decision.fit(people, recipe.output)
+
+    name, plain, output = recipe.name, recipe.by_views["none"], recipe.output
     return [
         Step(name, plain, first),
         Step(f"{name}, flip", recipe.by_views["flip"], name),
         Step(f"{name}, 5 views", recipe.by_views["5"], name),
-        Step(f"{name}, decision", decided(plain, plain, recipe.output), name),
+        Step(f"{name}, decision", decided(fit, plain, plain, output), name),
         Step(f"{name}, by person", pooled_people(plain), name),
-        Step(f"{name}, all of it", decided(plain, recipe.by_views["5"], recipe.output, by_person=True), name),
+        Step(f"{name}, all of it", decided(fit, plain, recipe.by_views["5"], output, by_person=True), name),
     ]
 
 
 def steps_of_blend(recipes: Sequence[Recipe]) -> list[Step]:
-    """Returns the blend of the recipes, compared with whichever of them is better on the people who choose."""
+    """Returns the blend of the recipes, compared with whichever of them is better on the people who choose.
+
+    Each recipe has its temperatures before; they are fitted on all people, being a number or three.
+    """
     from maskcls.evaluation.blend import blend, mixed
+    from maskcls.evaluation.decision import Decision
     from maskcls.evaluation.paired import on_common_photos
     from maskcls.evaluation.pooling import pooled_people
     from maskcls.evaluation.predictions import parts_of_people
 
-    plain, views = (on_common_photos([recipe.by_views[name] for recipe in recipes]) for name in ("none", "5"))
-    found = blend(plain)
-    counts = found.counts_without[parts_of_people(found.blended)]
-    of_views = mixed(views, counts)
+    decisions = [Decision.fit(recipe.by_views["none"], recipe.output) for recipe in recipes]
+
+    def tempered(views: str) -> list[Predictions]:
+        tables = [
+            replace(table, probabilities=decision.tempered(table.probabilities, recipe.output))
+            for decision, recipe in zip(decisions, recipes, strict=True)
+            for table in [recipe.by_views[views]]
+        ]
+        return on_common_photos(tables)
+
+    found = blend(tempered("none"))
+    of_views = mixed(tempered("5"), found.counts_without[parts_of_people(found.blended)])
+    everything = decided(Decision.fit_tempered, found.blended, of_views, "class", by_person=True)
     return [
         Step("the better one", found.best_single, recipes[0].name),
         Step("mean", found.mean, "the better one"),
         Step("blend", found.blended, "the better one"),
         Step("blend, 5 views", of_views, "blend"),
         Step("blend, by person", pooled_people(found.blended), "blend"),
-        Step("blend, all of it", decided(found.blended, of_views, "class", by_person=True), "the better one"),
+        Step("blend, all of it", everything, "the better one"),
     ]
 
 
-def decided(fitted_on: Predictions, said: Predictions, output: str, *, by_person: bool = False) -> Predictions:
+def decided(
+    fit: Callable[[Predictions], Decision], fitted_on: Predictions, said: Predictions, output: str, *,
+    by_person: bool = False,
+) -> Predictions:  # fmt: skip
     """Returns answers for what was said, by decisions fitted on predictions of other people; both of the same photos.
 
     The order is infer.py's: temperatures, then the mean over a person's photos, then offsets and rule.
     """
     import numpy as np
 
-    from maskcls.evaluation.decision import Decision
-    from maskcls.evaluation.pooling import pooled
+    from maskcls.evaluation.pooling import agreed, pooled
     from maskcls.evaluation.predictions import NUM_PARTS, parts_of_people
     from maskcls.labels import HEAD_CLASSES
 
     parts, head = parts_of_people(fitted_on), fitted_on.headline
     answers = np.empty(len(said), np.int64)
     for part in range(NUM_PARTS):
-        decision, held = Decision.fit(fitted_on.rows(parts != part), output), said.rows(parts == part)
-        probabilities = decision.tempered(held.probabilities, output)
-        probabilities = pooled(probabilities, held.people) if by_person else probabilities
-        answers[parts == part] = decision.decided(probabilities)[head]
+        decision, held = fit(fitted_on.rows(parts != part)), said.rows(parts == part)
+        groups = held.people if by_person else None
+        probabilities = pooled(decision.tempered(held.probabilities, output), groups)
+        answers[parts == part] = agreed(decision.decided(probabilities), groups)[head]
     return replace(said, probabilities={head: np.eye(len(HEAD_CLASSES[head]), dtype=np.float32)[answers]})
 
 
