@@ -140,7 +140,7 @@ def infer(
             scores, matrices = answer_scores(labels, photos, ensemble.trained_people())
             answers.save_scores(scores)
             save_chart(answers.confusion_matrix, charts.confusion(matrices))
-            for line in console.answer_lines(scores, word):
+            for line in console.answer_lines(scores, len(runs), word):
                 print(line)
         duration = console.duration(time.time() - started, word)
         print(word("num_predicted", photos=len(photos), duration=duration, precision=precision))

@@ -78,6 +78,9 @@ class KeptPixels:
             self._kept.update(zip(missing, self._reader(np.array(missing)), strict=True))
         return torch.stack([self._kept[row] for row in rows.tolist()])
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     def forget(self) -> None:
         """Lets go of all pixels."""
         self._kept.clear()

@@ -117,11 +117,12 @@ def unsure_line(is_unsure: np.ndarray, risk: float, word: Words) -> str:
     return word("num_unsure", **counts, coverage=f"{100 * (1 - risk):g}%")
 
 
-def answer_lines(scores: Mapping[str, Any], word: Words) -> list[str]:
+def answer_lines(scores: Mapping[str, Any], num_runs: int, word: Words) -> list[str]:
     """Returns the scores of a prediction of labelled photos, and a warning of people that were learnt from."""
     lines = []
     if seen := scores["people_trained_on"]:
-        lines.append(word("trained_on", seen=seen, people=scores["people"]))
+        key = "trained_on" if num_runs == 1 else "members_trained_on"
+        lines.append(word(key, seen=seen, people=scores["people"]))
     measured = {name: value for name, value in scores.items() if isinstance(value, float)}
     return [*lines, "  ".join(f"{name} {value:.4f}" for name, value in measured.items())]
 

@@ -16,7 +16,7 @@ from maskcls.config import Config
 from maskcls.data.dataset import Photos
 from maskcls.data.loader import split_evenly
 from maskcls.data.photo import BadPhotos
-from maskcls.data.pixels import KeptPixels
+from maskcls.data.pixels import DecodedPixels, KeptPixels
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.data.views import VIEWS, View
 from maskcls.errors import UserError, joined
@@ -99,12 +99,12 @@ def ask(
     for group in _seeing_alike(runs):
         problems: list[str] = []
         reader, own = decoded_pixels(group[0].config, photos.table, group[0].preprocessing), len(photos)
-        pixels: KeptPixels | None = None
+        pixels: KeptPixels | DecodedPixels = reader
         if len(group) > 1:
             pixels = KeptPixels(reader)
             own = num_kept(reader.shape[1:], [batch_size or run.config.valid_batch_size for run in group])
         for part in chunks(len(photos), launch.num_processes, own):
-            chunk = replace(photos, rows=photos.rows[part], reader=pixels or reader)
+            chunk = replace(photos, rows=photos.rows[part], reader=pixels)
             for run in group[:1] if problems else group:  # the message names the bad photos of all chunks
                 try:
                     of_chunk = _logits(launch, runs, run, chunk, batch_size=batch_size, views=views, progress=progress)
@@ -113,7 +113,7 @@ def ask(
                     break
                 everything = logits.setdefault(run.folder.path, of_chunk.new_empty(len(photos), of_chunk.shape[1]))
                 everything[torch.from_numpy(part)] = of_chunk
-            if pixels:
+            if isinstance(pixels, KeptPixels):
                 pixels.forget()
         if problems:
             raise BadPhotos(*problems).of_launch()
