@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 
 from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.intervals import Interval
@@ -30,9 +31,15 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def short_names(texts: Sequence[str]) -> list[str]:
-    """Returns runs (runs/a, or runs/a+runs/b) without the folders that they lie in, where that tells them apart."""
-    short = [re.sub(r"[^+,]*/(?=[^+,/])", "", text).rstrip("/") for text in texts]
-    return short if len(set(short)) == len(short) else list(texts)
+    """Returns runs (runs/a, or runs/a+runs/b) with as many of the folders that they lie in as tell them apart."""
+    for depth in range(1, max((len(Path(text).parts) for text in texts), default=0) + 1):
+        short = [
+            "".join(part if part in "+," else "/".join(Path(part).parts[-depth:]) for part in re.split("([+,])", text))
+            for text in texts
+        ]
+        if len(set(short)) == len(short):
+            return short
+    return list(texts)
 
 
 def signed(interval: Interval) -> str:

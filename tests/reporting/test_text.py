@@ -8,7 +8,7 @@ import pytest
 
 from maskcls.evaluation.decision import Decision, Step
 from maskcls.evaluation.intervals import Interval
-from maskcls.reporting.text import decision_line, padded, width
+from maskcls.reporting.text import decision_line, padded, short_names, width
 from maskcls.words import Words
 
 
@@ -22,6 +22,19 @@ def test_hangul_takes_two_places_however_it_is_spelt(text: str, places: int) -> 
         assert padded(spelt, 10) == spelt + " " * (10 - places)
         assert padded(spelt, 10, right=True) == " " * (10 - places) + spelt
     assert padded(text, places - 1) == text
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["runs/a", "runs/b/"], ["a", "b"]), (["runs/m+runs/g+runs/a", "runs/x"], ["m+g+a", "x"]),
+        (["runs/one/fold0", "runs/two/fold0"], ["one/fold0", "two/fold0"]),
+        (["/x/r/one/f0,/x/r/one/f1", "/x/r/two/f0,/x/r/two/f1"], ["one/f0,one/f1", "two/f0,two/f1"]),
+        (["a", "a"], ["a", "a"]), (["a", "runs/a"], ["a", "runs/a"]), ([",", ""], [",", ""]), ([], []),
+    ],
+)  # fmt: skip
+def test_runs_are_named_as_shortly_as_tells_them_apart(texts: list[str], expected: list[str]) -> None:
+    assert short_names(texts) == expected
 
 
 def test_a_line_says_what_is_on_and_what_each_step_gains() -> None:
