@@ -48,6 +48,29 @@ def curves(history: Sequence[Mapping[str, Any]], word: Words) -> dict[str, Spec]
     return found
 
 
+def curves_of_folds(
+    logs: Mapping[str, Mapping[int, Mapping[str, float]]], means: Mapping[int, Mapping[str, float]], word: Words
+) -> dict[str, Spec]:
+    """Returns the charts of loss and headline scores, a line for each fold and a stronger one for their mean.
+
+    logs: of each fold, and means, of all: epoch -> scores. And a chart of the mean accuracy of every head.
+    """
+    mean = word("mean")
+
+    def points(log: Mapping[int, Mapping[str, float]], name: str) -> list[tuple[float, float]]:
+        return [(epoch, scores[name]) for epoch, scores in log.items() if np.isfinite(scores.get(name, np.nan))]
+
+    panels = {"chart_folds_loss": ("loss", ".3f"), "chart_folds_f1": ("f1", ".1%"), "chart_folds_acc": ("acc", ".1%")}
+    found = {}
+    for title, (name, number_format) in panels.items():
+        series = {fold: points(log, name) for fold, log in [*logs.items(), (mean, means)]}
+        found[title] = _lines(title, series, number_format, word, strong=mean)
+    heads = {word(head): points(means, Score(head, "acc").name("class")) for head in ATTRIBUTES}
+    if any(heads.values()):
+        found["chart_folds_heads"] = _lines("chart_folds_heads", heads, ".1%", word, by="epoch")
+    return found
+
+
 def curves_sheet(history: Sequence[Mapping[str, Any]]) -> Spec:
     """Returns the same charts in one for a picture: with titles, without what follows the pointer, and in English.
 
@@ -65,42 +88,61 @@ def _points(history: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float
     return found[:: max(-(-len(found) // MAX_POINTS), 1)]
 
 
-def _lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], number_format: str, word: Words) -> Spec:
-    """Returns one line per series of (update, value) points, with all values of the update nearest to the pointer."""
-    names, update = list(series), word("update")
-    data = [{"update": x, "value": y, "series": name} for name, points in series.items() for x, y in points]
+def _lines(
+    title: str, series: Mapping[str, Sequence[tuple[float, float]]], number_format: str, word: Words, *,
+    by: str = "update", strong: str | None = None,
+) -> Spec:  # fmt: skip
+    """Returns one line per series of (x, value) points, with all values of the x nearest to the pointer.
+
+    by: what x counts. strong: the series that stands out among others of one colour; then x counts epochs.
+    """
+    names, by = list(series), "epoch" if strong else by
+    data = [{by: x, "value": y, "series": name} for name, points in series.items() for x, y in points]
     colours = {"domain": names, "range": [f"var(--series-{number + 1})" for number in range(len(names))]}
-    legend = {"columns": 2 if len(names) == 4 else 3} if len(names) > 1 else None
-    if number_format.endswith("%"):
+    legend: Spec | None = {"columns": 2 if len(names) == 4 else 3} if len(names) > 1 else None
+    if strong:
+        colours["range"] = [f"var({'--series-1' if name == strong else '--muted'})" for name in names]
+        legend = {"values": [strong]}
+    if number_format.endswith("%") and not strong:
         y = _number("value", scale={"domain": [0, 1]}, axis={"tickCount": 5, "format": ".0%"})
     else:
-        y = _number("value", scale={"zero": False}, axis={"tickCount": 5})
-    few = [name for name, points in series.items() if len(points) <= 60]
-    near = {"type": "point", "fields": ["update"], "nearest": True, "on": "pointerover", "clear": "pointerout"}
+        y = _number("value", scale={"zero": False}, axis={"tickCount": 5, "format": number_format} if strong else {})
+    few = [name for name, points in series.items() if len(points) <= 60 and strong in (None, name)]
+    near = {"type": "point", "fields": [by], "nearest": True, "on": "pointerover", "clear": "pointerout"}
     opacity = {"condition": {"param": "near", "empty": False, "value": 0.6}, "value": 0}
-    tooltip = [_number("update", update, format=","), *(_number(name, name, format=number_format) for name in names)]
+    tooltip = [_number(by, word(by), format=","), *(_number(name, name, format=number_format) for name in names)]
     of_few = {"transform": [{"filter": {"field": "series", "oneOf": few}}]}
-    pivot = {"pivot": "series", "value": "value", "groupby": ["update"]}
+    pivot = {"pivot": "series", "value": "value", "groupby": [by]}
     by_update = {"transform": [pivot], "params": [{"name": "near", "select": near}]}
     line = {"y": y, "color": {"field": "series", "scale": colours, "legend": legend}}
     point = {"y": y, "color": {"field": "series"}}
+    lines = [_layer("line", line, strokeWidth=2, strokeJoin="round")]
+    if strong:
+        others = {"transform": [{"filter": f"datum.series !== '{strong}'"}]}
+        lines = [
+            _layer("line", line, strokeWidth=1.2, opacity=0.5) | others,
+            _layer("line", line, strokeWidth=3) | of_few,
+        ]
     return {
         "description": word(title),
         "height": 210,
         "data": {"values": data},
-        "encoding": {"x": _number("update", update, axis={"tickCount": 6})},
+        "encoding": {"x": _number(by, word(by), axis={"tickCount": 6})},
         "layer": [
-            _layer("line", line, strokeWidth=2, strokeJoin="round"),
+            *lines,
             _layer("point", point, filled=True, size=26, opacity=1) | of_few,
             _layer("rule", {"opacity": opacity, "tooltip": tooltip}, color="var(--muted)", strokeWidth=1) | by_update,
         ],
     }
 
 
-def dots(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float], word: Words, *, measure: str) -> Spec:
+def dots(
+    rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float], word: Words, *, measure: str, about: str
+) -> Spec:
     """Returns a dot with its interval per row {group, name, score, value, low, high, photos, people}, groups together.
 
     The signal `measure` chooses the score that is shown; overall: score -> the value of all photos, a dashed line.
+    about: key of what the chart shows, in words.
     """
     order: dict[str, None] = {}
     data = []
@@ -110,7 +152,8 @@ def dots(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float], word: 
         interval = f"{row['value']:.1%} [{row['low']:.1%}, {row['high']:.1%}]"
         data.append({**row, "place": place, "interval": interval})
     first = max(0.0, int(min(row["low"] for row in rows) * 10 - 0.01) / 10)
-    x = {"scale": {"domain": [first, 1]}, "axis": {"format": ".0%", "orient": "top", "grid": True, "tickCount": 5}}
+    last = min(1.0, -int(-10 * max(row["high"] for row in rows) - 1) / 10)
+    x = {"scale": {"domain": [first, last]}, "axis": {"format": ".0%", "orient": "top", "grid": True, "tickCount": 5}}
     is_group = f"indexof(datum.value, '{SEPARATOR}') < 0"
     labels = {
         "labelExpr": f"slice(datum.value, indexof(datum.value, '{SEPARATOR}') + 1)",
@@ -119,13 +162,13 @@ def dots(rows: Sequence[Mapping[str, Any]], overall: Mapping[str, float], word: 
         "labelLimit": 140,
     }
     y = _name("place", scale={"domain": list(order), "paddingInner": 0.2}, axis=labels)
-    titles = {"name": " ", "interval": word("acc"), "photos": word("photos"), "people": word("people")}
+    titles = {"name": " ", "interval": word("score"), "photos": word("photos"), "people": word("people")}
     tooltip = [{"field": field, "title": title} for field, title in titles.items()]
     shown = {"transform": [{"filter": "datum.score === measure"}]}
     line = _layer("rule", {"x": _number("value", **x)}, strokeDash=[4, 4], color="var(--muted)")
     everybody = line | shown | {"data": {"values": [{"score": name, "value": overall[name]} for name in overall]}}
     return {
-        "description": word("slices_note"),
+        "description": word(about),
         "height": ROW_HEIGHT * len(order),  # Vega-Lite warns of {"step": ...} beside width "container"
         "params": [{"name": "measure", "value": measure}],
         "data": {"values": data},

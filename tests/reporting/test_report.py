@@ -59,7 +59,7 @@ def missing(text: str) -> list[str]:
 def test_every_section_has_its_content(written: str) -> None:
     parsed = Parsed(written)
     sections = [attributes["id"] for tag, attributes in parsed.elements if tag == "section"]
-    assert sections == [name for name in page.SECTIONS if name != "comparison"]
+    assert sections == [name for name in page.SECTIONS if name not in ("comparison", "folds")]
     assert missing(written) == []
     linked = [attributes["href"] for tag, attributes in parsed.elements if tag == "a"]
     assert linked == ["#content", *(f"#{name}" for name in sections)]
@@ -213,7 +213,7 @@ def test_other_forms_of_heads_have_a_report_too(
 def test_a_run_without_files_has_a_line_for_each_missing_part(tmp_path: Path) -> None:
     text = write_report(RunFolder(tmp_path), language="en").read_text(encoding="utf-8")
     reasons = missing(text)
-    assert len(reasons) == len(page.SECTIONS) - 1
+    assert len(reasons) == len(page.SECTIONS) - 2  # comparison, folds
     assert sum("valid_predictions.parquet does not exist" in reason for reason in reasons) == 6
     assert sum("config.yaml does not exist" in reason for reason in reasons) == 2
     assert sum("metrics.jsonl has no lines" in reason for reason in reasons) == 2

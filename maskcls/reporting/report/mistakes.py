@@ -17,6 +17,8 @@ from maskcls.reporting.thumbnails import jpeg, thumbnail
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from maskcls.training.run_folder import RunFolder
+
 NUM_SHOWN_FIRST = 24  # cards before "show more"; only these have a picture of what the model looked at
 ATTENTION_BATCH = 8  # photos at once: the attention of a ViT-B takes 22 MB a photo
 
@@ -100,18 +102,34 @@ def _people(material: Material, names: list[str], data_dir: str, size: Size) -> 
 def _looked_at(material: Material, found: list[Mistake], data_dir: str, size: Size) -> tuple[dict[Mistake, str], str]:
     """Returns pictures of what the model looked at when it made the mistakes whose photos are there, and the method.
 
-    Raises UserError when there is no model to ask, or none that can say it.
+    Of a cross-validation each model is asked about the people that it had not learnt from. Raises UserError when there
+    is no model to ask, or none that can say it.
     """
+    by_run: dict[RunFolder, list[Mistake]] = {}
+    for mistake in found:
+        person = str(material.findings.predictions.people[mistake.row])
+        by_run.setdefault(material.run_about(person), []).append(mistake)
+    pictures: dict[Mistake, str] = {}
+    method = ""
+    for run, of_run in (by_run or {material.first_run: []}).items():
+        seen, method = _seen_by(run, material, of_run, data_dir, size)
+        pictures |= seen
+    return pictures, method
+
+
+def _seen_by(
+    run: RunFolder, material: Material, found: list[Mistake], data_dir: str, size: Size
+) -> tuple[dict[Mistake, str], str]:
     import torch
 
     from maskcls.data.photo import BadPhotos
     from maskcls.modeling.model import load_model
     from maskcls.reporting.attention import attention_maps, has_attention
 
-    if not material.run.best.is_dir():
-        raise UserError(f"{material.run.best} does not exist")
-    predictions, preprocessing = material.findings.predictions, material.run.read_preprocessing()
-    model = load_model(str(material.run.best), attention="eager").float()
+    if not run.best.is_dir():
+        raise UserError(f"{run.best} does not exist")
+    predictions, preprocessing = material.findings.predictions, run.read_preprocessing()
+    model = load_model(str(run.best), attention="eager").float()
     pixels: dict[Mistake, np.ndarray] = {}
     for mistake in found:
         with suppress(BadPhotos):  # it has no photo in the gallery either

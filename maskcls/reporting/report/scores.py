@@ -15,6 +15,7 @@ from maskcls.evaluation.selection import epochs_done
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PHOTO, headline
 from maskcls.paths import read_json
 from maskcls.reporting import charts
+from maskcls.reporting.report.folds import says_spread
 from maskcls.reporting.report.material import NUM_SUSPECTS, Material
 from maskcls.reporting.text import decision_line
 from maskcls.training.folds_folder import FoldsFolder
@@ -28,29 +29,30 @@ def summary(material: Material) -> dict[str, Any]:
 
     Without scores, where nobody validated.
     """
-    if not material.run.has_validation():
+    if not material.has_validation:
         return {"scores": {}, "says": list(_says_nobody(material))}
     predictions, scores = material.findings.predictions, material.findings.scores
-    main = [score for score in scores if score.head == predictions.headline]
-    main.sort(key=lambda score: score.measure != "f1")
     says: list[str] = []
-    for sentences in (_says_comparison, _says_heads, _says_confusion, _says_people, _says_confidence, _says_gaps):
+    for sentences in (
+        _says_comparison,
+        says_spread,
+        _says_heads,
+        _says_confusion,
+        _says_people,
+        _says_confidence,
+        _says_gaps,
+    ):
         with suppress(Exception):  # the section of that name says what is missing
             says += sentences(material)
     people = set(predictions.people.tolist())
-    shown = {score: scores[score] for score in [*main, *_accuracies(material)]}
+    shown = {score: scores[score] for score in material.main_scores}
     return {"scores": shown, "says": says, "photos": len(predictions), "people": len(people)}
-
-
-def _accuracies(material: Material) -> list[Score]:
-    """Returns the accuracy of every attribute."""
-    return [Score(head, "acc") for head in material.findings.predictions.attributes]
 
 
 def _says_nobody(material: Material) -> Iterator[str]:
     counts = {"epoch": epochs_done(material.history), "epochs": material.config.epochs}
-    yield material.word("says_everybody", people=f"{len(material.run.trained_people()):,}", **counts)
-    folds = FoldsFolder.of(material.run)
+    yield material.word("says_everybody", people=f"{len(material.first_run.trained_people()):,}", **counts)
+    folds = FoldsFolder.of(material.first_run)
     scored = read_json(folds.finished).get("scores", {}).get("f1") if folds else None
     yield material.word("says_no_scores")
     if scored is None:
@@ -71,7 +73,7 @@ def _says_comparison(material: Material) -> Iterator[str]:
 
 
 def _says_heads(material: Material) -> Iterator[str]:
-    values = {score.head: material.findings.scores[score].value for score in _accuracies(material)}
+    values = {score.head: material.findings.scores[score].value for score in material.accuracies}
     if len(values) > 1:
         best, worst = max(values, key=values.__getitem__), min(values, key=values.__getitem__)
         shares = {"best_value": f"{values[best]:.1%}", "worst_value": f"{values[worst]:.1%}"}
@@ -79,7 +81,7 @@ def _says_heads(material: Material) -> Iterator[str]:
 
 
 def _says_confusion(material: Material) -> Iterator[str]:
-    head = min(_accuracies(material), key=lambda score: material.findings.scores[score].value).head
+    head = min(material.accuracies, key=lambda score: material.findings.scores[score].value).head
     counts = material.findings.confusion(head)
     wrong = counts - np.diag(counts.diagonal())
     truth, predicted = map(int, np.unravel_index(wrong.argmax(), wrong.shape))
@@ -105,7 +107,7 @@ def _says_confidence(material: Material) -> Iterator[str]:
 
 
 def _says_gaps(material: Material) -> Iterator[str]:
-    found, scores = material.findings.gaps, _accuracies(material)
+    found, scores = material.findings.gaps, material.accuracies
     clear = [gap for gap in found if gap.difference.is_clear and gap.group not in OF_PHOTO and gap.score in scores]
     if clear:
         gap = max(clear, key=lambda gap: gap.difference.value)
@@ -148,7 +150,7 @@ def confusion(material: Material) -> dict[str, Any]:
 def groups(material: Material) -> dict[str, Any]:
     """Returns accuracy by group, as a chart and as rows, and the gaps between groups."""
     findings, headline = material.findings, material.findings.predictions.headline
-    attributes = _accuracies(material)
+    attributes = material.accuracies
     names = {score: score.name(headline) for score in [*attributes, Score(headline, "acc")]}
     first = min(attributes, key=lambda score: findings.scores[score].value)
     data: list[dict[str, Any]] = []
@@ -162,7 +164,7 @@ def groups(material: Material) -> dict[str, Any]:
         "scores": names,
         "first": first,
         "gaps": sorted(findings.gaps, key=lambda gap: (not gap.difference.is_clear, -gap.difference.value)),
-        "charts": {"groups": charts.dots(data, overall, material.word, measure=names[first])},
+        "charts": {"groups": charts.dots(data, overall, material.word, measure=names[first], about="slices_note")},
     }
 
 
@@ -170,7 +172,7 @@ def calibration(material: Material) -> dict[str, Any]:
     """Returns the reliability curve, ECE and temperature of every head, and what --unsure keeps of what it promises."""
     word, heads = material.word, material.findings.calibration
     drawn = {f"reliability_{head}": charts.reliability(head, found, word) for head, found in heads.items()}
-    file = material.run.decision  # a run of an older version has none
+    file = material.folder.decision  # a run of an older version has none
     decision = decision_line(Decision.load(file), word) if file.exists() else ""
     return {"heads": heads, "decision": decision, "coverage": material.findings.coverage, "charts": drawn}
 
