@@ -221,7 +221,7 @@ def test_a_folder_named_with_a_plus_stays_whole(tmp_path: Path) -> None:
 def test_runs_of_the_same_name_keep_their_folders(tmp_path: Path) -> None:
     table = simulated(range(5), error=0.3, seed=0)
     texts = [str(made.run_folder(tmp_path / folder / "exp", table)) for folder in ("a", "b")]
-    assert [run.name for run in read_runs(texts)] == texts
+    assert [run.name for run in read_runs(texts)] == ["a/exp", "b/exp"]
 
 
 def test_all_runs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
