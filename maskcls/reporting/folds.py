@@ -13,8 +13,9 @@ from maskcls.errors import Stopped, UserError
 from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.findings import Findings
 from maskcls.paths import command, read_json, write_json
+from maskcls.reporting.text import decision_line
 from maskcls.training.folds import chosen_epoch, mean_scores, run_to_train
-from maskcls.training.folds_folder import FoldsFolder
+from maskcls.training.folds_folder import FoldsFolder, mean_of
 from maskcls.training.processes import Launch
 from maskcls.training.request import WantedFolds
 from maskcls.training.run_folder import check_outputs
@@ -91,10 +92,12 @@ def decided_for_everybody(folds: FoldsFolder, wanted: WantedFolds, word: Words) 
 
 def summary(folds: FoldsFolder, config: Config, word: Words) -> str:
     """Writes what all folds say together, and returns it for the console."""
-    predictions = folds.out_of_fold()
+    members = list(folds.tables().values())
+    findings = Findings(mean_of(members))
+    predictions = findings.predictions
     predictions.save(folds.predictions)
-    findings = Findings(predictions)
-    Decision.fit(predictions, config.output, findings.draws).save(folds.decision)
+    decision = Decision.fit(predictions, config.output, findings.draws, members=members)
+    decision.save(folds.decision)
     epochs = mean_scores(folds)
     epoch, runs = chosen_epoch(folds, epochs), folds.finished_runs()
     scores = {name: asdict(interval) for name, interval in findings.named_scores.items()}
@@ -112,6 +115,7 @@ def summary(folds: FoldsFolder, config: Config, word: Words) -> str:
         f"  {word('in_brackets')}",
         word("folds_single", criterion=f"valid/{config.best_criterion}", values=single),
         word("folds_epoch", epoch=epoch, epochs=config.epochs),
+        decision_line(decision, word),
         word("folds_next", command=command("infer", "--model_dir", folds.path)),
     ]
     return "\n".join(lines)

@@ -177,12 +177,10 @@ class FoldsFolder:
 
     def out_of_fold(self) -> Predictions:
         """Returns what is said of every photo by models that had not learnt from the person: the mean of the seeds."""
-        first, *others = self.tables().values()
-        heads = first.probabilities
-        return replace(
-            first,
-            probabilities={
-                head: np.mean([first.probabilities[head], *(other.probabilities[head] for other in others)], axis=0)
-                for head in heads
-            },
-        )
+        return mean_of(list(self.tables().values()))
+
+
+def mean_of(tables: Sequence[Predictions]) -> Predictions:
+    """Returns the mean of what several models say of the same photos, in the same order."""
+    said = [table.probabilities for table in tables]
+    return replace(tables[0], probabilities={head: np.mean([one[head] for one in said], axis=0) for head in said[0]})
