@@ -43,7 +43,7 @@ def started(*arguments: object) -> subprocess.Popen[str]:
 def whole(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> FoldsFolder:
     """Returns the folds of a command that nothing happened to."""
     folder = tmp_path_factory.mktemp("folds")
-    ended = run("train.py", *CONFIG, *settings(sample, folder), "--folds", "all")
+    ended = run("train.py", *CONFIG, *settings(sample, folder, report="true"), "--folds", "all")
     assert ended.returncode == 0, ended.stderr
     assert "out of fold: 12 people" in ended.stdout and "--folds none" in ended.stdout.splitlines()[-1]
     return FoldsFolder.existing(folder / "runs" / "exp")
@@ -61,6 +61,7 @@ def test_everybody_validates_once_and_the_scores_are_of_all_together(whole: Fold
     scores = Findings(pooled).named_scores
     assert finished["scores"]["f1"]["value"] == pytest.approx(scores["f1"].value)
     assert [(of["seed"], of["fold"]) for of in finished["runs"]] == [(42, 0), (42, 1)]
+    assert "fold0" in whole.report.read_text()
 
 
 def test_the_folds_see_the_same_pixels_whose_mean_and_std_are_everybodys(whole: FoldsFolder) -> None:

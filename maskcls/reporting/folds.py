@@ -13,6 +13,7 @@ from maskcls.errors import Stopped, UserError
 from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.findings import Findings
 from maskcls.paths import command, read_json, write_json
+from maskcls.reporting.report.page import write_report
 from maskcls.reporting.text import decision_line
 from maskcls.training.folds import chosen_epoch, mean_scores, run_to_train
 from maskcls.training.folds_folder import FoldsFolder, mean_of
@@ -60,7 +61,7 @@ def train_folds(
         elif len(wanted.folds) < config.num_folds:
             print(word("folds_are_some", folds=config.num_folds))
         else:
-            print(summary(folds, config, word))
+            print(summary(folds, config, word, lang=lang))
     launch.wait()
 
 
@@ -90,7 +91,7 @@ def decided_for_everybody(folds: FoldsFolder, wanted: WantedFolds, word: Words) 
     return word("next_command", command=command("infer", "--model_dir", model_dir))
 
 
-def summary(folds: FoldsFolder, config: Config, word: Words) -> str:
+def summary(folds: FoldsFolder, config: Config, word: Words, *, lang: str) -> str:
     """Writes what all folds say together, and returns it for the console."""
     members = list(folds.tables().values())
     findings = Findings(mean_of(members))
@@ -116,6 +117,7 @@ def summary(folds: FoldsFolder, config: Config, word: Words) -> str:
         word("folds_single", criterion=f"valid/{config.best_criterion}", values=single),
         word("folds_epoch", epoch=epoch, epochs=config.epochs),
         decision_line(decision, word),
+        *([word("where_report", path=write_report(folds, language=lang, findings=findings))] if config.report else []),
         word("folds_next", command=command("infer", "--model_dir", folds.path)),
     ]
     return "\n".join(lines)
