@@ -46,6 +46,7 @@ def whole(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> FoldsFolder
     ended = run("train.py", *CONFIG, *settings(sample, folder, report="true"), "--folds", "all")
     assert ended.returncode == 0, ended.stderr
     assert "out of fold: 12 people" in ended.stdout and "--folds none" in ended.stdout.splitlines()[-1]
+    assert ended.stdout.count("decisions: temperature ") == 3  # of each fold, and of both together
     return FoldsFolder.existing(folder / "runs" / "exp")
 
 
@@ -126,7 +127,7 @@ def test_another_seed_has_the_same_folds_and_the_answers_are_the_mean(whole: Fol
     arguments: list[Any] = [*CONFIG, *settings(sample, whole.path.parents[1]), "--folds", "all", "--seeds", "42,43"]
     ended = run("train.py", *arguments, "--at_once", "2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "[fold 1, seed 43]" in ended.stdout and "(4 runs)" in ended.stdout
+    assert "[fold 1 of 2 (from 0), seed 43]" in ended.stdout and "(4 runs)" in ended.stdout
     runs = whole.finished_runs()
     assert [run.path.name for run in runs.values()] == ["fold0", "fold1", "fold0_seed43", "fold1_seed43"]
     assert runs[43, 1].validated_people() == runs[42, 1].validated_people()
