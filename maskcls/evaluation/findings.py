@@ -13,7 +13,6 @@ from maskcls.evaluation.metrics import Score, confusion_counts
 from maskcls.evaluation.mistakes import Mistake, mistakes, worst
 from maskcls.evaluation.predictions import Predictions
 from maskcls.evaluation.slices import Gap, Slice, gaps, slices
-from maskcls.evaluation.unsure import Coverage, coverage
 from maskcls.labels import HEAD_CLASSES
 
 
@@ -53,11 +52,6 @@ class Findings:
     def calibration(self) -> dict[str, Calibration]:
         """Confidence against accuracy, by head."""
         return calibrate(self.predictions)
-
-    @cached_property
-    def coverage(self) -> dict[str, list[Coverage]]:
-        """What the sets behind --unsure are worth on other people than they were fitted on, by head."""
-        return coverage(self.predictions, self.draws)
 
     @cached_property
     def contradictions(self) -> dict[str, Interval]:

@@ -2,7 +2,7 @@
 
 The photos of a person are not independent, so people are what is counted, each alike however many photos there are.
 What is promised is about the photos of new people of the same kind, all classes together: not within each class, nor
-for photos taken in another way, and for an ensemble of folds only as far as it is no worse than its members.
+for photos taken in another way. For the mean of folds, which is better than its members, sets are larger than need be.
 
 Source: Lee, Barber and Willett 2023, Distribution-free inference with hierarchical data (every person has the same
 weight, shared by the photos, and so has the new one, who may be worse than everybody). Score: 1 - probability of the

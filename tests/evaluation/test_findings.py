@@ -7,15 +7,14 @@ from collections import Counter
 from types import FrameType
 from typing import Any
 
-from maskcls.evaluation import calibration, consistency, intervals, mistakes, slices, unsure
+from maskcls.evaluation import calibration, consistency, intervals, mistakes, slices
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.intervals import Draws
 from maskcls.evaluation.metrics import METRICS
 from tests import made
 
 ASKED = (
-    "scores", "resampled", "named_scores", "slices", "gaps", "calibration", "coverage", "contradictions", "suspects",
-    "mistakes",
+    "scores", "resampled", "named_scores", "slices", "gaps", "calibration", "contradictions", "suspects", "mistakes",
 )  # fmt: skip
 
 
@@ -25,7 +24,7 @@ def everything(found: Findings) -> list[Any]:
 
 def test_everything_is_computed_once_however_often_it_is_asked_for() -> None:
     table, calls = made.predictions(30), Counter[str]()
-    rooms = {room.__file__ for room in (calibration, consistency, intervals, mistakes, slices, unsure)}
+    rooms = {room.__file__ for room in (calibration, consistency, intervals, mistakes, slices)}
 
     def count(frame: FrameType, event: str, _: Any) -> None:
         if event == "call" and frame.f_code.co_filename in rooms:

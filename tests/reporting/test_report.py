@@ -22,6 +22,7 @@ from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.metrics import METRICS, Score, measure
 from maskcls.evaluation.predictions import Predictions
+from maskcls.evaluation.unsure import coverage
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES
 from maskcls.reporting.report import mistakes, page, scores
 from maskcls.reporting.report.document import script_hash
@@ -41,7 +42,7 @@ def runs(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFol
     """Returns a run, and a better one with other settings."""
     folder = tmp_path_factory.mktemp("runs")
     worse = made.run(sample, folder, hostile=True, accuracy=0.6)
-    Decision(temperature=Step(Interval(0.02, 0.01, 0.03), {"class": 1.5})).save(worse.decision)
+    Decision(temperature=Step(Interval(0.02, 0.01, 0.03), dict.fromkeys(ATTRIBUTES, 1.5))).save(worse.decision)
     return worse, made.run(sample, folder, hostile=True, name="better", accuracy=0.99, epochs=4)
 
 
@@ -102,18 +103,21 @@ def test_a_row_of_metrics_is_all_that_a_score_of_the_log_with_an_interval_in_the
     assert '<div class="tile-title">18개 클래스: 균형 정확도</div>' in page
 
 
-def test_the_coverage_of_unsure_is_that_of_the_findings_where_the_people_are_enough(
-    runs: tuple[RunFolder, RunFolder],
-) -> None:
-    findings = Findings(made.predictions(60, accuracy=0.7))
-    of_few = Findings(made.predictions(8))
-    page, without = (write_report(runs[0], language="ko", findings=f).read_text("utf-8") for f in (findings, of_few))
-    assert "확실하지 않은 답" in page and "확실하지 않은 답" not in without
-    rows = [row for rows in findings.coverage.values() for row in rows]
-    assert len(rows) == 4 * 2  # heads; 99 % is more than 48 people can promise
-    for row in rows:
-        cells = [f"{100 * (1 - row.risk):.0f}%", f"{row.covered.value:.1%} <small>{100 * row.covered.low:.1f} – "]
-        assert f'<td class="n">{cells[0]}</td><td class="n">{cells[1]}' in page
+def test_the_coverage_of_unsure_is_shown_where_the_people_are_enough(runs: tuple[RunFolder, RunFolder]) -> None:
+    """It is that of the probabilities after the temperatures of the run's decision, as in infer.py."""
+    table, of_few = made.predictions(60, accuracy=0.7), made.predictions(8)
+    pages = [
+        write_report(runs[0], language="ko", findings=Findings(known)).read_text("utf-8") for known in (table, of_few)
+    ]
+    assert ["확실하지 않은 답" in page for page in pages] == [True, False]
+    tempered = Decision.load(runs[0].decision).tempered(table.probabilities, "all")
+    expected = coverage(replace(table, probabilities=tempered), Findings(table).draws)
+    assert expected != coverage(table, Findings(table).draws)
+    assert sum(map(len, expected.values())) == 4 * 2  # heads; 99 % is more than 48 people can promise
+    for row in (row for rows in expected.values() for row in rows):
+        covered = f"{row.covered.value:.1%} <small>{100 * row.covered.low:.1f} – {row.covered.high:.1%}</small>"
+        cells = (f"{100 * (1 - row.risk):.0f}%", covered, f"{row.answered.value:.1%}")
+        assert "".join(f'<td class="n">{cell}</td>' for cell in cells) in pages[0]
 
 
 def test_the_decision_is_said_where_a_run_has_one(written: str, runs: tuple[RunFolder, RunFolder]) -> None:

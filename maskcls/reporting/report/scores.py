@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.selection import epochs_done
+from maskcls.evaluation.unsure import Coverage, coverage
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, OF_PHOTO, headline
 from maskcls.paths import read_json
 from maskcls.reporting import charts
@@ -170,11 +172,22 @@ def groups(material: Material) -> dict[str, Any]:
 
 def calibration(material: Material) -> dict[str, Any]:
     """Returns the reliability curve, ECE and temperature of every head, and what --unsure keeps of what it promises."""
-    word, heads = material.word, material.findings.calibration
-    drawn = {f"reliability_{head}": charts.reliability(head, found, word) for head, found in heads.items()}
-    file = material.folder.decision  # a run of an older version has none
-    decision = decision_line(Decision.load(file), word) if file.exists() else ""
-    return {"heads": heads, "decision": decision, "coverage": material.findings.coverage, "charts": drawn}
+    word, findings = material.word, material.findings
+    drawn = {
+        f"reliability_{head}": charts.reliability(head, found, word) for head, found in findings.calibration.items()
+    }
+    decision = Decision.load(material.folder.decision)  # plain: a run of an older version
+    line = decision_line(decision, word) if decision.steps else ""
+    return {"heads": findings.calibration, "decision": line, "coverage": _coverage(material, decision), "charts": drawn}
+
+
+def _coverage(material: Material, decision: Decision) -> dict[str, list[Coverage]]:
+    """Returns what the sets are worth that are made of probabilities after their temperatures, as in infer.py."""
+    predictions = material.findings.predictions
+    if decision.temperature is not None and decision.temperature.is_on:
+        said = decision.tempered(predictions.probabilities, material.config.output)
+        predictions = replace(predictions, probabilities=said)
+    return coverage(predictions, material.findings.draws)
 
 
 def consistency(material: Material) -> dict[str, Any]:
