@@ -74,10 +74,8 @@ class Config(BaseModel):
     """text file with the training profiles, one folder name a line; null: every profile
     학습 프로필 목록 텍스트 파일, 한 줄에 폴더 이름 하나. null: 모든 프로필"""
     valid_profile: FilePathOrNobody | None = setting(None, may_change=True)
-    """text file with the validation profiles; null: one fold of the training profiles; none (the word; a file of that
-    name is ./none): nobody, all train and no score is known
-    검증 프로필 목록 텍스트 파일. null: 학습 프로필의 fold 하나. none(단어 그대로. 그런 이름의 파일은 ./none):
-    검증 없이 모두 학습에 쓰며 점수를 알 수 없음"""
+    """text file with the validation profiles; null: one fold of the training ones; none (the file: ./none): nobody
+    검증 프로필 목록 텍스트 파일. null: 학습 프로필의 fold 하나. none(단어. 파일은 ./none): 검증 없음"""
     num_folds: int = setting(5, ge=2)
     """without valid_profile: people are dealt to so many folds, by gender and age group
     valid_profile이 없을 때 사람들을 성별과 연령대를 고려해 나누는 fold 수"""
