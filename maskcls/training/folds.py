@@ -23,7 +23,8 @@ def run_to_train(
     long as the folds have chosen. What a launch left that was killed before it began is removed. Raises UserError when
     the run has another config, or when the folds of a run on everybody are not finished.
     """
-    run, own = folds.run_of(seed, fold), {"fold": fold or 0, "seed": seed, "split_seed": config.seed_of_folds}
+    split_seed = config.split_seed if seed == config.seed else config.seed_of_folds
+    run, own = folds.run_of(seed, fold), {"fold": fold or 0, "seed": seed, "split_seed": split_seed}
     mine = config.model_copy(update={**own, "model_dir": str(folds.path), "name": run.path.name})
     if fold is None:
         mine = for_everybody(mine, chosen_epoch(folds, mean_scores(folds)))

@@ -24,8 +24,8 @@ from maskcls.training.run_folder import Entry, RunFolder
 if TYPE_CHECKING:
     from maskcls.data.preprocessing import Preprocessing
 
-# Settings that a finished fold was trained with for good, although a single run may resume with others.
-FIXED = ("epochs", "stop_after_epoch", "early_stopping_patience")
+# What makes other folds of it, although a single run may resume with another value.
+FIXED = ("data_dir", "train_profile", "epochs", "stop_after_epoch", "early_stopping_patience")
 FOLD = re.compile(r"fold(\d+)(?:_seed(\d+))?")
 EVERYBODY = re.compile(r"everybody(?:_seed\d+)?")
 
