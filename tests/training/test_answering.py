@@ -126,6 +126,18 @@ def test_two_runs_give_the_mean_of_their_probabilities(
     np.testing.assert_array_equal(both["ans"], of_head(both, "class").argmax(1))
 
 
+def test_every_member_answers_by_the_views_that_are_asked_for(
+    runs: dict[str, RunFolder], alone: dict[str, dict[str, np.ndarray]], sample: Path, tmp_path: Path
+) -> None:
+    names = ("class", "all")
+    each = [answers(str(runs[name].path), sample / "eval", tmp_path / name, tta="flip") for name in names]
+    text = ",".join(str(runs[name].path) for name in names)
+    both = of_head(answers(text, sample / "eval", tmp_path / "both", tta="flip"), "class")
+    one, other = (of_head(columns, "class").astype(np.float64) for columns in each)
+    np.testing.assert_array_equal(both, ((one + other) / 2).astype(np.float32))
+    assert not any(equal(columns, alone[name]) for name, columns in zip(names, each, strict=True))
+
+
 def test_three_attribute_runs_give_the_product(
     runs: dict[str, RunFolder], alone: dict[str, dict[str, np.ndarray]], sample: Path, tmp_path: Path
 ) -> None:
