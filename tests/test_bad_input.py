@@ -166,7 +166,7 @@ COMMANDS = """
     report {empty}                                          | {empty} is not a run folder
     report {empty}/nothing                                  | run folder {empty}/nothing does not exist
     report {empty} --lang xx                                | unknown language 'xx'
-    compare {empty}                                         | a comparison needs two runs or more
+    compare {empty}                                         | {empty}/config.yaml: No such file or directory
     compare {empty} {file}                                  | 2 runs that cannot be compared
     compare '' ,                                            | a path is empty
     blend {empty}                                           | a blend needs two candidates or more
@@ -174,6 +174,8 @@ COMMANDS = """
     blend {empty} {file} -o {file}                          | {file} is there and is no blend.yaml
     blend '' ,                                              | a path is empty
     blend {empty} {file} --lang xx                          | unknown language 'xx'
+    diff {empty}                                            | the following arguments are required: B
+    diff {empty} {file}                                     | table of answers {empty}/output.csv does not exist
     suspects {file}                                         | {file}/valid_predictions.parquet does not exist
     suspects {empty}/nothing                                | {empty}/nothing/valid_predictions.parquet does not exist
     suspects {empty} --top 0                                | --top is 0; it is at least 1
@@ -194,6 +196,8 @@ COMMANDS = """
     check --config {config} more                            | override 'more' is not of the form key=value
     check --config {config} --lang xx                       | unknown language 'xx'
     check --config {config} model_dir={file}/runs           | no go: model_dir {file}/runs is not writable
+    folds                                                   | give --config
+    folds --config {empty}                                  | config file {empty} is a folder, not a file
     train                                                   | give --config
     train --check                                           | give --config
     train --config {empty}                                  | config file {empty} is a folder, not a file

@@ -156,7 +156,7 @@ class Decision:
         """
         try:
             return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return cls()
         except OSError as error:
             raise UserError(f"{path} cannot be read: {reason_of(error)}") from None
