@@ -15,73 +15,46 @@ from maskcls.words import Words, language
 def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--model_dir",
-        required=True,
-        help="who answers: a run folder, a folder of folds, a blend.yaml; several with commas between them (averaged); "
-        "three attribute runs as one: runs/mask+runs/gender+runs/age",
+    who = (
+        "who answers: a run folder, a folder of folds, a blend.yaml; several with commas between them (averaged); "
+        "three attribute runs as one: runs/mask+runs/gender+runs/age"
     )
+    parser.add_argument("--model_dir", required=True, help=who)
     parser.add_argument("--weights", metavar="2,1,1", help="weights of the members that commas part; default: equal")
-    parser.add_argument(
-        "--infer_data_dir", help="images/ with info.csv, images alone, or profile folders; default: the config's"
+    photos = "images/ with info.csv, images alone, or profile folders; default: the config's"
+    parser.add_argument("--infer_data_dir", help=photos)
+    decision = "saved: what has been shown to be better on people not learnt from (default), or plain: the likeliest"
+    parser.add_argument("--decision", default="saved", help=decision)
+    tta = (
+        "views of each photo whose mean answers: none, flip (the mirror image too; --tta alone means it) or 5 (zoomed "
+        "in and out too); default: %(default)s"
     )
-    parser.add_argument(
-        "--group_by", metavar="COLUMN",
-        help="what says whose photo each is, so that gender and age are decided once per person from all photos: "
-        "profile (the folders), or a column of info.csv",
-    )  # fmt: skip
-    parser.add_argument(
-        "--decision", default="saved", help="saved: as the runs' own people showed it to be better (default), or plain"
+    parser.add_argument("--tta", nargs="?", const="flip", default="none", metavar="VIEWS", help=tta)
+    group_by = (
+        "what says whose photo each is, so that gender and age are decided once per person from all photos: profile "
+        "(the folders), or a column of info.csv"
     )
-    parser.add_argument("--batch_size", type=int, help="photos that a process takes at once; default: valid_batch_size")
-    parser.add_argument(
-        "--tta",
-        nargs="?",
-        const="flip",
-        default="none",
-        metavar="VIEWS",
-        help="views of each photo whose mean answers: none, flip (the mirror image too; --tta alone means it) or 5 "
-        "(zoomed in and out too); default: %(default)s",
+    parser.add_argument("--group_by", metavar="COLUMN", help=group_by)
+    unsure = (
+        "mark the photos that may be of more than one class in a column of output.csv; the number is the share of "
+        "photos whose true class may be ruled out"
     )
-    parser.add_argument("--output_dir", help="folder for the results; default: the run folder")
+    parser.add_argument("--unsure", type=float, metavar="0.05", help=unsure)
     parser.add_argument("--names", action="store_true", help="name the answers in words, in a column of output.csv")
-    parser.add_argument(
-        "--unsure", type=float, metavar="0.05",
-        help="mark the photos that may be of more than one class in a column of output.csv; the number is the share of "
-        "photos whose true class may be ruled out",
-    )  # fmt: skip
+    parser.add_argument("--batch_size", type=int, help="photos that a process takes at once; default: valid_batch_size")
+    output = "folder for the results; default: that of the run, the folds or the blend.yaml"
+    parser.add_argument("--output_dir", help=output)
     parser.add_argument("--lang", help="en or ko: language of console and page; default: as MASKCLS_LANG or LANG says")
     with errors_end_the_program():
-        arguments = parser.parse_args()
-        infer(
-            arguments.model_dir,
-            arguments.infer_data_dir,
-            batch_size=arguments.batch_size,
-            output_dir=arguments.output_dir,
-            weights=arguments.weights,
-            tta=arguments.tta,
-            group_by=arguments.group_by,
-            names=arguments.names,
-            unsure=arguments.unsure,
-            decision=arguments.decision,
-            lang=language(arguments.lang),
-        )
+        arguments = vars(parser.parse_args())
+        infer(**{**arguments, "lang": language(arguments["lang"])})
 
 
 def infer(
-    model_dir: str,
-    infer_data_dir: str | None,
-    *,
-    batch_size: int | None,
-    output_dir: str | None,
-    weights: str | None = None,
-    tta: str = "none",
-    group_by: str | None = None,
-    names: bool = False,
-    unsure: float | None = None,
-    decision: str = "saved",
-    lang: str = "en",
-) -> None:
+    model_dir: str, infer_data_dir: str | None, *, batch_size: int | None, output_dir: str | None,
+    weights: str | None = None, decision: str = "saved", tta: str = "none", group_by: str | None = None,
+    unsure: float | None = None, names: bool = False, lang: str = "en",
+) -> None:  # fmt: skip
     """Predicts every photo and writes the answers in their order."""
     import time
 
@@ -103,13 +76,13 @@ def infer(
     # In the precision of its validation, so that the answers are those that were scored.
     launch = Launch(precision=precision_of(model_dir))
     precision = launch.accelerator.mixed_precision
-    ensemble = launch.on_each(lambda: open_ensemble(model_dir, weights, decision=decision))
-    folder = launch.on_each(lambda: photos_folder(ensemble, infer_data_dir))
-    launch.on_each(lambda: check_batch_size(batch_size))
-    if group_by is not None:
-        launch.on_each(lambda: heads_of_people(ensemble.output_heads))
-    conformal = launch.on_each(lambda: thresholds_of(ensemble, unsure))
-    views = launch.on_each(lambda: views_of(tta))
+    with launch.together():
+        ensemble = open_ensemble(model_dir, weights, decision=decision)
+        folder, views = photos_folder(ensemble, infer_data_dir), views_of(tta)
+        conformal = thresholds_of(ensemble, unsure)
+        check_batch_size(batch_size)
+        if group_by is not None:
+            heads_of_people(ensemble.output_heads)
     answers = launch.on_main(lambda: Answers.into(output_folder(ensemble, output_dir)))
     for line in console.ensemble_lines(ensemble, precision, word):
         launch.say(line)
