@@ -52,7 +52,6 @@ def test_sets_hold_the_truth_of_new_people_as_often_as_asked() -> None:
             holds = conformal.sets(said, risk, is_pooled=is_pooled)["age"][rows, truth]
             shares.append(np.average(holds[~is_known], weights=weights))
     found = {key: float(np.mean(shares)) for key, shares in covered.items()}
-    print(found)
     for (risk, _), share in found.items():
         assert share == pytest.approx(1 - risk, abs=0.015)
 
