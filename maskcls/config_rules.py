@@ -42,12 +42,11 @@ def _is_colour(value: Any) -> bool:
 
 
 def _of_the_task(config: Config, output: str) -> Iterator[tuple[str, str]]:
-    right, num_outputs, weights = labels.num_classes(output), labels.num_outputs(output), config.head_weights
+    right, allowed, weights = labels.num_classes(output), labels.widths(output), config.head_weights
     if config.num_classes not in (None, right):
         yield "num_classes", f"num_classes is {config.num_classes}, but output {output!r} has {right} classes"
     if config.fold >= config.num_folds:
         yield "fold", f"fold is {config.fold}, but num_folds is {config.num_folds}: folds count from 0"
-    allowed = [1, 2] if num_outputs == 2 else [num_outputs]
     if (given := config.model_args.get("num_labels")) not in (None, *allowed):
         yield "model_args", f"num_labels is {given!r}, but output {output!r} needs {' or '.join(map(str, allowed))}"
     if weights and output != "all":

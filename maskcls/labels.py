@@ -133,6 +133,12 @@ def num_outputs(output: str) -> int:
     return sum(len(HEAD_CLASSES[head]) for head in OUTPUT_HEADS[output])
 
 
+def widths(output: str) -> list[int]:
+    """Returns the numbers of logits that a model may have: the usual one, and one logit where there are two classes."""
+    usual = num_outputs(output)
+    return [1, usual] if usual == 2 else [usual]
+
+
 def targets_of(labels: Array, output: str) -> dict[str, Array]:
     """Returns each head's integer target (N,), the headline's among them, from labels (N, attributes)."""
     columns = dict(zip(ATTRIBUTES, labels.T, strict=True))

@@ -20,7 +20,7 @@ from maskcls.data.pixels import DecodedPixels, KeptPixels
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.data.views import VIEWS, View
 from maskcls.errors import UserError, joined
-from maskcls.labels import head_probabilities
+from maskcls.labels import head_probabilities, widths
 from maskcls.machine import is_accelerator
 from maskcls.modeling.model import attention_for, load_model
 from maskcls.training.builders import decoded_pixels
@@ -69,6 +69,9 @@ def load_runs(launch: Launch, runs: Sequence[RunFolder]) -> list[LoadedRun]:
             try:
                 (_, config), preprocessing = RunFolder.open(run.path), run.read_preprocessing()
                 network = load_model(str(run.best), attention=attention_for(device))
+                if (width := network.config.num_labels) not in widths(config.output):
+                    wanted = f"output {config.output!r} of {run.config}"
+                    raise UserError(f"{run.best} has {width} outputs, which are not those of {wanted}")
                 loaded.append(LoadedRun(run, config, preprocessing, network))
             except UserError as error:
                 problems.append(str(error))

@@ -118,7 +118,7 @@ class _Reader:
         members = _each(parts, self._parts, "members that cannot be read")
         if weights is not None and len(weights) != len(parts):
             numbers = ",".join(f"{weight:g}" for weight in weights)
-            raise UserError(f"--weights {numbers} has {len(weights)} weights for {len(parts)} members: {listed(parts)}")
+            raise UserError(f"--weights {numbers} does not match the members, which are {listed(parts)}")
         if bad := [weight for weight in weights or () if not is_weight(weight)]:
             raise UserError(f"--weights holds {bad[0]:g}; a weight is a number above 0")
         return members[0] if len(members) == 1 else Mean(text, members, _shares(weights or [1] * len(members)))

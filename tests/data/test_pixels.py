@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from PIL import Image as Pillow
 
 from maskcls.data import pixel_cache
+from maskcls.data.photo import BadPhotos
 from maskcls.data.pixel_cache import PixelCache
-from maskcls.data.pixels import DecodedPixels, DevicePixels, mean_and_std, on_device
+from maskcls.data.pixels import DecodedPixels, DevicePixels, KeptPixels, mean_and_std, on_device
 from maskcls.errors import UserError
 from tests.data.drawn import PERSON, RED, SMALL, levels_apart, stripes, table_of
 
@@ -58,6 +60,35 @@ def test_photos_that_show_nothing_are_known_after_they_were_read_on_the_fly(imag
     assert read.of_one_colour == set()
     read(np.arange(7))
     assert read.of_one_colour == {row}
+
+
+def test_pixels_that_are_kept_are_decoded_once_until_they_are_forgotten(sample: Path) -> None:
+    class Counting(DecodedPixels):
+        rows: ClassVar[list[int]] = []
+
+        def __call__(self, rows: np.ndarray) -> torch.Tensor:
+            self.rows.extend(rows.tolist())
+            return super().__call__(rows)
+
+    table = table_of(sample / "images")
+    kept, decoded = KeptPixels(Counting(table, SMALL)), DecodedPixels(table, SMALL)
+    assert kept.shape == decoded.shape
+    for rows in ([5, 3, 4], [3, 4, 6, 7], [7, 5]):
+        assert torch.equal(kept(np.array(rows)), decoded(np.array(rows)))
+    assert Counting.rows == [5, 3, 4, 6, 7] and len(kept) == 5
+    kept.forget()
+    assert len(kept) == 0
+    kept(np.array([4]))
+    assert Counting.rows[5:] == [4]
+
+
+def test_a_photo_that_cannot_be_read_is_not_kept(images: Path) -> None:
+    (images / PERSON / "mask1.png").write_bytes(b"nothing")
+    kept = KeptPixels(DecodedPixels(table_of(images), SMALL))
+    for _ in range(2):
+        with pytest.raises(BadPhotos, match="mask1"):
+            kept(np.arange(7))
+    assert len(kept) == 0
 
 
 def test_a_batch_from_the_cache_belongs_to_the_caller(images: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import infer
 from maskcls.config import load_config
@@ -25,6 +26,7 @@ from maskcls.data.loader import split_evenly
 from maskcls.data.pixels import DecodedPixels
 from maskcls.data.preprocessing import Preprocessing
 from maskcls.data.profiles import profile_folders
+from maskcls.errors import UserError
 from maskcls.labels import ATTRIBUTES, HEAD_CLASSES, head_probabilities
 from maskcls.modeling.model import attention_for, load_model
 from maskcls.training import answering
@@ -253,6 +255,50 @@ def test_every_run_with_damaged_weights_is_named_before_a_photo_is_read(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_model_of_another_task_than_its_config_is_refused(runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    other = RunFolder(Path(shutil.copytree(runs["class"].path, tmp_path / "exp")))
+    shutil.rmtree(other.best)
+    shutil.copytree(runs["mask"].best, other.best)
+    with pytest.raises(
+        UserError, match=r"exp/best has 3 outputs, which are not those of output 'class' of .*exp/config"
+    ):
+        load_runs(Launch(), [other])
+
+
+def test_one_model_at_a_time_lies_on_a_device_and_a_single_one_stays(
+    runs: dict[str, RunFolder], sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is an accelerator; here the processor is taken for one, and it is noted who lies there."""
+    launch, photos = Launch(), inference_data(sample / "eval").photos
+    lying: set[nn.Module] = set()
+    seen: list[set[nn.Module]] = []
+    move = nn.Module.to
+
+    def noted(self: nn.Module, target: Any = None, **given: Any) -> nn.Module:
+        if target is not None:
+            (lying.discard if target == "cpu" else lying.add)(self)
+        return move(self, target, **given) if target is not None else move(self, **given)
+
+    def asked(accelerator: Any, model: nn.Module, *given: Any, **named: Any) -> Any:
+        seen.append({*lying})
+        assert model in lying
+        return predict(accelerator, model, *given, **named)
+
+    monkeypatch.setattr(answering, "is_accelerator", lambda device: True)
+    monkeypatch.setattr(nn.Module, "to", noted)
+    monkeypatch.setattr(answering, "predict", asked)
+    monkeypatch.setattr(answering, "BYTES_KEPT", A_BATCH)
+    loaded = load_runs(launch, [runs["class"], runs["class2"]])
+    assert not lying
+    ask(launch, loaded, photos, batch_size=7)
+    assert seen == 2 * [{loaded[0].model}, {loaded[1].model}] and not lying
+    seen.clear()
+    (only,) = load_runs(launch, [runs["class"]])
+    assert lying == {only.model}
+    ask(launch, [only], photos, batch_size=7)
+    assert seen == [{only.model}] and lying == {only.model}
+
+
 def test_every_run_whose_answers_are_no_numbers_is_named(
     runs: dict[str, RunFolder], sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:  # fmt: skip
@@ -270,7 +316,7 @@ def test_every_run_whose_answers_are_no_numbers_is_named(
 COMMANDS = {
     "a list without a folder": ([], "--output_dir is missing: "),
     "other tasks": (["--model_dir", "{class},{mask}"], "members answer different questions: "),
-    "weights": (["--weights", "1,2,3"], "--weights 1,2,3 has 3 weights for 2 members: "),
+    "weights": (["--weights", "1,2,3"], "--weights 1,2,3 does not match the members, which are "),
     "a decision": (["--decision", "save"], "unknown --decision 'save'. Did you mean 'saved'?"),
     "batch size": (["--batch_size", "0"], "--batch_size is 0; it is at least 1"),
 }

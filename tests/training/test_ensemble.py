@@ -177,8 +177,8 @@ def test_every_member_of_a_blend_that_cannot_be_read_is_named(runs: Path) -> Non
 
 
 REFUSED = [
-    ("a,b", "1", "--weights 1 has 1 weights for 2 members: a, b"),
-    ("a", "1,2", "--weights 1,2 has 2 weights for 1 members: a"),
+    ("a,b", "1", "--weights 1 does not match the members, which are a, b$"),
+    ("a", "1,2", "--weights 1,2 does not match the members, which are a$"),
     ("a,b", "1,x", "--weights 1,x are not numbers with commas between them, as in --weights 2,1,1"),
     ("a,b", "1,0", "--weights holds 0; a weight is a number above 0"),
     ("a,b", "1,nan", "--weights holds nan; a weight is a number above 0"),
