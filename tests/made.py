@@ -251,7 +251,9 @@ def folds(sample: Path, folder: Path, *, name: str = "exp", seeds: Sequence[int]
         for fold in range(3):
             path = f"{name}/fold{fold}" if seed == seeds[0] else f"{name}/fold{fold}_seed{seed}"
             own = [f"fold={fold}", "num_folds=3", f"seed={seed}"]
-            made = run(sample, folder, name=path, valid=slice(fold, None, 3), seed=number, overrides=own, **of_run)
+            made = run(
+                sample, folder, name=path, valid=slice(fold, None, 3), seed=3 * number + fold, overrides=own, **of_run
+            )
             made.finished.write_text(json.dumps({"seconds": 60.0}))
     shutil.copyfile(folds.path / "fold0" / "config.yaml", folds.config)
     folds.out_of_fold().save(folds.predictions)

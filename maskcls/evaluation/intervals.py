@@ -36,14 +36,15 @@ class Interval:
         """Whether the interval of a difference leaves out 0."""
         return self.low > 0 or self.high < 0
 
-    def widened(self, reach: float) -> Interval:
+    def widened(self, reach: float, *, lowest: float = 0.0) -> Interval:
         """Returns the interval when noise that does not come from the people is within `reach` in 95 % of cases.
 
+        `lowest` is the smallest value that it could have, 1 the largest.
         Source: Zou and Donner 2008, Construction of Confidence Limits About Effect Measures: each end's distances add
         up as squares, so that neither interval needs to be symmetric.
         """
         low, high = (math.hypot(end - self.value, reach) for end in (self.low, self.high))
-        return Interval(self.value, self.value - low, self.value + high)
+        return Interval(self.value, max(self.value - low, lowest), min(self.value + high, 1.0))
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -11,49 +10,11 @@ import numpy as np
 
 from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
-from maskcls.evaluation.intervals import TIE, Interval, Resampled
+from maskcls.evaluation.intervals import TIE, Interval
 from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.predictions import FACTS, Predictions
+from maskcls.evaluation.trainings import TrainingNoise, Trainings
 from maskcls.labels import ATTRIBUTES, joint
-
-
-@dataclass(frozen=True)
-class TrainingNoise:
-    """How much a score moves, on the same people, when a recipe is trained again with another seed."""
-
-    deviation: float  # standard deviation of one training's score
-    degrees: int  # of freedom: how many trainings there are beyond the first of each recipe
-    variance_of_people: float  # the part of its square that resampled people show, too: trainings err on other people
-
-    @classmethod
-    def between(cls, recipes: Sequence[Sequence[Resampled]]) -> TrainingNoise | None:
-        """Returns the noise from each recipe's trainings, taken as equal for all; None when none was trained twice."""
-        degrees = sum(len(trainings) - 1 for trainings in recipes)
-        if not degrees:
-            return None
-        apart = [score.minus(Resampled.mean(trainings)) for trainings in recipes for score in trainings]
-        variance, of_people = sum(part.value**2 for part in apart), sum(np.nanvar(part.values) for part in apart)
-        return cls(math.sqrt(variance / degrees), degrees, float(of_people) / degrees)
-
-    @property
-    def widest(self) -> float:
-        """How far two trainings of one recipe are apart at most, in 95 % of cases."""
-        whole = replace(self, variance_of_people=0.0)
-        return float(np.quantile(np.abs(whole.draws(20_000, [1, 1])), 0.95))
-
-    def draws(self, num_draws: int, num_trainings: Sequence[int]) -> np.ndarray:
-        """Returns noise (num_draws,) of the difference between recipes, each the mean of so many trainings.
-
-        What few trainings say about the variance is itself uncertain: it is drawn as well (scaled inverse chi squared,
-        which makes the noise Student's t). Of each draw the part that the resamples hold already is left out.
-        Source: Bouthillier et al. 2021, arXiv:2103.03098, for counting both kinds of noise; Gelman et al., Bayesian
-        Data Analysis, 3.2, for the draws. Taking the resamples' part out is ours: with it counted twice, intervals of
-        models that differ in nothing but whom they err on are a third too wide.
-        """
-        random = np.random.default_rng(0)
-        variances = self.deviation**2 * self.degrees / random.chisquare(self.degrees, num_draws)
-        unseen = np.maximum(variances - self.variance_of_people, 0)
-        return random.standard_normal(num_draws) * np.sqrt(unseen * sum(1 / number for number in num_trainings))
 
 
 @dataclass(frozen=True)
@@ -84,16 +45,16 @@ def paired_difference(a: Findings, b: Findings, score: Score) -> Difference:
     They are about the same photos in one order (`on_common_photos`), and have their draws in common. Raises UserError
     when the photos carry different labels.
     """
-    return recipe_difference([a], [b], score)
+    return recipe_difference(Trainings([a]), Trainings([b]), score)
 
 
-def recipe_difference(a: Sequence[Findings], b: Sequence[Findings], score: Score) -> Difference:
-    """Returns how much higher b scores than a, each the mean of its trainings: of several seeds, or of one.
+def recipe_difference(a: Trainings, b: Trainings, score: Score) -> Difference:
+    """Returns how much higher b scores than a, each the mean of its trainings.
 
     As `paired_difference`, of which it is the general form. Where a recipe was trained more than once, the noise
     between trainings is in the interval beside that of the people.
     """
-    first, *others = (*a, *b)
+    first, *others = (*a.findings, *b.findings)
     here = first.predictions
     for other in others:
         there = other.predictions
@@ -101,12 +62,12 @@ def recipe_difference(a: Sequence[Findings], b: Sequence[Findings], score: Score
         if num_others := int((here.labels != there.labels).any(1).sum()):
             differ = f"the runs give {num_others} of the {len(here)} photos different labels"
             raise UserError(f"{differ}: compare on one truth")
-    recipes = [[findings.resampled[score] for findings in trainings] for trainings in (a, b)]
-    found, noise = Resampled.mean(recipes[1]).minus(Resampled.mean(recipes[0])), TrainingNoise.between(recipes)
+    found, noise = b.mean(score).minus(a.mean(score)), TrainingNoise.between([a, b], score)
     interval, values = found.interval(lowest=-1), found.values
     if noise:
-        drawn = noise.draws(len(values), [len(a), len(b)])
-        interval, values = interval.widened(float(np.quantile(np.abs(drawn), 0.95))), values + drawn
+        drawn = noise.draws(len(values), [len(a.findings), len(b.findings)])
+        reach = float(np.quantile(np.abs(drawn), 0.95))
+        interval, values = interval.widened(reach, lowest=-1), values + drawn
     better = np.mean(values > TIE) + np.mean(np.abs(values) <= TIE) / 2
     return Difference(interval, float(better), found.num_people, len(here), noise)
 

@@ -6,7 +6,7 @@ What `maskcls compare` prints, saves and draws. Reads the files of a run without
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from maskcls.config import RUNTIME_KEYS
 from maskcls.errors import UserError, did_you_mean, joined, listed
 from maskcls.evaluation import paired
 from maskcls.evaluation.findings import Findings
-from maskcls.evaluation.intervals import Interval, Resampled
-from maskcls.evaluation.metrics import Score
+from maskcls.evaluation.intervals import Interval
 from maskcls.evaluation.predictions import Predictions
+from maskcls.evaluation.trainings import TrainingNoise, Trainings
 from maskcls.labels import HEAD_CLASSES
 from maskcls.paths import full_path
 from maskcls.reporting.text import aligned, short_names, signed
@@ -34,12 +34,13 @@ class Run:
 
     name: str
     config: Mapping[str, str]  # dotted key -> value as text, without RUNTIME_KEYS
-    trainings: Sequence[Predictions]  # of the same photos: one, or of a folds folder one for each seed
+    tables: Sequence[Predictions]  # of the same photos: one, or of a folds folder one for each seed
+    folds: Mapping[str, int] = field(default_factory=dict)  # of a folds folder: profile -> fold
 
     @property
     def predictions(self) -> Predictions:
-        """What the first training says; the photos and the heads are those of all."""
-        return self.trainings[0]
+        """What the first seed says; the photos and the heads are those of all."""
+        return self.tables[0]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Comparison:
     differences: list[paired.Difference]  # of each later run and the first
     verdicts: list[str]  # for each: better, worse or not distinguishable
     notes: list[str]  # which people, and what else a reader must know
-    noise: paired.TrainingNoise | None  # where the runs are the seeds of one recipe
+    noise: TrainingNoise | None  # where the runs are the seeds of one recipe
 
 
 def read_run(text: str) -> Run:
@@ -68,20 +69,22 @@ def read_run(text: str) -> Run:
     keys = dict.fromkeys(key for config in configs for key in config)
     values = {key: dict.fromkeys(config.get(key, "-") for config in configs) for key in keys}
     config = {key: " | ".join(texts) for key, texts in values.items() if key not in RUNTIME_KEYS}
-    return Run(text, config, [*folds.tables().values()] if folds.is_folds() else [answerer.predictions()])
+    if folds.is_folds():
+        return Run(text, config, [*folds.tables().values()], folds.fold_of_people())
+    return Run(text, config, [answerer.predictions()])
 
 
 def read_seeds(text: str) -> list[Run]:
     """Returns the seeds of a folds folder as runs of their own. Raises UserError when it is none, or has one alone."""
     run, folds = read_run(text), FoldsFolder(full_path(text))
-    if len(run.trainings) == 1:
+    if len(run.tables) == 1:
         few = f"{text} has one seed" if folds.is_folds() else f"{text} is one run"
         raise UserError(
             f"{few}: a comparison needs two runs or more, as in maskcls compare runs/exp runs/exp1, or a folds folder "
             "of several seeds"
         )
-    seeds = zip(folds.seeds, run.trainings, strict=True)
-    return [Run(f"seed {seed}", {**run.config, "seed": str(seed)}, [table]) for seed, table in seeds]
+    seeds = zip(folds.seeds, run.tables, strict=True)
+    return [Run(f"seed {seed}", {**run.config, "seed": str(seed)}, [table], run.folds) for seed, table in seeds]
 
 
 def read_runs(texts: Sequence[str]) -> list[Run]:
@@ -120,30 +123,27 @@ def compare(
         )
     tables, notes = _on_the_same_photos(runs, only_common=only_common)
     first = Findings(tables[0][0])
-    findings = [[Findings(table, first.draws) for table in trainings] for trainings in tables]
+    findings = [[Findings(table, first.draws) for table in of_run] for of_run in tables]
+    trainings = [Trainings(found, run.folds) for run, found in zip(runs, findings, strict=True)]
     known = {known.name(heads[0]): known for known in first.scores if known.head in heads}
     wanted = known.get(score.removeprefix(f"{heads[0]}_"))
     if wanted is None:
         raise UserError(f"unknown score {score!r}.{did_you_mean(score, list(known))} Known: {', '.join(known)}")
-    differences = [paired.recipe_difference(findings[0], other, wanted) for other in findings[1:]]
-    resampled = {known: [_mean(trainings, known) for trainings in findings] for known in known.values()}
+    differences = [paired.recipe_difference(trainings[0], other, wanted) for other in trainings[1:]]
+    one_recipe = [Trainings([found[0] for found in findings], runs[0].folds)]
     keys = dict.fromkeys(key for run in runs for key in run.config)
     config = {key: [run.config.get(key, "-") for run in runs] for key in keys}
     return Comparison(
         names=tuple(run.name for run in runs),
         config={key: values for key, values in config.items() if len({*values}) > 1},
         # Of single attributes with their heads, too: a lone f1 would be read as that of the classes.
-        scores={kind.name("class"): [mean.interval() for mean in means] for kind, means in resampled.items()},
+        scores={kind.name("class"): [recipe.mean(kind).interval() for recipe in trainings] for kind in known.values()},
         score=wanted.name("class"),
         differences=differences,
         verdicts=paired.verdicts(differences),
         notes=notes,
-        noise=paired.TrainingNoise.between([resampled[wanted]]) if is_one_recipe else None,
+        noise=TrainingNoise.between(one_recipe, wanted) if is_one_recipe else None,
     )
-
-
-def _mean(trainings: Sequence[Findings], score: Score) -> Resampled:
-    return Resampled.mean([findings.resampled[score] for findings in trainings])
 
 
 def _on_the_same_photos(runs: Sequence[Run], *, only_common: bool) -> tuple[list[list[Predictions]], list[str]]:
@@ -166,8 +166,8 @@ def _on_the_same_photos(runs: Sequence[Run], *, only_common: bool) -> tuple[list
         if num_other := int((table.labels != labels).any(1).sum()):
             others = f"{num_other:,} photos carry other labels in {run.name}"
             notes.append(f"{others}; those of {runs[0].name} count for all")
-    trainings = [[paired.on_common_photos([table, tables[0]])[0] for table in run.trainings] for run in runs]
-    return [[replace(table, labels=labels) for table in of_run] for of_run in trainings], notes
+    of_runs = [[paired.on_common_photos([table, tables[0]])[0] for table in run.tables] for run in runs]
+    return [[replace(table, labels=labels) for table in of_run] for of_run in of_runs], notes
 
 
 def _counted(table: Predictions) -> str:
@@ -200,9 +200,9 @@ def _noise_lines(comparison: Comparison) -> list[str]:
     """Returns what is known about how far other seeds would move the scores, and where it is counted."""
     if found := comparison.noise:
         return [
-            f"All are trainings of one recipe: their differences are noise. Standard deviation of {comparison.score} "
-            f"between these {found.degrees + 1} seeds: {found.deviation:.4f};",
-            f"two trainings are less than {found.widest:.3f} apart in 95 % of cases, as far as so many seeds can tell.",
+            f"These are seeds of one recipe: their differences are noise. Standard deviation of {comparison.score} "
+            f"between seeds: {found.deviation:.4f} ({found.degrees} degrees of freedom);",
+            f"two seeds are less than {found.widest:.3f} apart in 95 % of cases, as far as so few trainings can tell.",
         ]
     first, *others = comparison.names
     of_each = dict(zip(others, comparison.differences, strict=True))
@@ -212,7 +212,7 @@ def _noise_lines(comparison: Comparison) -> list[str]:
     measured = (f"{noise.deviation:.4f} ({name}, {noise.degrees} degrees of freedom)" for name, noise in known.items())
     lines = [
         "Scores are means over seeds. The noise between trainings is in the differences, beside that of the people.",
-        f"Its standard deviation, of one training, is as {first} and the other show it: {', '.join(measured)}.",
+        f"Its standard deviation, of one seed, is as {first} and the other show it: {', '.join(measured)}.",
     ]
     if unknown := [name for name in of_each if name not in known]:
         lines.append(f"It is not in the difference of {listed(unknown)}, trained once as {first} is.")

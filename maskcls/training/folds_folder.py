@@ -175,6 +175,10 @@ class FoldsFolder:
             raise UserError(f"{self.path}: the runs of seeds {listed(map(str, others))} validated other photos as well")
         return dict(zip(said, tables, strict=True))
 
+    def fold_of_people(self) -> dict[str, int]:
+        """Returns profile -> the fold that validates the person, which is the same for all seeds."""
+        return {person: fold for (_, fold), run in self.runs().items() for person in run.validated_people()}
+
     def out_of_fold(self) -> Predictions:
         """Returns what is said of every photo by models that had not learnt from the person: the mean of the seeds."""
         return mean_of(list(self.tables().values()))

@@ -9,17 +9,15 @@ import pytest
 
 from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
-from maskcls.evaluation.intervals import Draws, Interval, Resampled
+from maskcls.evaluation.intervals import Draws, Interval
 from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.paired import (
     Difference,
-    TrainingNoise,
     combined_attributes,
     holm,
     joined_people,
     on_common_photos,
     paired_difference,
-    recipe_difference,
     verdicts,
 )
 from maskcls.evaluation.predictions import Predictions
@@ -112,58 +110,6 @@ def test_of_many_equal_pairs_about_one_in_twenty_is_called_different() -> None:
         pair = [made.predictions(60, heads=["age"], accuracy=0.7, seed=number) for number in (seed, seed + 1)]
         words += verdicts([difference(*pair, Score("age", "f1"), num_resamples=500)])
     assert 0 < 100 - words.count("not distinguishable") <= 11  # binomial(100, 0.05): 11 or fewer in 99.6 % of sets
-
-
-def test_intervals_that_know_the_noise_between_trainings_hold_no_difference_and_others_miss_it() -> None:
-    """Two recipes of one quality, three trainings each; a training is better or worse than its recipe by chance."""
-    random, score, missed = np.random.default_rng(0), Score("age", "acc"), {"people alone": 0, "both": 0}
-    for number in range(50):
-        tables = [
-            made.predictions(60, heads=["age"], accuracy=random.normal(0.75, 0.07), seed=6 * number + place)
-            for place in range(6)
-        ]
-        draws = Draws.of(tables[0].people, num_resamples=500)
-        found = [Findings(table, draws) for table in tables]
-        means = [Resampled.mean([one.resampled[score] for one in recipe]) for recipe in (found[:3], found[3:])]
-        missed["people alone"] += means[1].minus(means[0]).interval(lowest=-1).is_clear
-        missed["both"] += recipe_difference(found[:3], found[3:], score).interval.is_clear
-    assert missed["both"] <= 6  # binomial(50, 0.05): 6 or fewer in 98.8 % of sets
-    assert missed["people alone"] >= 10
-
-
-def test_an_interval_is_widened_by_noise_as_squares_add_up() -> None:
-    assert Interval(0.5, 0.47, 0.54).widened(0.04) == Interval(
-        0.5, pytest.approx(0.45), pytest.approx(0.5 + 0.04 * 2**0.5)
-    )
-    assert Interval(0.5, 0.5, 0.5).widened(0.0) == Interval(0.5, 0.5, 0.5)
-
-
-def test_the_difference_of_recipes_is_that_of_their_means_over_seeds() -> None:
-    tables = [made.predictions(60, accuracy=accuracy, seed=seed) for seed, accuracy in enumerate((0.7, 0.74, 0.9))]
-    draws = Draws.of(tables[0].people)
-    a, other, b = (Findings(table, draws) for table in tables)
-    values = [findings.scores[F1].value for findings in (a, other, b)]
-    found, alone = recipe_difference([a, other], [b], F1), recipe_difference([a], [b], F1)
-    assert found.interval.value == pytest.approx(values[2] - (values[0] + values[1]) / 2)
-    assert alone == paired_difference(a, b, F1)
-    assert (alone.noise, found.num_photos) == (None, 420)
-    assert found.noise is not None
-    assert found.noise.degrees == 1
-    assert found.noise.deviation == pytest.approx(np.std(values[:2], ddof=1))
-    assert found.interval.high - found.interval.low > 1.5 * (alone.interval.high - alone.interval.low)
-
-
-def test_equal_trainings_have_no_noise_and_noise_that_the_people_show_is_not_counted_twice() -> None:
-    a = Findings(made.predictions(60))
-    same = recipe_difference([a, a], [a, a, a], F1)
-    assert same.noise is not None
-    assert (same.noise.deviation, same.noise.degrees) == (0, 3)
-    assert same.interval == paired_difference(a, a, F1).interval
-    draws = TrainingNoise(0.01, 100, 0.0).draws(2000, [2, 2])
-    assert np.std(draws) == pytest.approx(0.01, rel=0.1)  # 0.01 ** 2 * (1 / 2 + 1 / 2)
-    assert np.std(TrainingNoise(0.01, 100, 0.75e-4).draws(2000, [2, 2])) == pytest.approx(0.005, rel=0.1)
-    few = np.quantile(np.abs(TrainingNoise(0.01, 2, 0.0).draws(200_000, [2, 2])), 0.95)
-    assert few == pytest.approx(0.01 * 4.303, rel=0.03)  # Student's t of 2 degrees
 
 
 def test_the_probabilities_are_corrected_as_holm_does() -> None:

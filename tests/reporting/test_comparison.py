@@ -15,6 +15,7 @@ from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.metrics import METRICS, Score
 from maskcls.evaluation.predictions import Predictions
+from maskcls.evaluation.trainings import TrainingNoise, Trainings
 from maskcls.labels import HEAD_CLASSES
 from maskcls.reporting.comparison import Run, compare, comparison_rows, comparison_text, flat, read_run, read_runs
 from maskcls.tables import write_rows
@@ -164,9 +165,11 @@ def test_seeds_of_folds_folders_put_the_noise_between_trainings_into_the_differe
     f1 = [[Findings(table).scores[Score("class", "f1")].value for table in tables] for tables in (a, b)]
     assert [score.value for score in result.scores["f1"][:2]] == pytest.approx([np.mean(f1[0]), np.mean(f1[1])])
     assert result.differences[0].interval.value == pytest.approx(np.mean(f1[1]) - np.mean(f1[0]))
-    deviation = np.sqrt((2 * np.var(f1[0], ddof=1) + np.var(f1[1], ddof=1)) / 3)
-    assert result.differences[0].noise is not None
-    assert result.differences[0].noise.deviation == pytest.approx(deviation)
+    folds = {person: number % 5 for number, person in enumerate(sorted(made.people(60)))}
+    recipes = [Trainings([*map(Findings, tables)], folds) for tables in (a, b)]
+    noises = [TrainingNoise.between(known, Score("class", "f1")) for known in (recipes, recipes[:1])]
+    assert [difference.noise for difference in result.differences] == noises
+    deviations = [noise.deviation for noise in noises if noise]
     assert result.config == {"seed": ["42 | 43 | 44", "42 | 43", "42"], "lr": ["-", "0.1", "-"]}
     assert result.notes == ["60 people (420 photos) that all runs validated"]
 
@@ -175,11 +178,11 @@ def test_seeds_of_folds_folders_put_the_noise_between_trainings_into_the_differe
         "Scores are means over seeds. The noise between trainings is in the differences, beside that of the people."
     )
     assert lines[-1].startswith(
-        "Its standard deviation, of one training, is as a and the other show it: "
-        f"{deviation:.4f} (b, 3 degrees of freedom), {np.std(f1[0], ddof=1):.4f} (once, 2 degrees of freedom)."
+        "Its standard deviation, of one seed, is as a and the other show it: "
+        f"{deviations[0]:.4f} (b, 15 degrees of freedom), {deviations[1]:.4f} (once, 10 degrees of freedom)."
     )
     rows = [row for row in comparison_rows(result) if row["what"] == "difference"]
-    assert rows[0]["deviation_of_seeds"] == pytest.approx(deviation)
+    assert rows[0]["deviation_of_seeds"] == pytest.approx(deviations[0])
     lines = comparison_text(compare(read_runs([texts[2], folder("again", once), texts[0]]))).splitlines()
     assert lines[-1] == "It is not in the difference of again, trained once as once is."
     alone = comparison_text(compare(read_runs([texts[2], f"{tmp_path}/again"]))).splitlines()
@@ -193,14 +196,14 @@ def test_a_folds_folder_alone_is_compared_with_itself_by_its_seeds(tmp_path: Pat
     result = compare(seeds, is_one_recipe=True)
     assert result.names == ("seed 7", "seed 8", "seed 9")
     assert result.config == {"seed": ["7", "8", "9"]}
-    f1 = [Findings(table).scores[Score("class", "f1")].value for table in tables]
-    apart = 4.303 * np.sqrt(2) * np.std(f1, ddof=1)  # Student's t of 2 degrees
-    assert result.noise is not None
-    assert result.noise.widest == pytest.approx(apart, rel=0.05)
+    noise = TrainingNoise.between([Trainings([*map(Findings, tables)], folds.fold_of_people())], Score("class", "f1"))
+    assert noise is not None
+    assert (result.noise, noise.degrees) == (noise, 10)
+    assert noise.widest == pytest.approx(2.228 * np.sqrt(2) * noise.deviation, rel=0.05)  # Student's t of 10 degrees
     assert comparison_text(result).splitlines()[-2:] == [
-        f"All are trainings of one recipe: their differences are noise. Standard deviation of f1 between these 3 seeds: "
-        f"{np.std(f1, ddof=1):.4f};",
-        f"two trainings are less than {result.noise.widest:.3f} apart in 95 % of cases, as far as so many seeds can tell.",
+        "These are seeds of one recipe: their differences are noise. Standard deviation of f1 between seeds: "
+        f"{noise.deviation:.4f} (10 degrees of freedom);",
+        f"two seeds are less than {noise.widest:.3f} apart in 95 % of cases, as far as so few trainings can tell.",
     ]
     once = made.folds_folder(tmp_path / "once", tables[0])
     needs = (

@@ -11,7 +11,9 @@ import pytest
 
 from maskcls.errors import UserError
 from maskcls.evaluation.findings import Findings
+from maskcls.evaluation.intervals import Draws
 from maskcls.evaluation.metrics import Score
+from maskcls.evaluation.trainings import TrainingNoise, Trainings
 from maskcls.labels import HEAD_CLASSES
 from maskcls.reporting.report import page
 from maskcls.reporting.report.folds import Spread
@@ -135,11 +137,15 @@ def test_cross_validations_are_compared_over_all_people_and_seeds(groups: tuple[
     worse, better = groups
     text = write_report(better, language="en", against=worse).read_text(encoding="utf-8")
     assert len(missing(text)) == 2  # data, cost
-    seeds = [Findings(table).scores[F1].value for table in worse.tables().values()]
+    draws = Draws.of(worse.out_of_fold().people)
+    seeds = [Findings(table, draws).scores[F1].value for table in worse.tables().values()]
     difference = Findings(better.out_of_fold()).scores[F1].value - float(np.mean(seeds))
     section = text[text.index('<section id="comparison"') : text.index('<section id="folds"')]
     assert "Against exp, on the 84 photos of 12 people that both validated." in section
-    assert f"for one training, a standard deviation of {np.std(seeds, ddof=1):.3f} in 18 classes: macro-F1." in section
+    found = [Findings(table, draws) for table in worse.tables().values()]
+    noise = TrainingNoise.between([Trainings(found, worse.fold_of_people())], F1)
+    assert noise is not None
+    assert f"for one seed, a standard deviation of {noise.deviation:.3f} in 18 classes: macro-F1." in section
     assert f'<th scope="row">18 classes: macro-F1</th><td class="n">{difference:+.3f}</td>' in section
     assert '<th scope="row">dataset_<wbr>args.<wbr>output</th><td>class</td><td>all</td>' in text
     of_run = write_report(better.finished_runs()[42, 0], language="en", against=worse).read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from maskcls.evaluation.findings import Findings
 from maskcls.evaluation.metrics import Score
 from maskcls.evaluation.paired import Difference, on_common_photos, recipe_difference
 from maskcls.evaluation.predictions import Predictions
+from maskcls.evaluation.trainings import Trainings
 from maskcls.labels import HEAD_CLASSES
 from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.run_folder import RunFolder
@@ -119,7 +120,7 @@ class Material:
         Of cross-validations with several seeds that is the mean over them.
         """
         assert self.against is not None
-        ours, theirs = _trainings(self.folder), _trainings(self.against)
+        (ours, our_folds), (theirs, their_folds) = _tables(self.folder), _tables(self.against)
         tables = on_common_photos([*ours, *theirs])
         here, other = tables[0], tables[-1]
         if not len(here):
@@ -128,7 +129,8 @@ class Material:
             raise UserError(f"{self.against.path} predicts {other.headline}, {self.folder.path} {here.headline}")
         first = Findings(here)
         found = [first, *(Findings(table, first.draws) for table in tables[1:])]
-        b, a, main = found[: len(ours)], found[len(ours) :], Score(here.headline, "f1")
+        b, a = Trainings(found[: len(ours)], our_folds), Trainings(found[len(ours) :], their_folds)
+        main = Score(here.headline, "f1")
         return {score: recipe_difference(a, b, score) for score in sorted(first.resampled, key=lambda of: of != main)}
 
     def score_title(self, score: Score) -> str:
@@ -146,6 +148,8 @@ class Material:
         return self.word.class_name(group, classes.index(value)) if value in classes else value
 
 
-def _trainings(folder: RunFolder | FoldsFolder) -> list[Predictions]:
-    """Returns what it said: of a cross-validation, a table for each seed."""
-    return [folder.read_predictions()] if isinstance(folder, RunFolder) else [*folder.tables().values()]
+def _tables(folder: RunFolder | FoldsFolder) -> tuple[list[Predictions], dict[str, int]]:
+    """Returns what it said and, of a cross-validation, which a table for each seed speaks of, who is in which fold."""
+    if isinstance(folder, RunFolder):
+        return [folder.read_predictions()], {}
+    return [*folder.tables().values()], folder.fold_of_people()
