@@ -11,7 +11,10 @@ HELP = "compare runs on the people that all validated: configs, scores with inte
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command understands to its parser."""
-    joined = "runs/mask+runs/gender+runs/age: three attribute runs as one; runs/f0,runs/f1: folds of one recipe as one"
+    joined = (
+        "runs/mask+runs/gender+runs/age: three attribute runs as one; runs/a,runs/b: the mean of runs, or folds of one "
+        "recipe as one; or a blend.yaml"
+    )
     seeds = "a folds folder alone: its seeds with each other"
     each = f"run or folds folder; each later one is compared with the first. {joined}; {seeds}"
     parser.add_argument("runs", metavar="RUN", nargs="+", help=each)

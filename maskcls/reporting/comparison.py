@@ -21,6 +21,7 @@ from maskcls.evaluation.trainings import TrainingNoise, Trainings
 from maskcls.labels import HEAD_CLASSES
 from maskcls.paths import full_path
 from maskcls.reporting.text import aligned, short_names, signed
+from maskcls.training.blend_file import is_blend_file
 from maskcls.training.ensemble import read_ensemble
 from maskcls.training.folds_folder import FoldsFolder
 from maskcls.yaml_file import read_values
@@ -36,6 +37,7 @@ class Run:
     config: Mapping[str, str]  # dotted key -> value as text, without RUNTIME_KEYS
     tables: Sequence[Predictions]  # of the same photos: one, or of a folds folder one for each seed
     folds: Mapping[str, int] = field(default_factory=dict)  # of a folds folder: profile -> fold
+    is_chosen: bool = False  # by its answers: a blend.yaml
 
     @property
     def predictions(self) -> Predictions:
@@ -71,7 +73,7 @@ def read_run(text: str) -> Run:
     config = {key: " | ".join(texts) for key, texts in values.items() if key not in RUNTIME_KEYS}
     if folds.is_folds():
         return Run(text, config, [*folds.tables().values()], folds.fold_of_people())
-    return Run(text, config, [answerer.predictions()])
+    return Run(text, config, [answerer.predictions()], is_chosen=is_blend_file(text))
 
 
 def read_seeds(text: str) -> list[Run]:
@@ -166,6 +168,8 @@ def _on_the_same_photos(runs: Sequence[Run], *, only_common: bool) -> tuple[list
         if num_other := int((table.labels != labels).any(1).sum()):
             others = f"{num_other:,} photos carry other labels in {run.name}"
             notes.append(f"{others}; those of {runs[0].name} count for all")
+    flattered = "was chosen by its answers to such photos, which flatters it; maskcls blend scores it on other people"
+    notes += [f"{run.name} {flattered}" for run in runs if run.is_chosen]
     of_runs = [[paired.on_common_photos([table, tables[0]])[0] for table in run.tables] for run in runs]
     return [[replace(table, labels=labels) for table in of_run] for of_run in of_runs], notes
 

@@ -19,6 +19,7 @@ from maskcls.evaluation.trainings import TrainingNoise, Trainings
 from maskcls.labels import HEAD_CLASSES
 from maskcls.reporting.comparison import Run, compare, comparison_rows, comparison_text, flat, read_run, read_runs
 from maskcls.tables import write_rows
+from maskcls.training.blend_file import BlendFile
 from tests import made
 
 
@@ -213,6 +214,17 @@ def test_a_folds_folder_alone_is_compared_with_itself_by_its_seeds(tmp_path: Pat
         read_runs([str(once.path)])
     with pytest.raises(UserError, match=f"once/fold0 is one run: {needs} seeds"):
         read_runs([str(once.path / "fold0")])
+
+
+def test_a_blend_is_read_as_one_and_it_is_said_that_it_was_chosen_on_these_people(tmp_path: Path) -> None:
+    runs = [made.run_folder(tmp_path / n, simulated(range(9), error=0.3, seed=i)) for i, n in enumerate("ab")]
+    BlendFile({str(run): 1 for run in runs}).write(tmp_path / "blend.yaml")
+    result = compare(read_runs([str(runs[0]), f"{tmp_path}/blend.yaml"]))
+    assert result.notes[1:] == [
+        "blend.yaml was chosen by its answers to such photos, which flatters it; maskcls blend scores it on other people"
+    ]
+    listed = compare(read_runs([str(runs[0]), ",".join(map(str, runs))]))
+    assert listed.notes[1:] == [] and listed.differences == result.differences
 
 
 def test_a_folder_named_with_a_plus_stays_whole(tmp_path: Path) -> None:
