@@ -212,7 +212,8 @@ def _noise_lines(comparison: Comparison) -> list[str]:
     of_each = dict(zip(others, comparison.differences, strict=True))
     known = {name: difference.noise for name, difference in of_each.items() if difference.noise}
     if not known:
-        return ["All of this is about these weights: another seed of the same recipe moves a score as well."]
+        weights = "All of this is about these weights: another seed of the same recipe moves a score as well"
+        return [f"{weights}; folds with --seeds say how far."]
     measured = (f"{noise.deviation:.4f} ({name}, {noise.degrees} degrees of freedom)" for name, noise in known.items())
     lines = [
         "Scores are means over seeds. The noise between trainings is in the differences, beside that of the people.",

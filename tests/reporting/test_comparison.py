@@ -187,7 +187,10 @@ def test_seeds_of_folds_folders_put_the_noise_between_trainings_into_the_differe
     lines = comparison_text(compare(read_runs([texts[2], folder("again", once), texts[0]]))).splitlines()
     assert lines[-1] == "It is not in the difference of again, trained once as once is."
     alone = comparison_text(compare(read_runs([texts[2], f"{tmp_path}/again"]))).splitlines()
-    assert alone[-1] == "All of this is about these weights: another seed of the same recipe moves a score as well."
+    assert alone[-1] == (
+        "All of this is about these weights: another seed of the same recipe moves a score as well; folds with --seeds "
+        "say how far."
+    )
 
 
 def test_a_folds_folder_alone_is_compared_with_itself_by_its_seeds(tmp_path: Path) -> None:

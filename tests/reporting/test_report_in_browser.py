@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"))), None
 )
 NUM_CHARTS = 9
+OF_A_RUN = [name for name in report_page.SECTIONS if name != "folds"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -59,6 +61,13 @@ def report(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
     """Opens the report, with the test's own browser settings, and waits until all charts stand."""
     settings = {"viewport": {"width": 1200, "height": 900}} | getattr(request, "param", {})
+    with visited(browser, report, settings, num_charts=NUM_CHARTS) as result:
+        yield result
+
+
+@contextmanager
+def visited(browser: Any, report: Path, settings: dict[str, Any], *, num_charts: int) -> Iterator[Opened]:
+    """Opens a report and sees that it does nothing that it should not."""
     context = browser.new_context(**settings)
     result = Opened(context.new_page())
     result.page.on("console", lambda message: result.complaints.append(f"console: {message.text}"))
@@ -71,7 +80,7 @@ def opened(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterat
 
     result.page.on("request", note)
     result.page.goto(report.as_uri())
-    result.page.wait_for_function(f"document.querySelectorAll('[data-is-drawn]').length === {NUM_CHARTS}")
+    result.page.wait_for_function(f"document.querySelectorAll('[data-is-drawn]').length === {num_charts}")
     yield result
     assert result.complaints == []
     context.close()
@@ -85,7 +94,17 @@ def test_every_chart_and_section_is_drawn(opened: Opened) -> None:
         assert box["height"] > 100
     assert len(page.query_selector_all("[data-chart] svg")) == NUM_CHARTS
     sections = [section.get_attribute("id") for section in page.query_selector_all("section")]
-    assert sections == list(report_page.SECTIONS)
+    assert sections == OF_A_RUN
+
+
+def test_the_report_of_a_cross_validation_is_drawn_too(browser: Any, sample: Path, tmp_path: Path) -> None:
+    report = write_report(made.folds(sample, tmp_path, seeds=(42, 43)), language="ko")
+    settings = {"viewport": {"width": 1200, "height": 900}}
+    with visited(browser, report, settings, num_charts=1 + 4 + 1 + 4) as opened:
+        assert opened.page.locator("#folds .chart svg").bounding_box()["height"] > 150
+        shown = opened.page.locator("#folds table").bounding_box()
+        assert shown["x"] + shown["width"] <= 1200  # no column is cut off
+        assert opened.page.locator("#curves .chart svg").count() == 4
 
 
 def test_the_filters_show_the_cards_of_their_kind_only(opened: Opened) -> None:
@@ -208,7 +227,7 @@ def test_print_has_every_section_and_what_is_folded_on_the_screen(opened: Opened
     page = opened.page
     page.emulate_media(media="print")
     page.pdf(path=tmp_path / "report.pdf", format="A4")  # fires beforeprint
-    for name in report_page.SECTIONS:
+    for name in OF_A_RUN:
         assert page.locator(f"#{name} h2").is_visible()
     assert page.locator("details").count() == 2
     assert page.locator("details[open] table").count() == 2
