@@ -221,6 +221,16 @@ def test_every_run_that_is_damaged_or_still_learns_is_named(runs: Path) -> None:
     assert open_ensemble("mask").runs == [RunFolder(runs / "mask")]  # alone it may answer while it learns
 
 
+def test_decisions_that_cannot_be_read_are_named_and_left_alone_when_plain(runs: Path) -> None:
+    for name in ("a", "mask"):
+        (runs / name / "decision.json").write_text("{")
+    with pytest.raises(
+        UserError, match=r"(?s)^2 members .*/a/decision.json is not a decision.*/mask/decision.json is not"
+    ):
+        open_ensemble("a,b,mask+gender+age")
+    assert len(open_ensemble("a,b,mask+gender+age", decision="plain").runs) == 5
+
+
 def test_a_list_has_no_folder_of_its_own(runs: Path) -> None:
     for text in ("a,b", "mask+gender+age"):
         answerer = read_ensemble(text)
