@@ -12,11 +12,12 @@ from maskcls.config import Config
 from maskcls.errors import Stopped, UserError
 from maskcls.evaluation.decision import Decision
 from maskcls.evaluation.findings import Findings
+from maskcls.evaluation.paired import averaged
 from maskcls.paths import command, read_json, write_json
 from maskcls.reporting.report.page import write_report
 from maskcls.reporting.text import decision_line
 from maskcls.training.folds import chosen_epoch, mean_scores, run_to_train
-from maskcls.training.folds_folder import FoldsFolder, mean_of
+from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.processes import Launch
 from maskcls.training.request import WantedFolds
 from maskcls.training.run_folder import check_outputs
@@ -94,7 +95,7 @@ def decided_for_everybody(folds: FoldsFolder, wanted: WantedFolds, word: Words) 
 def summary(folds: FoldsFolder, config: Config, word: Words, *, lang: str) -> str:
     """Writes what all folds say together, and returns it for the console."""
     members = list(folds.tables().values())
-    findings = Findings(mean_of(members))
+    findings = Findings(averaged(members, [1] * len(members)))
     predictions = findings.predictions
     predictions.save(folds.predictions)
     decision = Decision.fit(predictions, config.output, findings.draws, members=members)

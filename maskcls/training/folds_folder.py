@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import numpy as np
-
 from maskcls.config import Config, load_config
 from maskcls.errors import UserError, joined, listed, reason_of
-from maskcls.evaluation.paired import joined_people, on_common_photos
+from maskcls.evaluation.paired import averaged, joined_people, on_common_photos
 from maskcls.evaluation.predictions import Predictions
 from maskcls.paths import UNFINISHED, folder_problem, full_path
 from maskcls.training.run_folder import Entry, RunFolder
@@ -181,10 +179,5 @@ class FoldsFolder:
 
     def out_of_fold(self) -> Predictions:
         """Returns what is said of every photo by models that had not learnt from the person: the mean of the seeds."""
-        return mean_of(list(self.tables().values()))
-
-
-def mean_of(tables: Sequence[Predictions]) -> Predictions:
-    """Returns the mean of what several models say of the same photos, in the same order."""
-    said = [table.probabilities for table in tables]
-    return replace(tables[0], probabilities={head: np.mean([one[head] for one in said], axis=0) for head in said[0]})
+        tables = list(self.tables().values())
+        return averaged(tables, [1] * len(tables))

@@ -11,7 +11,7 @@ from maskcls.config import Config, load_config
 from maskcls.errors import UserError
 from maskcls.evaluation.predictions import Predictions
 from maskcls.training.folds import chosen_epoch, for_everybody, mean_scores, run_to_train
-from maskcls.training.folds_folder import FoldsFolder, mean_of
+from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.run_folder import RunFolder, write_lines
 from tests.made import folds_folder, predictions, run_folder
 
@@ -41,7 +41,6 @@ def test_the_tables_of_all_seeds_have_one_order_and_their_mean_is_what_is_said_o
     assert np.array_equal(first.keys, second.keys) and len(first) == 140
     for head, values in folds.out_of_fold().probabilities.items():
         assert np.allclose(values, (first.probabilities[head] + second.probabilities[head]) / 2)
-    assert mean_of([first]).probabilities["class"].tolist() == first.probabilities["class"].tolist()
 
 
 def test_every_fold_that_is_missing_or_unfinished_is_named(folds: FoldsFolder) -> None:
