@@ -15,7 +15,7 @@ Writes a table of the labels that are probably wrong, most suspicious first.
 Every person ({", ".join(OF_PERSON)}) and every photo ({", ".join(OF_PHOTO)}) that the runs validated has a row.
 Rows with a suspicion of 0.5 or more propose another label in the columns {", ".join(ATTRIBUTES)};
 the others change nothing. Look at the photos, delete the rows that are wrong, fill in what you know better,
-and train with label_fixes=suspects.csv. Give all folds of a cross-validation to cover everybody.
+and train with label_fixes=suspects.csv. The folder of a cross-validation covers everybody.
 """
 COLUMNS = ("profile", "stem", *ATTRIBUTES, "suspicion", "label", "prediction", "num_photos", "reason")
 
@@ -23,7 +23,7 @@ COLUMNS = ("profile", "stem", *ATTRIBUTES, "suspicion", "label", "prediction", "
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command understands to its parser."""
     parser.description, parser.formatter_class = DESCRIPTION, argparse.RawDescriptionHelpFormatter
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=full_path, help="run folder; several: folds, joined")
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=full_path, help="run or folds folder; several: joined")
     parser.add_argument(
         "-o", "--output", metavar="CSV", type=full_path, default="suspects.csv", help="table to write (suspects.csv)"
     )
@@ -40,11 +40,11 @@ def run(arguments: argparse.Namespace) -> None:
     from maskcls.evaluation.consistency import contradictions, suspects
     from maskcls.evaluation.paired import joined_people
     from maskcls.tables import write_table
-    from maskcls.training.run_folder import RunFolder
+    from maskcls.training.folds_folder import run_or_folds
 
     if arguments.top is not None and arguments.top < 1:
         raise UserError(f"--top is {arguments.top}; it is at least 1")
-    predictions = joined_people([RunFolder(path).read_predictions() for path in arguments.runs])
+    predictions = joined_people([run_or_folds(path).read_predictions() for path in arguments.runs])
     found = suspects(predictions)
     chosen = found[: arguments.top]
     rows = []

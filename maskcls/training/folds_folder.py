@@ -177,7 +177,17 @@ class FoldsFolder:
         """Returns profile -> the fold that validates the person, which is the same for all seeds."""
         return {person: fold for (_, fold), run in self.runs().items() for person in run.validated_people()}
 
+    def read_predictions(self) -> Predictions:
+        """Returns `out_of_fold`: what a run's predictions are for the run."""
+        return self.out_of_fold()
+
     def out_of_fold(self) -> Predictions:
         """Returns what is said of every photo by models that had not learnt from the person: the mean of the seeds."""
         tables = list(self.tables().values())
         return averaged(tables, [1] * len(tables))
+
+
+def run_or_folds(folder: Path) -> RunFolder | FoldsFolder:
+    """Returns a folds folder where there is one, otherwise a run's, which may be none."""
+    folds = FoldsFolder(folder)
+    return folds if folds.is_folds() else RunFolder(folder)

@@ -75,6 +75,12 @@ def test_the_table_of_two_folds_is_read_by_label_fixes_and_corrects_the_planted_
     assert f"label_fixes={written}" in said
 
 
+def test_a_folds_folder_covers_everybody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folds = made.folds_folder(tmp_path / "exp", *(made.predictions(15, seed=seed) for seed in (0, 1)))
+    maskcls("suspects", folds.path, "-o", tmp_path / "suspects.csv")
+    assert capsys.readouterr().out.startswith("validated       15 people, 105 photos")
+
+
 def test_top_keeps_the_first_rows(tmp_path: Path) -> None:
     a_run(tmp_path / "run", NAMES)
     maskcls("suspects", tmp_path / "run", "-o", tmp_path / "all.csv")

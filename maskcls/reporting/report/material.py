@@ -74,7 +74,7 @@ class Material:
     @cached_property
     def findings(self) -> Findings:
         """What there is to say about the best epoch's answers; of a cross-validation, about those out of fold."""
-        return self.known or Findings(self.folds.out_of_fold() if self.folds else self.first_run.read_predictions())
+        return self.known or Findings(self.folder.read_predictions())
 
     @property
     def accuracies(self) -> list[Score]:
