@@ -13,6 +13,7 @@ from maskcls.paths import folder_problem, full_path, written_whole
 from maskcls.reporting.difference import Difference
 from maskcls.reporting.report.document import document
 from maskcls.reporting.thumbnails import packed
+from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.run_folder import RunFolder
 from maskcls.words import Words
 
@@ -21,14 +22,16 @@ CARD = 128  # pixels: the longer side of a photo
 
 
 def photo_folder(infer_data_dir: str | None, tables: list[Path]) -> Path:
-    """Returns where the photos lie: as given, or as a run says in whose folder one of the tables lies.
+    """Returns where the photos lie: as given, or as the run or the folds say in whose folder one of the tables lies.
 
     Raises UserError when nobody says it, or it is no folder.
     """
     from maskcls.data.inference import images_in
 
-    runs = [run for run in (RunFolder(table.parent) for table in tables) if run.config.exists()]
-    known = [infer_data_dir] if infer_data_dir else [load_config(run.config).infer_data_dir for run in runs]
+    configs = [kind(table.parent).config for table in tables for kind in (RunFolder, FoldsFolder)]
+    known = (
+        [infer_data_dir] if infer_data_dir else [load_config(path).infer_data_dir for path in configs if path.exists()]
+    )
     said = next(filter(None, known), None)
     if said is None:
         raise UserError("the page shows photos: say with --infer_data_dir where they lie")

@@ -181,13 +181,14 @@ def test_the_page_shows_the_photos_with_both_answers(
     assert parsed.text.count("75.0%") == parsed.text.count("40.0%") - 1 == 3  # 40 % of the photos differ about gender
 
 
-def test_the_page_finds_the_photos_of_the_run_in_whose_folder_a_table_lies(
-    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", ["config.yaml", "folds.yaml"])
+def test_the_page_finds_the_photos_of_the_run_or_the_folds_in_whose_folder_a_table_lies(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     a, b = written(tmp_path / "a", BEFORE), written(tmp_path / "b", AFTER)
     page, photos = tmp_path / "d.html", photos_of(sample, tmp_path / "photos", ["d.jpg"])
     assert "say with --infer_data_dir where they lie" in refused(capsys, a, b, "-o", page)
-    (b.parent / "config.yaml").write_text(
+    (b.parent / name).write_text(
         f"data_dir: x\ninfer_data_dir: {photos}\nmodel: vit\ndataset_args: {{output: all}}\n"
     )
     said(capsys, a, b, "-o", page)
