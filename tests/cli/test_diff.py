@@ -188,9 +188,7 @@ def test_the_page_finds_the_photos_of_the_run_or_the_folds_in_whose_folder_a_tab
     a, b = written(tmp_path / "a", BEFORE), written(tmp_path / "b", AFTER)
     page, photos = tmp_path / "d.html", photos_of(sample, tmp_path / "photos", ["d.jpg"])
     assert "say with --infer_data_dir where they lie" in refused(capsys, a, b, "-o", page)
-    (b.parent / name).write_text(
-        f"data_dir: x\ninfer_data_dir: {photos}\nmodel: vit\ndataset_args: {{output: all}}\n"
-    )
+    (b.parent / name).write_text(f"data_dir: x\ninfer_data_dir: {photos}\nmodel: vit\ndataset_args: {{output: all}}\n")
     said(capsys, a, b, "-o", page)
     assert "photo d.jpg" in page.read_text(encoding="utf-8")
 
