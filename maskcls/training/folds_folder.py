@@ -17,7 +17,7 @@ from maskcls.errors import UserError, joined, listed, reason_of
 from maskcls.evaluation.paired import averaged, joined_people, on_common_photos
 from maskcls.evaluation.predictions import Predictions
 from maskcls.paths import UNFINISHED, folder_problem, full_path
-from maskcls.training.run_folder import Entry, RunFolder
+from maskcls.training.run_folder import FOLDS, Entry, RunFolder
 
 if TYPE_CHECKING:
     from maskcls.data.preprocessing import Preprocessing
@@ -34,7 +34,7 @@ class FoldsFolder:
 
     path: Path
 
-    config = Entry("folds.yaml")  # what all runs have in common; fold and seed are each run's own
+    config = Entry(FOLDS)  # what all runs have in common; fold and seed are each run's own
     predictions = Entry("out_of_fold.parquet")  # of every person, by the models that had not learnt from them
     decision = RunFolder.decision  # fitted on these
     finished = RunFolder.finished  # their scores with intervals, written when all folds are trained
@@ -143,16 +143,16 @@ class FoldsFolder:
         """Returns `runs`. Raises UserError naming every fold of their seeds that is missing or not finished."""
         runs, wanted = self.runs(), range(self.read_config().num_folds)
         problems = [] if runs else [f"{self.path} holds no run of a fold"]
+        goes_on = "the command that trains the folds goes on"
         for seed in self.seeds:
             for fold in wanted:
                 run = self.run_of(seed, fold)
                 if (seed, fold) not in runs:
-                    problems.append(f"{run.path} is missing: the folds are not all trained")
+                    problems.append(f"{run.path} is missing: the folds are not all trained; {goes_on}")
                 elif not run.finished.exists():
-                    problems.append(f"{run.path} has not finished")
+                    problems.append(f"{run.path} has not finished; {goes_on}")
         if problems:
-            what = f"problems in {self.path}; the command that trained the folds goes on with them"
-            raise UserError(joined(problems, what))
+            raise UserError(joined(problems, f"problems in {self.path}"))
         return runs
 
     def tables(self) -> dict[int, Predictions]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from maskcls.evaluation.selection import BestScore
 
 NO_VALIDATION = "nobody validated it (valid_profile: none)"
+FOLDS = "folds.yaml"  # lies in a folder of folds, where the name of a run says which fold it is
 KEYS_OF_EVERY_VERSION = {"data_dir", "dataset_args", "model"}  # of a run's config.yaml
 
 
@@ -71,7 +72,7 @@ class RunFolder:
     def create(cls, model_dir: str, name: str) -> RunFolder:
         """Returns a new folder: `name`, or name1, name2, ... when it exists. Call it in one process of a launch.
 
-        Raises UserError when model_dir is not writable.
+        Raises UserError when model_dir is not writable, and when it is a folder of folds that has this one.
         """
         parent = Path(model_dir)
         try:
@@ -81,6 +82,8 @@ class RunFolder:
                 with suppress(FileExistsError):
                     path.mkdir()  # atomic: of two launches at the same moment one gets the next number
                     return cls(path)
+                if (parent / FOLDS).exists():  # fold0 under the name fold01 would be fold 1 of them
+                    raise UserError(f"{path} is there already: another command has begun to train this fold")
         except OSError as error:
             raise UserError(f"model_dir {model_dir} is not writable: {reason_of(error)}") from None
         raise AssertionError
@@ -304,5 +307,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def read_lines(path: Path) -> set[str]:
-    """Returns the lines of a text file; none when it is missing."""
-    return set(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else set()
+    """Returns the lines of a text file; none when it is missing. Raises UserError when it is damaged."""
+    try:
+        return set(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else set()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not what train.py wrote: {error}") from None

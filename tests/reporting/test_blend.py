@@ -77,7 +77,7 @@ def test_every_candidate_that_cannot_be_a_member_is_named(at_home: Path) -> None
         f"{at_home}/learning has not finished: its predictions are not yet those that it will end with",
         f"{at_home}/leak was trained on 3 of the people that it validated, for example {people[2]}",
         f"{at_home}/damaged/valid_predictions.parquet is not a table of predictions",
-        f"{at_home}/folds/fold3 has not finished",
+        f"{at_home}/folds/fold3 has not finished; the command that trains the folds goes on",
         "blend.yaml is a blend itself: name its members",
     ]
     for line, text in zip(lines[1:], expected, strict=True):

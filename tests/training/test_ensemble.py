@@ -140,7 +140,9 @@ def test_a_folds_folder_stands_for_its_runs_and_its_decision(tmp_path: Path) -> 
     np.testing.assert_allclose(found.probabilities["mask"][rows], np.mean(tempered, axis=0), rtol=1e-5)
     folds.run_of(43, 1).finished.unlink()
     shutil.rmtree(folds.run_of(42, 1).path)
-    with pytest.raises(UserError, match=r"exp/fold1 is missing: the folds are not all trained\n.*fold1_seed43 has not"):
+    with pytest.raises(
+        UserError, match=r"exp/fold1 is missing: the folds are not all trained; .*\n.*fold1_seed43 has not"
+    ):
         read_ensemble(str(folds.path))
 
 

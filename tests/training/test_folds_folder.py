@@ -48,7 +48,9 @@ def test_every_fold_that_is_missing_or_unfinished_is_named(folds: FoldsFolder) -
     folds.run_of(43, 4).path.rename(folds.path / "away")
     with pytest.raises(UserError) as error:
         folds.finished_runs()
-    assert "2 problems" in str(error.value) and "fold1 has not finished" in str(error.value)
+    assert "2 problems" in str(
+        error.value
+    ) and "fold1 has not finished; the command that trains the folds goes on" in str(error.value)
     assert "fold4_seed43 is missing: the folds are not all trained" in str(error.value)
 
 

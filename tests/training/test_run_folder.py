@@ -63,6 +63,21 @@ def test_eight_launches_at_the_same_moment_get_eight_folders(tmp_path: Path) -> 
     assert made == names(tmp_path) == ["exp", *(f"exp{number}" for number in range(1, 8))]
 
 
+def test_a_fold_that_another_command_has_begun_is_not_trained_under_the_name_of_another_fold(tmp_path: Path) -> None:
+    (tmp_path / "folds.yaml").touch()
+    RunFolder.create(str(tmp_path), "fold0")
+    with pytest.raises(UserError, match="fold0 is there already: another command has begun to train this fold"):
+        RunFolder.create(str(tmp_path), "fold0")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fold0", "folds.yaml"]
+
+
+def test_a_damaged_list_of_people_is_named(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.train_profiles.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=r"train_profiles.txt is not what train.py wrote: 'utf-8' codec"):
+        run.trained_people()
+
+
 def test_a_model_dir_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     model_dir = tmp_path / "file" / "runs"
