@@ -16,7 +16,7 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     who = (
-        "who answers: a run folder, a folder of folds, a blend.yaml; several with commas between them (averaged); "
+        "who answers: a run folder, a folds folder, a blend.yaml; several with commas between them (averaged); "
         "three attribute runs as one: runs/mask+runs/gender+runs/age"
     )
     parser.add_argument("--model_dir", required=True, help=who)

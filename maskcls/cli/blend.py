@@ -11,7 +11,7 @@ HELP = "choose which runs answer together, with what weights, and say what that 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command understands to its parser."""
-    each = "a folder of folds, a run folder, or runs/mask+runs/gender+runs/age: three attribute runs as one"
+    each = "a folds folder, a run folder, or runs/mask+runs/gender+runs/age: three attribute runs as one"
     parser.add_argument("candidates", metavar="CANDIDATE", nargs="+", help=each)
     file = "file to write (blend.yaml), for infer.py --model_dir"
     parser.add_argument("-o", "--output", metavar="FILE", type=full_path, default="blend.yaml", help=file)
