@@ -16,7 +16,7 @@ from typing import Any
 
 from maskcls.errors import UserError, did_you_mean, joined
 from maskcls.evaluation.decision import Decision
-from maskcls.paths import file_problem, full_path, write_problem
+from maskcls.paths import file_problem, folder_problem, full_path, write_problem
 from maskcls.yaml_file import YamlFile, read_values, write_yaml
 
 KEYS = ("members", "decision", "scores")
@@ -75,7 +75,9 @@ class BlendFile:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Raises UserError when something is there that is no blend.yaml, which is not overwritten."""
+        """Raises UserError when something is there that is no blend.yaml, or when there is no folder for it."""
+        if problem := folder_problem(path.parent):
+            raise UserError(f"{path} cannot be written: {path.parent} {problem}")
         try:
             is_other = os.path.lexists(path) and "members" not in read_values(path)
         except UserError:

@@ -31,7 +31,8 @@ def run_to_train(
     if not run.path.exists():
         return mine, None
     if not run.is_run():
-        shutil.rmtree(run.path)
+        with run.locked():  # nobody is about to begin here
+            shutil.rmtree(run.path)
         return mine, None
     if differences := load_config(run.trained).differences(mine):
         raise UserError(f"{run.path} was trained with another config: {differences[0]}. Move it away")

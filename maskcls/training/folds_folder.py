@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -76,8 +78,8 @@ class FoldsFolder:
     def create(cls, config: Config) -> FoldsFolder:
         """Returns a new folder for the folds of a config: its name, or name1, name2, ... when that exists.
 
-        It appears with its config inside, so that of two launches at once the second finds it. Raises UserError when
-        model_dir is not writable.
+        It appears with its config inside, and of two launches at once the second gets that of the first. Raises
+        UserError when model_dir is not writable.
         """
         parent = Path(config.model_dir)
         unfinished = cls(parent / f"{config.name}{UNFINISHED}{uuid4().hex[:8]}")
@@ -87,8 +89,12 @@ class FoldsFolder:
             for number in count():
                 folds = cls(parent / f"{config.name}{number or ''}")
                 if not os.path.lexists(folds.path):
-                    unfinished.path.rename(folds.path)
-                    return folds
+                    with suppress(OSError):  # another launch was quicker
+                        unfinished.path.rename(folds.path)
+                        return folds
+                if others := cls.of_config(config):
+                    shutil.rmtree(unfinished.path)
+                    return others
         except OSError as error:
             raise UserError(f"model_dir {parent} is not writable: {reason_of(error)}") from None
         raise AssertionError
@@ -140,7 +146,11 @@ class FoldsFolder:
         return None
 
     def finished_runs(self) -> dict[tuple[int, int], RunFolder]:
-        """Returns `runs`. Raises UserError naming every fold of their seeds that is missing or not finished."""
+        """Returns `runs`.
+
+        Raises UserError naming every fold of their seeds that is missing or not finished, or when the folds of a seed
+        validate some of the same people, or are not about the same people.
+        """
         runs, wanted = self.runs(), range(self.read_config().num_folds)
         problems = [] if runs else [f"{self.path} holds no run of a fold"]
         goes_on = "the command that trains the folds goes on"
@@ -153,19 +163,23 @@ class FoldsFolder:
                     problems.append(f"{run.path} has not finished; {goes_on}")
         if problems:
             raise UserError(joined(problems, f"problems in {self.path}"))
+        crowds = {run.path.name: run.trained_people() | run.validated_people() for run in runs.values()}
+        covered = set().union(*(run.validated_people() for run in runs.values()))
+        for seed in self.seeds:
+            people = [person for (of, _), run in runs.items() if of == seed for person in run.validated_people()]
+            if twice := len(people) - len(set(people)):
+                raise UserError(f"{self.path}: the folds of seed {seed} validate some of the same people, {twice:,}")
+        if strange := {name: len(crowd ^ covered) for name, crowd in crowds.items() if crowd != covered}:
+            name, number = next(iter(strange.items()))
+            raise UserError(f"{self.path}: {name} is about other people than all folds validate, {number:,} of them")
         return runs
 
     def tables(self) -> dict[int, Predictions]:
         """Returns seed -> the predictions of all folds below each other, in the same order of photos for every seed.
 
-        Raises UserError as `finished_runs`, and when the folds share people, or are not of the same people.
+        Raises UserError as `finished_runs`, and when predictions are missing, or of other photos than they should be.
         """
         runs = self.finished_runs()
-        crowds = {run.path.name: run.trained_people() | run.validated_people() for run in runs.values()}
-        covered = set().union(*(run.validated_people() for run in runs.values()))
-        if strange := {name: len(crowd ^ covered) for name, crowd in crowds.items() if crowd != covered}:
-            name, number = next(iter(strange.items()))
-            raise UserError(f"{self.path}: {name} is about other people than all folds validate, {number:,} of them")
         parts = {seed: [run for (of, _), run in runs.items() if of == seed] for seed in self.seeds}
         said = {seed: joined_people([Predictions.load(run.predictions) for run in of]) for seed, of in parts.items()}
         tables = on_common_photos(list(said.values()))

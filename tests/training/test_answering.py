@@ -354,16 +354,17 @@ def test_folds_answer_in_their_folder_and_people_that_any_of_them_learnt_from_ar
 ) -> None:
     folds, people = FoldsFolder(tmp_path / "exp"), profile_folders(sample / "images")
     folds.path.mkdir()
+    halves = people[:3], people[3:6]
     for number, name in enumerate(["class", "class2"]):
         fold = RunFolder(Path(shutil.copytree(runs[name].path, folds.path / f"fold{number}")))
         fold.finished.write_text("{}")
-        fold.save_split(people[number : number + 2], people[6:])
+        fold.save_split(halves[1 - number], halves[number])
     folds.config.write_text(fold.config.read_text().replace("num_folds: 5", "num_folds: 2"))
     assert load_config(folds.config).num_folds == 2
     answers(str(folds.path), sample / "images", None)
     printed, scores = capsys.readouterr().out, json.loads((folds.path / "infer_metrics.json").read_text())
-    assert (scores["people"], scores["people_trained_on"]) == (len(people), 3)
-    assert f"warning: at least one of the models was trained on 3 of these {len(people)} people: " in printed
+    assert (scores["people"], scores["people_trained_on"]) == (len(people), 6)
+    assert f"warning: at least one of the models was trained on 6 of these {len(people)} people: " in printed
     assert scores["f1"] == pytest.approx(np.mean(list(scores["f1_per_class"].values())))
 
 

@@ -75,6 +75,8 @@ def test_a_file_that_is_something_else_is_not_overwritten(tmp_path: Path, text: 
         BlendFile.check_free(path)
     with pytest.raises(UserError, match=r"is there and is no blend\.yaml"):
         BlendFile.check_free(tmp_path)
+    with pytest.raises(UserError, match=r"cannot be written: .*nowhere does not exist"):
+        BlendFile.check_free(tmp_path / "nowhere" / "blend.yaml")
 
 
 def test_a_blend_is_overwritten_and_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -55,6 +55,12 @@ def test_every_fold_that_is_missing_or_unfinished_is_named(folds: FoldsFolder) -
 
 
 def test_folds_that_share_people_are_refused(folds: FoldsFolder) -> None:
+    write_lines(folds.run_of(42, 1).valid_profiles, sorted(folds.run_of(42, 0).validated_people()))
+    with pytest.raises(UserError, match="the folds of seed 42 validate some of the same people, 4"):
+        folds.finished_runs()
+
+
+def test_predictions_about_the_people_of_another_fold_are_refused(folds: FoldsFolder) -> None:
     Predictions.load(folds.run_of(42, 0).predictions).save(folds.run_of(42, 1).predictions)
     with pytest.raises(UserError, match="validated some of the same photos"):
         folds.tables()
@@ -101,6 +107,21 @@ def test_a_new_folder_gets_the_next_number_and_goes_when_nothing_began_in_it(fol
     new.remove_if_empty()
     folds.remove_if_empty()
     assert not new.path.exists() and folds.path.exists() and not list(folds.path.parent.glob("*unfinished*"))
+
+
+def test_of_two_commands_at_once_the_second_gets_the_folder_of_the_first(folds: FoldsFolder) -> None:
+    config = config_of(folds, lr=0.5)
+    first = FoldsFolder.create(config)
+    assert first.path.name == "exp1" and FoldsFolder.create(config) == first  # it had looked before the first was made
+    assert sorted(path.name for path in folds.path.parent.iterdir()) == ["exp", "exp1"]
+
+
+def test_a_folder_in_which_another_command_begins_is_not_removed(folds: FoldsFolder) -> None:
+    run = RunFolder(folds.path / "everybody")
+    run.path.mkdir()
+    with run.locked(), pytest.raises(UserError, match="is being trained by another process"):
+        run_to_train(folds, folds.read_config(), 42, None)
+    assert run.path.exists()
 
 
 def test_a_fold_is_trained_resumed_or_left_as_its_folder_says(folds: FoldsFolder) -> None:
