@@ -1,4 +1,4 @@
-"""Trains one experiment: accelerate launch train.py --config configs/exp.yaml [key=value ...].
+"""Trains one experiment: accelerate launch train.py --config configs/exp.yaml [--folds all] [key=value ...].
 
 Config -> data -> model -> prepare -> epochs (train, predict, measure, log, save) -> report.
 Where it runs (processes, precision) is accelerate's: --config_file accelerate_configs/... `python train.py` works too.
@@ -25,7 +25,9 @@ def main() -> None:
     )
     parser.add_argument("--folds", help="all, or 0,2: train these folds; none: on everybody, as the folds chose")
     parser.add_argument("--seeds", help="42,43: every fold once with each of them; default: the config's")
-    parser.add_argument("--at_once", type=int, help="so many folds at the same time, each on its own GPU; default: 1")
+    parser.add_argument(
+        "--at_once", type=int, help="folds at the same time, each on its GPU or share of cores; default: 1"
+    )
     parser.add_argument(
         "--check", action="store_true", help="look at config, photos and one update, and neither train nor resume"
     )
