@@ -125,10 +125,9 @@ def averaged(parts: Sequence[Predictions], weights: Sequence[float]) -> Predicti
         raise UserError("the runs to be averaged validated different photos")
     if num_others := max(int((table.labels != tables[0].labels).any(1).sum()) for table in tables):
         raise UserError(f"the runs to be averaged give {num_others:,} photos different labels: correct them for all")
-    probabilities = {
-        head: np.average([table.probabilities[head] for table in tables], axis=0, weights=weights) for head in heads[0]
-    }
-    return replace(tables[0], probabilities=probabilities)
+    said = [table.probabilities for table in tables]  # in the order of the first, whose headline comes first
+    means = {head: np.average([one[head] for one in said], axis=0, weights=weights) for head in said[0]}
+    return replace(tables[0], probabilities=means)
 
 
 def combined_attributes(parts: Sequence[Predictions]) -> Predictions:

@@ -39,6 +39,7 @@ def test_the_runs_of_the_configs_own_seed_come_first_and_are_called_by_their_fol
 def test_the_tables_of_all_seeds_have_one_order_and_their_mean_is_what_is_said_out_of_fold(folds: FoldsFolder) -> None:
     first, second = folds.tables().values()
     assert np.array_equal(first.keys, second.keys) and len(first) == 140
+    assert list(folds.out_of_fold().probabilities) == list(first.probabilities)
     for head, values in folds.out_of_fold().probabilities.items():
         assert np.allclose(values, (first.probabilities[head] + second.probabilities[head]) / 2)
 
