@@ -19,7 +19,7 @@ from maskcls.evaluation.paired import joined_people
 from maskcls.evaluation.predictions import Predictions
 from maskcls.training.folds_folder import FoldsFolder
 from maskcls.training.run_folder import RunFolder
-from tests.helpers import CPU, ROOT, launcher, overrides, run
+from tests.helpers import CPU, ROOT, launcher, overrides, run, wandb_records
 
 CONFIG = ("--config", ROOT / "configs" / "demo.yaml")
 
@@ -43,7 +43,7 @@ def started(*arguments: object) -> subprocess.Popen[str]:
 def whole(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> FoldsFolder:
     """Returns the folds of a command that nothing happened to."""
     folder = tmp_path_factory.mktemp("folds")
-    ended = run("train.py", *CONFIG, *settings(sample, folder, report="true"), "--folds", "all")
+    ended = run("train.py", *CONFIG, *settings(sample, folder, report="true", wandb="offline"), "--folds", "all")
     assert ended.returncode == 0, ended.stderr
     assert "out of fold: 12 people" in ended.stdout and "--folds none" in ended.stdout.splitlines()[-1]
     assert ended.stdout.count("decisions: temperature ") == 3  # of each fold, and of both together
@@ -63,6 +63,13 @@ def test_everybody_validates_once_and_the_scores_are_of_all_together(whole: Fold
     assert finished["scores"]["f1"]["value"] == pytest.approx(scores["f1"].value)
     assert [(of["seed"], of["fold"]) for of in finished["runs"]] == [(42, 0), (42, 1)]
     assert "fold 1" in whole.report.read_text()
+
+
+def test_the_runs_are_one_group_in_wandb(whole: FoldsFolder) -> None:
+    for fold in range(2):
+        (file,) = whole.run_of(42, fold).wandb.glob("offline-run-*/*.wandb")
+        (told,) = [record.run for record in wandb_records(file) if record.HasField("run")][:1]
+        assert (told.run_group, told.display_name) == ("exp", f"fold{fold}")
 
 
 def test_the_folds_see_the_same_pixels_whose_mean_and_std_are_everybodys(whole: FoldsFolder) -> None:
