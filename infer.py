@@ -83,12 +83,12 @@ def infer(
         check_batch_size(batch_size)
         if group_by is not None:
             heads_of_people(ensemble.output_heads)
-    answers = launch.on_main(lambda: Answers.into(output_folder(ensemble, output_dir)))
     for line in console.ensemble_lines(ensemble, precision, word):
         launch.say(line)
 
     data = launch.on_each_machine(lambda: inference_data(folder, group_by))
     launch.agree_on(data.image_ids, f"{folder} holds other photos here than on the first machine")
+    answers = launch.on_main(lambda: Answers.into(output_folder(ensemble, output_dir)))
     for line in console.ignored_lines(data.ignored, word):
         launch.say(line)
     runs, photos = load_runs(launch, ensemble.runs), data.photos

@@ -72,6 +72,8 @@ def _problems_of(run: RunFolder) -> Iterator[str]:
         yield f"{run.path} has no best/: its training ended before the first epoch did"
     if run.last.exists() and not run.finished.exists():
         yield f"{run.path} has not finished: its predictions are not yet those that it will end with"
+    if not run.train_profiles.is_file():
+        yield f"{run.path} has no {run.train_profiles.name}, which says whom it has learnt from"
     if learnt := run.trained_people() & validated:
         yield f"{run.path} was trained on {len(learnt):,} of the people that it validated, for example {min(learnt)}"
 

@@ -13,6 +13,7 @@ from pyarrow import parquet
 from infer import infer
 from maskcls.training.blend_file import BlendFile
 from maskcls.training.ensemble import read_ensemble
+from maskcls.training.run_folder import RunFolder
 from tests import made
 from tests.helpers import maskcls
 
@@ -21,7 +22,8 @@ from tests.helpers import maskcls
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     for name, said in zip("ab", made.two_halves(20), strict=True):
-        made.run_folder(tmp_path / "runs" / name, said, dataset_args={"output": "age"})
+        run = RunFolder(made.run_folder(tmp_path / "runs" / name, said, dataset_args={"output": "age"}))
+        run.save_split([], np.unique(said.people).tolist())
     return ["runs/a", "runs/b"]
 
 

@@ -84,6 +84,12 @@ def test_every_candidate_that_cannot_be_a_member_is_named(at_home: Path) -> None
         assert line.startswith(f"  - {text}") or f": {text}" in line
 
 
+def test_a_candidate_of_which_nobody_can_tell_whom_it_has_learnt_from_is_refused(at_home: Path) -> None:
+    a_run("a", made.predictions(12))
+    a_run("b", made.predictions(12, seed=1)).train_profiles.unlink()
+    assert refusal("a", "b") == f"{at_home}/b has no train_profiles.txt, which says whom it has learnt from"
+
+
 def test_a_candidate_that_has_learnt_from_people_of_another_is_refused_with_the_way_out(at_home: Path) -> None:
     table = made.predictions(20)
     people = np.unique(table.people).tolist()
